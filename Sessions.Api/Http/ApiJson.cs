@@ -1,0 +1,44 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Sessions.Api;
+
+/// <summary>The JSON of the API, generated at compile time.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
+[JsonSerializable(typeof(CleanupResponse))]
+[JsonSerializable(typeof(CreateSessionRequest))]
+[JsonSerializable(typeof(DeletedResponse))]
+[JsonSerializable(typeof(ErasureResponse))]
+[JsonSerializable(typeof(ForkRequest))]
+[JsonSerializable(typeof(HistoryResponse))]
+[JsonSerializable(typeof(PatchSessionRequest))]
+[JsonSerializable(typeof(Problem))]
+[JsonSerializable(typeof(QueryRequest))]
+[JsonSerializable(typeof(QueryResponse))]
+[JsonSerializable(typeof(ServiceDescription))]
+[JsonSerializable(typeof(SessionListResponse))]
+[JsonSerializable(typeof(SessionResponse))]
+[JsonSerializable(typeof(StatisticsResponse))]
+internal sealed partial class ApiJson : JsonSerializerContext
+{
+    /// <summary>How deep JSON from a client may nest.</summary>
+    public const int MaxDepth = 64;
+
+    /// <summary>The same, writing UTF-8 as it is: the answers are never embedded in HTML, and <c>\uXXXX</c> would treble them.</summary>
+    public static ApiJson Wire => OnTheWire.Context;
+
+    /// <summary>Gives the options of the framework, or our own, the settings of this context.</summary>
+    public static JsonSerializerOptions Configure(JsonSerializerOptions options)
+    {
+        options.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower;
+        options.Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping;
+        return options;
+    }
+
+    // A class of its own: made after the generated statics that it copies from.
+    private static class OnTheWire
+    {
+        public static readonly ApiJson Context = new(Configure(new JsonSerializerOptions(Default.Options) { TypeInfoResolver = null }));
+    }
+}

@@ -1,0 +1,119 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Reflection;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Microsoft.AspNetCore.Http.Metadata;
+
+namespace Sessions.Api;
+
+/// <summary>
+/// A JSON request body. The framework's own binding would answer a mistake with a bare 400; this one says which field breaks which
+/// rule. An absent body is an empty object: what is required is checked where it is used.
+/// </summary>
+/// <param name="Value">What the body says.</param>
+internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
+{
+    public static async ValueTask<Body<T>?> BindAsync(HttpContext context, ParameterInfo parameter)
+    {
+        var request = context.Request;
+        var limit = context.RequestServices.GetRequiredService<LimitSettings>().RequestBodyBytes;
+        var reader = request.BodyReader;
+        while (true)
+        {
+            ReadResult read;
+            try
+            {
+                read = await reader.ReadAsync(context.RequestAborted);
+            }
+            catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
+            {
+                throw TooLarge(limit);
+            }
+
+            if (read.Buffer.Length > limit)
+            {
+                reader.AdvanceTo(read.Buffer.End);
+                throw TooLarge(limit);
+            }
+
+            if (read.IsCompleted)
+            {
+                try
+                {
+                    return new(Parse(request, read.Buffer));
+                }
+                finally
+                {
+                    reader.AdvanceTo(read.Buffer.End);
+                }
+            }
+
+            reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+        }
+    }
+
+    public static void PopulateMetadata(ParameterInfo parameter, EndpointBuilder builder) =>
+        builder.Metadata.Add(new AcceptsMetadata(["application/json"], typeof(T), isOptional: true));
+
+    private static T Parse(HttpRequest request, in ReadOnlySequence<byte> body)
+    {
+        if (body.IsEmpty)
+        {
+            return new T();
+        }
+
+        if (!request.HasJsonContentType())
+        {
+            throw new ProblemException(Problem.FromStatus(StatusCodes.Status415UnsupportedMediaType));
+        }
+
+        var type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
+        try
+        {
+            var reader = new Utf8JsonReader(body, new JsonReaderOptions { MaxDepth = ApiJson.MaxDepth });
+            var value = JsonSerializer.Deserialize(ref reader, type);
+            while (reader.Read())
+            {
+                // Only white space may follow; the reader throws at anything else.
+            }
+
+            return value ?? throw new ProblemException(Problem.InvalidField("body", "must be a JSON object, not null"));
+        }
+        catch (JsonException e)
+        {
+            throw new ProblemException(Describe(e, type));
+        }
+    }
+
+    private static Problem Describe(JsonException e, JsonTypeInfo type)
+    {
+        // A path that names a field, and no position of a syntax error: the JSON is sound, the field's type is not.
+        var field = e.Path is ['$', '.', .. var path] ? path.Split('.', '[')[0] : null;
+        var property = field is null ? null : type.Properties.FirstOrDefault(p => p.Name == field);
+        if (property is not null && e.InnerException is null or InvalidOperationException or FormatException && property is not null)
+        {
+            return Problem.InvalidField(field!, $"must be {Kind(property.PropertyType)}");
+        }
+
+        if (e.Path == "$" && e.InnerException is not JsonException)
+        {
+            return Problem.InvalidField("body", "must be a JSON object");
+        }
+
+        return new Problem(StatusCodes.Status400BadRequest, "invalid_json",
+            $"The body is not valid JSON, at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}.");
+    }
+
+    private static string Kind(Type type)
+    {
+        type = Nullable.GetUnderlyingType(type) ?? type;
+        return type == typeof(string) ? "a text (valid Unicode)"
+            : type == typeof(int) || type == typeof(long) ? "a whole number"
+            : type == typeof(bool) ? "true or false"
+            : "a JSON object";
+    }
+
+    private static ProblemException TooLarge(long limit) =>
+        new(Problem.LimitExceeded("body", $"must be at most {limit} bytes", "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
+}

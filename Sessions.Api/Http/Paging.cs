@@ -1,0 +1,59 @@
+using System.Buffers.Text;
+using System.Globalization;
+using System.Text;
+
+namespace Sessions.Api;
+
+/// <summary>The query parameters that every list takes: <c>limit</c>, <c>after</c>, <c>order</c>.</summary>
+/// <param name="Limit">Entries on the page.</param>
+/// <param name="After">Where it starts.</param>
+/// <param name="Descending">In which direction.</param>
+internal readonly record struct Paging(int Limit, PageCursor? After, bool Descending)
+{
+    /// <summary>Reads the parameters.</summary>
+    /// <exception cref="ProblemException">One of them is not allowed.</exception>
+    public static Paging Read(IQueryCollection query, LimitSettings limits, bool descendingByDefault)
+    {
+        var limit = Math.Min(limits.PageSize, limits.PageSizeMax);
+        if (query.TryGetValue("limit", out var limitText)
+            && (!int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit < 1 || limit > limits.PageSizeMax))
+        {
+            throw new ProblemException(Problem.LimitExceeded("limit", $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
+        }
+
+        PageCursor? after = null;
+        if (query.TryGetValue("after", out var afterText))
+        {
+            after = Decode(afterText.ToString()) ?? throw new ProblemException(Problem.InvalidField("after", "must be the 'next' of an earlier page"));
+        }
+
+        var descending = query["order"].ToString() switch
+        {
+            "" => descendingByDefault,
+            "asc" => false,
+            "desc" => true,
+            _ => throw new ProblemException(Problem.InvalidField("order", "must be asc or desc")),
+        };
+        return new(limit, after, descending);
+    }
+
+    /// <summary>A cursor as clients see it: opaque.</summary>
+    public static string? Encode(PageCursor? cursor) => cursor is { } place
+        ? Base64Url.EncodeToString(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{place.Position}:{place.Id}")))
+        : null;
+
+    private static PageCursor? Decode(string text)
+    {
+        if (text.Length is 0 or > 512 || !Base64Url.IsValid(text))
+        {
+            return null;
+        }
+
+        var cursor = Encoding.UTF8.GetString(Base64Url.DecodeFromChars(text));
+        var colon = cursor.IndexOf(':', StringComparison.Ordinal);
+        return colon > 0 && long.TryParse(cursor.AsSpan(0, colon), NumberStyles.None, CultureInfo.InvariantCulture, out var position)
+            && cursor[(colon + 1)..] is var id && (id.Length == 0 || Identifiers.IsSessionId(id))
+            ? new PageCursor(position, id)
+            : null;
+    }
+}

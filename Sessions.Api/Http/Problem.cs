@@ -1,0 +1,101 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.WebUtilities;
+
+namespace Sessions.Api;
+
+/// <summary>An error answer: problem details as in RFC 9457, with a stable <see cref="Code"/> for programs.</summary>
+internal sealed record Problem : IResult
+{
+    private const string ContentType = "application/problem+json";
+
+    /// <summary>Makes a problem.</summary>
+    public Problem(int status, string code, string detail)
+    {
+        Status = status;
+        Code = code;
+        Detail = detail;
+    }
+
+    /// <summary>Names the kind of problem; docs/errors.md describes each.</summary>
+    public string Type => $"urn:sessions:problem:{Code}";
+
+    /// <summary>The HTTP status in words.</summary>
+    public string Title => ReasonPhrases.GetReasonPhrase(Status) is { Length: > 0 } phrase ? phrase : "Error";
+
+    /// <summary>The HTTP status.</summary>
+    public int Status { get; }
+
+    /// <summary>What happened this time, for people.</summary>
+    public string Detail { get; }
+
+    /// <summary>What happened, for programs: never changes its meaning.</summary>
+    public string Code { get; }
+
+    /// <summary>The request, as logs and traces name it.</summary>
+    public string? TraceId { get; private set; }
+
+    /// <summary>Which field breaks which rule.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public Dictionary<string, string[]>? Errors { get; init; }
+
+    /// <summary>The session concerned.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? ThreadId { get; init; }
+
+    /// <summary>The limit that was passed, as config.yaml names it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Limit { get; init; }
+
+    /// <summary>Sent as <c>Retry-After</c>.</summary>
+    [JsonIgnore]
+    public TimeSpan? RetryAfter { get; init; }
+
+    /// <summary>A field of the request breaks a rule.</summary>
+    public static Problem InvalidField(string field, string rule) =>
+        new(StatusCodes.Status422UnprocessableEntity, "invalid_request", $"{field}: {rule}.") { Errors = new() { [field] = [rule] } };
+
+    /// <summary>A limit was passed.</summary>
+    public static Problem LimitExceeded(string field, string rule, string limit, int status = StatusCodes.Status422UnprocessableEntity) =>
+        new(status, "limit_exceeded", $"{field}: {rule} ({limit}).") { Errors = new() { [field] = [rule] }, Limit = limit };
+
+    /// <summary>There is no such session, or not for this caller.</summary>
+    public static Problem SessionNotFound(string sessionId) =>
+        new(StatusCodes.Status404NotFound, "session_not_found", $"There is no session '{Shorten(sessionId)}'. It may have expired, been deleted, or be another user's.");
+
+    /// <summary>What the framework answers with a bare status.</summary>
+    public static Problem FromStatus(int status) => status switch
+    {
+        StatusCodes.Status404NotFound => new(status, "route_not_found", "There is nothing at this address. GET / lists what there is."),
+        StatusCodes.Status405MethodNotAllowed => new(status, "method_not_allowed", "This address does not take this method; see the Allow header."),
+        StatusCodes.Status413PayloadTooLarge => new(status, "limit_exceeded", "The request is too large."),
+        StatusCodes.Status415UnsupportedMediaType => new(status, "unsupported_media_type", "Send JSON: Content-Type: application/json."),
+        >= 500 => new(status, "internal_error", "Something went wrong on our side."),
+        _ => new(status, "bad_request", "The request can't be understood."),
+    };
+
+    /// <summary>At most 128 characters of something that a client sent.</summary>
+    public static string Shorten(string text) => text.Length <= 128 ? text : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[127]) ? 127 : 128), "…");
+
+    public Task ExecuteAsync(HttpContext httpContext)
+    {
+        TraceId = Activity.Current?.TraceId.ToString() ?? httpContext.TraceIdentifier;
+        var response = httpContext.Response;
+        response.StatusCode = Status;
+        if (RetryAfter is { } wait)
+        {
+            response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
+        }
+
+        return response.WriteAsJsonAsync(this, ApiJson.Wire.Problem, ContentType, httpContext.RequestAborted);
+    }
+}
+
+/// <summary>Ends a request with a problem, from where no result can be returned.</summary>
+/// <param name="problem">The answer.</param>
+internal sealed class ProblemException(Problem problem) : Exception(problem.Detail)
+{
+    /// <summary>The answer.</summary>
+    public Problem Problem { get; } = problem;
+}

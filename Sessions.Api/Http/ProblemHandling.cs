@@ -1,0 +1,45 @@
+using Microsoft.AspNetCore.Diagnostics;
+
+namespace Sessions.Api;
+
+/// <summary>Turns whatever ends a request early into a problem: nothing else ever reaches a client.</summary>
+internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) : IExceptionHandler
+{
+    public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
+    {
+        if (httpContext.RequestAborted.IsCancellationRequested)
+        {
+            httpContext.Response.StatusCode = StatusCodes.Status499ClientClosedRequest;
+            return true;
+        }
+
+        await ToProblem(httpContext, exception).ExecuteAsync(httpContext);
+        return true;
+    }
+
+    private Problem ToProblem(HttpContext context, Exception exception)
+    {
+        switch (exception)
+        {
+            case ProblemException known:
+                return known.Problem;
+            case StoreUnavailableException unavailable:
+                Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
+                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
+            case BadHttpRequestException bad:
+                return Problem.FromStatus(bad.StatusCode);
+            default:
+                Log.Unexpected(logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, exception);
+                return Problem.FromStatus(StatusCodes.Status500InternalServerError);
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "The store is unavailable: {Reason}")]
+        public static partial void StoreUnavailable(ILogger logger, string reason, Exception? exception);
+
+        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly")]
+        public static partial void Unexpected(ILogger logger, string method, string? endpoint, Exception exception);
+    }
+}

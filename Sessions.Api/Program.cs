@@ -1,0 +1,27 @@
+using System.Net.Sockets;
+using Sessions.Api;
+using Sessions.ServiceDefaults;
+
+try
+{
+    var builder = WebApplication.CreateBuilder(args);
+    builder.AddYamlConfiguration();
+    builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
+    builder.AddHttp(args).AddSessions().AddQueries();
+
+    var app = builder.Build();
+    app.UseHttp().MapDefaultEndpoints();
+    app.MapHome().MapQueries().MapSessions().MapUsers();
+    await app.RunAsync();
+    return 0;
+}
+catch (SettingsException e)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}
+catch (IOException e) when (e.InnerException?.InnerException is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse } || e.Message.Contains("in use", StringComparison.Ordinal))
+{
+    await Console.Error.WriteLineAsync($"{e.Message} Choose another port with --port.");
+    return 1;
+}

@@ -1,0 +1,168 @@
+using System.ClientModel;
+using System.Text;
+using Microsoft.Extensions.AI;
+using Microsoft.ML.Tokenizers;
+
+namespace Sessions.Api;
+
+/// <summary>One entry of the <c>agents:</c> section, ready to answer.</summary>
+internal sealed class Agent(string type, AgentSettings options, IChatClient client, LimitSettings limits, TimeProvider time)
+{
+    private static readonly Lazy<Tokenizer> Tokens = new(() => TiktokenTokenizer.CreateForEncoding("o200k_base"));
+
+    private readonly string _name = options.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{options.Model}";
+
+    /// <summary>Its <c>agent_type</c>.</summary>
+    public string Type { get; } = type;
+
+    /// <summary>How many earlier turns it wants for a query with these parameters.</summary>
+    public int HistoryTurns(GenerationParameters parameters) => parameters.HistoryTurns ?? options.HistoryTurns;
+
+    /// <summary>Answers a query.</summary>
+    /// <exception cref="AgentException">It could not.</exception>
+    /// <exception cref="OperationCanceledException">The caller did not want to wait any longer.</exception>
+    public async Task<AgentAnswer> AnswerAsync(string sessionId, string query, IReadOnlyList<Turn> history, GenerationParameters parameters, CancellationToken cancellationToken)
+    {
+        var started = time.GetTimestamp();
+        var timeout = TimeSpan.FromSeconds(options.TimeoutSeconds);
+        using var limited = new CancellationTokenSource(timeout, time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
+        try
+        {
+            // WaitAsync: an agent that does not heed its token must not hold up the session.
+            var response = await client.GetResponseAsync(Messages(query, history), Options(sessionId, parameters), linked.Token).WaitAsync(linked.Token);
+            return Check(response, time.GetElapsedTime(started));
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            throw;
+        }
+        catch (OperationCanceledException e) when (limited.IsCancellationRequested)
+        {
+            throw new AgentException(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"The agent did not answer within {timeout.TotalSeconds:0.###} s."), timedOut: true, e);
+        }
+        catch (AgentException)
+        {
+            throw;
+        }
+        catch (Exception e)
+        {
+            throw new AgentException(Describe(e), timedOut: false, e);
+        }
+    }
+
+    private AgentAnswer Check(ChatResponse response, TimeSpan took)
+    {
+        var text = response.Text;
+        if (string.IsNullOrEmpty(text))
+        {
+            throw new AgentException("The agent returned no text.");
+        }
+
+        // A model may emit half a surrogate pair; what is stored and sent is valid Unicode.
+        var bytes = Encoding.UTF8.GetByteCount(text);
+        if (bytes > limits.ResponseBytes)
+        {
+            throw new AgentException($"The agent's answer has {bytes} bytes; limits.response_bytes allows {limits.ResponseBytes}.");
+        }
+
+        return new AgentAnswer(
+            WellFormed(text), _name, new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond)), response.Usage?.InputTokenCount, response.Usage?.OutputTokenCount);
+    }
+
+    private static string WellFormed(string text)
+    {
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (char.IsSurrogate(text[i]))
+            {
+                return Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text));
+            }
+        }
+
+        return text;
+    }
+
+    private List<ChatMessage> Messages(string query, IReadOnlyList<Turn> history)
+    {
+        var first = FirstWithinBudget(history);
+        var messages = new List<ChatMessage>((2 * (history.Count - first)) + 2);
+        if (options.Instructions is { Length: > 0 } instructions)
+        {
+            messages.Add(new ChatMessage(ChatRole.System, instructions));
+        }
+
+        for (var i = first; i < history.Count; i++)
+        {
+            messages.Add(new ChatMessage(ChatRole.User, history[i].Query));
+            messages.Add(new ChatMessage(ChatRole.Assistant, history[i].Response));
+        }
+
+        messages.Add(new ChatMessage(ChatRole.User, query));
+        return messages;
+    }
+
+    // Whole turns from the newest back, as long as they fit.
+    private int FirstWithinBudget(IReadOnlyList<Turn> history)
+    {
+        if (options.HistoryTokens == 0)
+        {
+            return 0;
+        }
+
+        var left = options.HistoryTokens;
+        var first = history.Count;
+        while (first > 0)
+        {
+            left -= Tokens.Value.CountTokens(history[first - 1].Query) + Tokens.Value.CountTokens(history[first - 1].Response);
+            if (left < 0)
+            {
+                break;
+            }
+
+            first--;
+        }
+
+        return first;
+    }
+
+    private static ChatOptions Options(string sessionId, GenerationParameters parameters) => new()
+    {
+        ConversationId = sessionId,
+        Temperature = parameters.Temperature,
+        TopP = parameters.TopP,
+        MaxOutputTokens = parameters.MaxOutputTokens,
+        FrequencyPenalty = parameters.FrequencyPenalty,
+        PresencePenalty = parameters.PresencePenalty,
+        Seed = parameters.Seed,
+        StopSequences = parameters.Stop,
+        AdditionalProperties = parameters.Others is null ? null : new AdditionalPropertiesDictionary(parameters.Others),
+    };
+
+    // In words fit for a client: no addresses, no keys, nothing of the provider's own text.
+    private static string Describe(Exception e) => e switch
+    {
+        ClientResultException { Status: > 0 } result => $"The agent's provider answered with status {result.Status}.",
+        _ when e.GetBaseException() is HttpRequestException or System.Net.Sockets.SocketException or IOException || e is AggregateException
+            => "The agent's provider can't be reached.",
+        _ => $"The agent failed ({e.GetType().Name}).",
+    };
+}
+
+/// <summary>What an agent answered.</summary>
+/// <param name="Text">The answer.</param>
+/// <param name="AgentUsed">What answered.</param>
+/// <param name="ExecutionTime">How long it took.</param>
+/// <param name="InputTokens">Tokens read, if the provider told.</param>
+/// <param name="OutputTokens">Tokens written, if the provider told.</param>
+internal readonly record struct AgentAnswer(string Text, string AgentUsed, TimeSpan ExecutionTime, long? InputTokens, long? OutputTokens);
+
+/// <summary>An agent could not answer.</summary>
+/// <param name="message">Why, in words fit for a client.</param>
+/// <param name="timedOut">Whether it took too long.</param>
+/// <param name="innerException">What its library said.</param>
+internal sealed class AgentException(string message, bool timedOut = false, Exception? innerException = null) : Exception(message, innerException)
+{
+    /// <summary>Whether it took too long.</summary>
+    public bool TimedOut { get; } = timedOut;
+}

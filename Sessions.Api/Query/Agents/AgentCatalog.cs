@@ -1,0 +1,71 @@
+using System.ClientModel;
+using System.ClientModel.Primitives;
+using System.Collections.Frozen;
+using Microsoft.Extensions.AI;
+using OpenAI;
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api;
+
+/// <summary>The agents there are, by <c>agent_type</c>.</summary>
+internal sealed class AgentCatalog
+{
+    private readonly FrozenDictionary<string, Agent> _agents;
+
+    public AgentCatalog(AgentsSettings options, LimitSettings limits, IConfiguration configuration, TimeProvider time, ILoggerFactory loggers)
+    {
+        var all = new Dictionary<string, AgentSettings>(options, StringComparer.Ordinal);
+        all.TryAdd(AgentsSettings.Default, new AgentSettings());
+        _agents = all.ToFrozenDictionary(
+            entry => entry.Key,
+            entry => new Agent(entry.Key, entry.Value, Connect(entry.Key, entry.Value, configuration, loggers), limits, time),
+            StringComparer.Ordinal);
+    }
+
+    /// <summary>Finds the agent that a query names, or the default one where it names none.</summary>
+    /// <exception cref="ProblemException">There is no such agent.</exception>
+    public Agent Get(string? type) =>
+        _agents.TryGetValue(type ?? AgentsSettings.Default, out var agent) ? agent
+        : throw new ProblemException(new Problem(StatusCodes.Status422UnprocessableEntity, "unknown_agent_type",
+            $"agent_type: '{Problem.Shorten(type!)}' is not known; allowed: {string.Join(", ", _agents.Keys.Order(StringComparer.Ordinal))}.")
+        {
+            Errors = new() { ["agent_type"] = [$"must be one of: {string.Join(", ", _agents.Keys.Order(StringComparer.Ordinal))}"] },
+        });
+
+    private static IChatClient Connect(string type, AgentSettings options, IConfiguration configuration, ILoggerFactory loggers)
+    {
+        var client = options.Provider == AgentProvider.Builtin ? new BuiltinChatClient() : OpenAi(type, options, configuration);
+
+        // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told.
+        return client.AsBuilder()
+            .UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName)
+            .ConfigureOptions(chat => chat.ConversationId = null)
+            .Build();
+    }
+
+    private static IChatClient OpenAi(string type, AgentSettings options, IConfiguration configuration)
+    {
+        if (string.IsNullOrEmpty(options.Model))
+        {
+            throw new SettingsException($"agents.{type}.model: is missing; an agent of the provider openai needs one.");
+        }
+
+        var key = options.ApiKey ?? configuration["OPENAI_API_KEY"];
+        if (string.IsNullOrEmpty(key) && options.Endpoint is null)
+        {
+            throw new SettingsException(
+                $"agents.{type}: OpenAI's own endpoint needs a key; set the environment variable OPENAI_API_KEY or AGENTS__{type.ToUpperInvariant()}__API_KEY.");
+        }
+
+        var clientOptions = new OpenAIClientOptions
+        {
+            Endpoint = options.Endpoint,
+            NetworkTimeout = TimeSpan.FromSeconds(options.TimeoutSeconds),
+            RetryPolicy = new ClientRetryPolicy(options.MaxRetries),
+        };
+
+        // Local servers (Ollama, vLLM, llama.cpp) ask for no key, but the header must hold something.
+        return new OpenAIClient(new ApiKeyCredential(string.IsNullOrEmpty(key) ? "none" : key), clientOptions)
+            .GetChatClient(options.Model).AsIChatClient();
+    }
+}

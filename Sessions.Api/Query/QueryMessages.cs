@@ -1,0 +1,61 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Sessions.Api;
+
+/// <summary>A query to an agent.</summary>
+internal sealed record QueryRequest
+{
+    /// <summary>What to ask: 1 byte to limits.query_bytes of text.</summary>
+    public string? Query { get; init; }
+
+    /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced where it is absent.</summary>
+    public string? AgentType { get; init; }
+
+    /// <summary>The session to continue; a new one where it is absent or names none.</summary>
+    public string? ThreadId { get; init; }
+
+    /// <summary>The user who asks. Binds the session to the user.</summary>
+    public string? UserId { get; init; }
+
+    /// <summary>For the agent: temperature, top_p, max_output_tokens, frequency_penalty, presence_penalty, seed, stop, history_turns.</summary>
+    public JsonElement? Parameters { get; init; }
+
+    /// <summary>What happens while another query runs on the session: enqueue or reject; as limits.on_busy says where it is absent.</summary>
+    public string? OnBusy { get; init; }
+}
+
+/// <summary>An agent's answer.</summary>
+/// <param name="Response">The answer.</param>
+/// <param name="AgentType">Which agent answered.</param>
+/// <param name="Metadata">About the answer and its session.</param>
+internal sealed record QueryResponse(string Response, string AgentType, QueryResponseMetadata Metadata);
+
+/// <summary>About an answer and its session.</summary>
+internal sealed record QueryResponseMetadata
+{
+    /// <summary>The session: name it to go on.</summary>
+    public required string ThreadId { get; init; }
+
+    /// <summary>The user the session is bound to, if any.</summary>
+    public required string? UserId { get; init; }
+
+    /// <summary>Whether this query brought the session into being.</summary>
+    public required bool SessionCreated { get; init; }
+
+    /// <summary>The turn's number in the session, from 1.</summary>
+    public required int Turn { get; init; }
+
+    /// <summary>What answered: the provider, and its model where it has one.</summary>
+    public required string AgentUsed { get; init; }
+
+    /// <summary>How long the agent took, in seconds.</summary>
+    public required double ExecutionTime { get; init; }
+
+    /// <summary>When the turn was committed.</summary>
+    public required DateTime CreatedAt { get; init; }
+
+    /// <summary>Tokens, where the model's provider counts them.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public UsageResponse? Usage { get; init; }
+}

@@ -1,0 +1,46 @@
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api;
+
+/// <summary>Chooses the store that <c>sessions.storage_type</c> names. There is no falling back from one to another.</summary>
+internal static class Storage
+{
+    /// <summary>Registers the store and what is made of it.</summary>
+    public static WebApplicationBuilder AddSessions(this WebApplicationBuilder builder)
+    {
+        var options = builder.AddSettings<SessionSettings>(SessionSettings.Section);
+        builder.Services.TryAddTime();
+        builder.Services.AddSingleton<SessionMetrics>();
+        builder.Services.AddSingleton<CleanupSchedule>();
+        builder.Services.AddHostedService(services => services.GetRequiredService<CleanupSchedule>());
+        builder.Services.AddHealthChecks().AddCheck<StoreHealthCheck>("store");
+        switch (options.StorageType)
+        {
+            case StorageType.Memory:
+                builder.Services.AddSingleton<ISessionStore, MemorySessionStore>();
+                break;
+            default:
+                throw new SettingsException($"sessions.storage_type: {Name(options.StorageType)} is not part of this build.");
+        }
+
+        return builder;
+    }
+
+    /// <summary>A store as config.yaml names it.</summary>
+    public static string Name(StorageType type) => type switch
+    {
+        StorageType.Memory => "memory",
+        StorageType.Sqlite => "sqlite",
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
+    };
+
+    private static void TryAddTime(this IServiceCollection services) =>
+        Microsoft.Extensions.DependencyInjection.Extensions.ServiceCollectionDescriptorExtensions.TryAddSingleton(services, TimeProvider.System);
+
+    private sealed class StoreHealthCheck(ISessionStore store) : IHealthCheck
+    {
+        public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+            await store.CheckHealthAsync(cancellationToken);
+    }
+}

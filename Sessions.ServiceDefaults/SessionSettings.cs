@@ -1,0 +1,44 @@
+using System.ComponentModel.DataAnnotations;
+
+namespace Sessions.ServiceDefaults;
+
+/// <summary>The <c>sessions:</c> section of <c>config.yaml</c>, which the API and the janitor both read.</summary>
+public sealed class SessionSettings
+{
+    /// <summary>The section's name.</summary>
+    public const string Section = "sessions";
+
+    /// <summary>Where sessions are kept.</summary>
+    public StorageType StorageType { get; set; } = StorageType.Memory;
+
+    /// <summary>The SQLite file. A relative path starts from the folder of <c>config.yaml</c>.</summary>
+    public string DbPath { get; set; } = "data/sessions.db";
+
+    /// <summary>An inactive session expires after this many hours; every turn starts the time anew.</summary>
+    [Range(1e-5, 87600)]
+    public double TimeoutHours { get; set; } = 24;
+
+    /// <summary>How often expired sessions are removed, in minutes.</summary>
+    [Range(1e-3, 35791)]
+    public double CleanupIntervalMinutes { get; set; } = 60;
+
+    /// <summary>How many live sessions one user may have; the least recently active one makes room. 0: no limit.</summary>
+    [Range(0, 1_000_000)]
+    public int MaxSessionsPerUser { get; set; } = 10;
+
+    /// <summary><see cref="TimeoutHours"/> as a time span.</summary>
+    public TimeSpan Timeout => TimeSpan.FromHours(TimeoutHours);
+
+    /// <summary><see cref="CleanupIntervalMinutes"/> as a time span.</summary>
+    public TimeSpan CleanupInterval => TimeSpan.FromMinutes(CleanupIntervalMinutes);
+}
+
+/// <summary>The stores there are.</summary>
+public enum StorageType
+{
+    /// <summary>In the API's own memory: the fastest; lost when the process ends.</summary>
+    Memory,
+
+    /// <summary>One file on a local disk: survives restarts.</summary>
+    Sqlite,
+}
