@@ -85,7 +85,7 @@ public static class Settings
         public object ReadObject(IConfigurationSection section, Type type)
         {
             var settings = Activator.CreateInstance(type)!;
-            if (section.Value is not null)
+            if (!string.IsNullOrEmpty(section.Value))
             {
                 Refuse(section.Path, "must be a mapping of keys to values");
                 return settings;
