@@ -123,14 +123,15 @@ public static class Settings
         {
             foreach (var child in section.GetChildren())
             {
-                dictionary[child.Key] = ReadObject(child, valueType);
+                // Keys of the configuration are not case-sensitive, and an environment variable's are in upper case.
+                dictionary[child.Key.ToLowerInvariant()] = ReadObject(child, valueType);
             }
         }
 
         private void ReadProperty(IConfigurationSection section, object settings, PropertyInfo property)
         {
             var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
-            if (type.IsClass && type != typeof(string))
+            if (type.IsClass && type != typeof(string) && type != typeof(Uri))
             {
                 property.SetValue(settings, ReadObject(section, type));
             }

@@ -163,8 +163,8 @@ internal sealed class YamlConfigurationProvider(string path) : ConfigurationProv
         }
     }
 
-    /// <summary>A key as people write it in YAML: with dots.</summary>
-    internal static string Display(string key) => key.Replace(':', '.');
+    /// <summary>A key as people read it: with dots, and in lower case, wherever it came from.</summary>
+    internal static string Display(string key) => key.Replace(':', '.').ToLowerInvariant();
 
     private static bool IsNull(YamlNode node) =>
         node is YamlScalarNode { Style: ScalarStyle.Plain, Value: null or "" or "~" or "null" or "Null" or "NULL" };

@@ -88,12 +88,11 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
 
     private static Problem Describe(JsonException e, JsonTypeInfo type)
     {
-        // A path that names a field, and no position of a syntax error: the JSON is sound, the field's type is not.
+        // A fault of the JSON itself has the reader's exception within; otherwise the field is of the wrong type, or there twice.
         var field = e.Path is ['$', '.', .. var path] ? path.Split('.', '[')[0] : null;
-        var property = field is null ? null : type.Properties.FirstOrDefault(p => p.Name == field);
-        if (property is not null && e.InnerException is null or InvalidOperationException or FormatException && property is not null)
+        if (e.InnerException is not JsonException && type.Properties.FirstOrDefault(property => property.Name == field) is { } known)
         {
-            return Problem.InvalidField(field!, $"must be {Kind(property.PropertyType)}");
+            return Problem.InvalidField(known.Name, $"must be {Kind(known.PropertyType)}, given once");
         }
 
         if (e.Path == "$" && e.InnerException is not JsonException)

@@ -36,7 +36,7 @@ internal sealed class SessionsServer : WebApplicationFactory<TurnRunner>
             server._settings[key] = value;
         }
 
-        server.UseKestrel(0);
+        server.UseKestrel();
         server.StartServer();
         server._client = server.CreateClient();
         return server;
@@ -44,6 +44,8 @@ internal sealed class SessionsServer : WebApplicationFactory<TurnRunner>
 
     protected override void ConfigureWebHost(IWebHostBuilder builder)
     {
+        builder.UseSetting("urls", "http://127.0.0.1:0");
+
         // An empty file of its own: the one in the repository is for people to change.
         builder.UseSetting("SESSIONS_CONFIG", _config);
         foreach (var (key, value) in _settings)

@@ -14,12 +14,12 @@ internal sealed class AgentCatalog
 
     public AgentCatalog(AgentsSettings options, LimitSettings limits, IConfiguration configuration, TimeProvider time, ILoggerFactory loggers)
     {
-        var all = new Dictionary<string, AgentSettings>(options, StringComparer.Ordinal);
+        var all = new Dictionary<string, AgentSettings>(options, StringComparer.OrdinalIgnoreCase);
         all.TryAdd(AgentsSettings.Default, new AgentSettings());
         _agents = all.ToFrozenDictionary(
             entry => entry.Key,
             entry => new Agent(entry.Key, entry.Value, Connect(entry.Key, entry.Value, configuration, loggers), limits, time),
-            StringComparer.Ordinal);
+            StringComparer.OrdinalIgnoreCase);
     }
 
     /// <summary>Finds the agent that a query names, or the default one where it names none.</summary>

@@ -3,7 +3,7 @@ using Sessions.ServiceDefaults;
 
 namespace Sessions.Api;
 
-/// <summary>The <c>agents:</c> section of <c>config.yaml</c>: what an <c>agent_type</c> stands for.</summary>
+/// <summary>The <c>agents:</c> section of <c>config.yaml</c>: what an <c>agent_type</c> stands for. Names are in lower case, and matched without regard to it.</summary>
 internal sealed class AgentsSettings : Dictionary<string, AgentSettings>
 {
     /// <summary>The section's name.</summary>
@@ -12,7 +12,7 @@ internal sealed class AgentsSettings : Dictionary<string, AgentSettings>
     /// <summary>The <c>agent_type</c> of a query that names none. It exists also where the section does not name it.</summary>
     public const string Default = "advanced";
 
-    public AgentsSettings() : base(StringComparer.Ordinal)
+    public AgentsSettings() : base(StringComparer.OrdinalIgnoreCase)
     {
     }
 }

@@ -1,0 +1,307 @@
+using System.Collections.Concurrent;
+using System.Text.Json.Nodes;
+
+namespace Sessions.Tests.Api;
+
+public abstract partial class ApiContract
+{
+    [Fact]
+    public async Task An_expired_session_is_gone_and_its_id_starts_afresh()
+    {
+        var server = Start(("sessions:timeout_hours", "0.5"), ("sessions:cleanup_interval_minutes", "6000"));
+        await server.QueryAsync("I am a secret agent", "a", "ada");
+        server.Time.Advance(TimeSpan.FromMinutes(29));
+        Assert.Equal(2, (int)(await server.QueryAsync("still there?", "a", "ada"))["metadata"]!["turn"]!);
+        server.Time.Advance(TimeSpan.FromMinutes(30));
+
+        (await server.GetAsync("/sessions/a")).IsProblem(404, "session_not_found");
+        (await server.GetAsync("/sessions/a/history")).IsProblem(404, "session_not_found");
+        (await server.PostAsync("/sessions/a/fork")).IsProblem(404, "session_not_found");
+        (await server.DeleteAsync("/sessions/a")).IsProblem(404, "session_not_found");
+        Assert.Empty(Ids(await server.GetAsync("/users/ada/sessions")));
+        Assert.Equal(0, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+
+        var fresh = await server.QueryAsync("What am I?", "a", "eve");
+        Assert.True((bool)fresh["metadata"]!["session_created"]!);
+        Assert.Equal(1, (int)fresh["metadata"]!["turn"]!);
+        Assert.DoesNotContain("secret", fresh.ToJsonString(), StringComparison.Ordinal);
+        Assert.Equal("eve", (string?)fresh["metadata"]!["user_id"]);
+    }
+
+    [Fact]
+    public async Task One_session_too_many_removes_the_least_recently_active_one()
+    {
+        var server = Start(("sessions:max_sessions_per_user", "2"));
+        foreach (var id in (string[])["a", "b", "a", "c"])
+        {
+            await server.QueryAsync("hello", id, "ada");
+            server.Time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        Assert.Equal(["c", "a"], Ids(await server.GetAsync("/users/ada/sessions")));
+        (await server.GetAsync("/sessions/b")).IsProblem(404, "session_not_found");
+        await server.PostAsync("/sessions", """{"user_id":"ada"}""");
+        Assert.Equal(2, Ids(await server.GetAsync("/users/ada/sessions")).Count());
+    }
+
+    [Fact]
+    public async Task Many_clients_at_once_never_see_more_sessions_of_a_user_than_allowed()
+    {
+        var server = Start(("sessions:max_sessions_per_user", "5"));
+
+        var seen = new ConcurrentBag<int>();
+        await Task.WhenAll(Enumerable.Range(0, 64).Select(async i =>
+        {
+            var created = i % 2 == 0 ? await server.PostAsync("/sessions", """{"user_id":"ada"}""") : await server.TryQueryAsync("hello", user: "ada");
+            Assert.InRange(created.Status, 200, 201);
+            seen.Add(Ids(await server.GetAsync("/users/ada/sessions")).Count());
+        }));
+
+        Assert.Equal(5, seen.Max());
+        Assert.Equal(5, Ids(await server.GetAsync("/users/ada/sessions")).Count());
+        Assert.Equal(5, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+    }
+
+    [Fact]
+    public async Task A_session_is_not_to_be_had_by_another_user()
+    {
+        var server = Start();
+        await server.QueryAsync("I am Ada", "a", "ada");
+        var before = (await server.GetAsync("/sessions/a")).Text;
+
+        var refused = (await server.TryQueryAsync("Who am I?", "a", "eve")).IsProblem(404, "session_not_found");
+
+        Assert.DoesNotContain("Ada", refused.Text.Replace("Adapt", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.Equal(before, (await server.GetAsync("/sessions/a")).Text);
+        Assert.Empty(Ids(await server.GetAsync("/users/eve/sessions")));
+        Assert.Equal(1, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+
+        // Without a user the id alone continues it, and it stays Ada's.
+        var anonymous = await server.QueryAsync("Who am I?", "a");
+        Assert.Equal(2, (int)anonymous["metadata"]!["turn"]!);
+        Assert.Equal("ada", (string?)anonymous["metadata"]!["user_id"]);
+    }
+
+    [Fact]
+    public async Task An_unbound_session_is_bound_by_the_first_user_who_comes()
+    {
+        var server = Start();
+        await server.QueryAsync("hello", "a");
+
+        Assert.Equal("ada", (string?)(await server.QueryAsync("mine", "a", "ada"))["metadata"]!["user_id"]);
+
+        (await server.TryQueryAsync("mine", "a", "eve")).IsProblem(404, "session_not_found");
+        Assert.Equal(["a"], Ids(await server.GetAsync("/users/ada/sessions")));
+    }
+
+    [Fact]
+    public async Task Two_users_who_claim_at_once_do_not_share()
+    {
+        var server = Start();
+        for (var i = 0; i < 10; i++)
+        {
+            var id = $"s{i}";
+            await server.QueryAsync("hello", id);
+            var answers = await Task.WhenAll(Enumerable.Range(0, 6).Select(n => server.TryQueryAsync("mine", id, $"u{n}")));
+
+            var owner = (string)(await server.GetAsync($"/sessions/{id}")).Json["user_id"]!;
+            Assert.Equal(1, answers.Count(answer => answer.Status == 200));
+            Assert.Equal(owner, (string?)answers.Single(answer => answer.Status == 200).Json["metadata"]!["user_id"]);
+            Assert.Equal(2, (await server.GetAsync($"/sessions/{id}/history")).Json["turns"]!.AsArray().Count);
+        }
+    }
+
+    [Fact]
+    public async Task Concurrent_queries_on_one_session_take_turns_and_each_sees_those_before_it()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var server = Start([.. model.Agent("model")]);
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, string.Join(',', ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
+
+        var answers = await Task.WhenAll(Enumerable.Range(0, 16).Select(client => Task.Run(async () =>
+        {
+            List<JsonNode> mine = [];
+            for (var i = 0; i < 5; i++)
+            {
+                var answer = await server.PostAsync("/query", new { query = $"{client}-{i}", thread_id = "a", agent_type = "model", parameters = new { history_turns = 1000 } });
+                Assert.True(answer.Status == 200, answer.Text);
+                mine.Add(answer.Json);
+            }
+
+            return mine;
+        })));
+
+        var history = await AllTurnsAsync(server, "a");
+        Assert.Equal(Enumerable.Range(1, 80), history.Select(turn => (int)turn["turn"]!));
+        Assert.Equal(Enumerable.Range(1, 80), answers.SelectMany(mine => mine).Select(answer => (int)answer["metadata"]!["turn"]!).Order());
+        var queries = history.Select(turn => (string)turn["query"]!).ToList();
+        Assert.Equal(80, queries.Distinct().Count());
+        Assert.All(history, turn => Assert.Equal(string.Join(',', queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
+    }
+
+    [Fact]
+    public async Task A_busy_session_refuses_past_its_bounds()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var (entered, leave) = Hold(model);
+        var server = Start([.. model.Agent("model"), ("limits:turn_queue", "1"), ("limits:turn_wait_seconds", "10")]);
+        var running = server.TryQueryAsync("first", "a", agent: "model");
+        await entered.WaitAsync(TestContext.Current.CancellationToken);
+        var rejected = await server.PostAsync("/query", """{"query":"no","thread_id":"a","agent_type":"model","on_busy":"reject"}""");
+        var waiting = server.TryQueryAsync("second", "a", agent: "model");
+        var full = await PollAsync(() => server.TryQueryAsync("third", "a", agent: "model"), answer => answer.Status == 409);
+
+        rejected.IsProblem(409, "session_busy");
+        full.IsProblem(409, "session_busy");
+        Assert.Equal("1", full.Headers["Retry-After"]);
+        Assert.Equal("a", (string?)full.Json["thread_id"]);
+
+        // Whoever waited is told when its time is up; the one who runs is not disturbed.
+        server.Time.Advance(TimeSpan.FromSeconds(10));
+        (await waiting).IsProblem(409, "session_busy");
+        leave.Release(10);
+        Assert.Equal(200, (await running).Status);
+        Assert.Equal(2, (int)(await server.QueryAsync("fourth", "a", agent: "model"))["metadata"]!["turn"]!);
+    }
+
+    [Fact]
+    public async Task A_client_that_goes_away_leaves_nothing_behind()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var (entered, leave) = Hold(model);
+        var server = Start([.. model.Agent("model")]);
+        using var gone = new CancellationTokenSource();
+        using var body = new StringContent("""{"query":"never mind","thread_id":"a","agent_type":"model"}""", System.Text.Encoding.UTF8, "application/json");
+        var running = server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, gone.Token);
+        await entered.WaitAsync(TestContext.Current.CancellationToken);
+        await gone.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        leave.Release(10);
+
+        // The turn behind it runs, on nothing.
+        var next = await server.QueryAsync("hello", "a", agent: "model");
+        Assert.Equal(1, (int)next["metadata"]!["turn"]!);
+        Assert.True((bool)next["metadata"]!["session_created"]!);
+        Assert.Equal(0, (int)(await server.GetAsync("/sessions/a")).Json["context"]!["error_count"]!);
+    }
+
+    [Fact]
+    public async Task A_session_deleted_while_its_agent_answers_stays_deleted()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var server = Start([.. model.Agent("model")]);
+        await server.QueryAsync("hello", "a", "ada");
+        var (entered, leave) = Hold(model);
+        var running = server.TryQueryAsync("late", "a", agent: "model");
+        await entered.WaitAsync(TestContext.Current.CancellationToken);
+
+        Assert.Equal(200, (await server.DeleteAsync("/sessions/a")).Status);
+        leave.Release(10);
+
+        (await running).IsProblem(409, "session_gone");
+        (await server.GetAsync("/sessions/a")).IsProblem(404, "session_not_found");
+    }
+
+    [Fact]
+    public async Task The_same_key_gives_the_same_answer_without_a_second_turn()
+    {
+        var server = Start();
+        (string, string) key = ("Idempotency-Key", "key-1");
+        foreach (var body in (string[])["""{"query":"hello"}""", """{"query":"hello","thread_id":"a"}""", """{"query":"hello","user_id":"ada"}"""])
+        {
+            var first = await server.PostAsync("/query", body, key);
+            await server.QueryAsync("in between", Thread(first.Json));
+            var again = await server.PostAsync("/query", body, key);
+
+            Assert.Equal(200, first.Status);
+            Assert.False(first.Headers.ContainsKey("Idempotency-Replayed"));
+            Assert.Equal("true", again.Headers["Idempotency-Replayed"]);
+            Assert.Equal(first.Text, again.Text);
+            Assert.Equal(2, (await server.GetAsync($"/sessions/{Thread(first.Json)}/history")).Json["turns"]!.AsArray().Count);
+            (await server.PostAsync("/query", body.Replace("hello", "other", StringComparison.Ordinal), key)).IsProblem(422, "idempotency_key_reused");
+        }
+
+        Assert.Equal(3, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+        (await server.PostAsync("/query", """{"query":"hello"}""", ("Idempotency-Key", new string('k', 256)))).IsProblem(422, "invalid_request");
+        (await server.PostAsync("/query", """{"query":"hello"}""", ("Idempotency-Key", ""))).IsProblem(422, "invalid_request");
+    }
+
+    [Fact]
+    public async Task The_same_key_creates_one_session()
+    {
+        var server = Start();
+        (string, string) key = ("Idempotency-Key", "key-1");
+        const string Body = """{"user_id":"ada","metadata":{"a":1}}""";
+
+        var first = await server.PostAsync("/sessions", Body, key);
+        server.Time.Advance(TimeSpan.FromMinutes(1));
+        await server.QueryAsync("hello", (string)first.Json["session_id"]!);
+        var again = await server.PostAsync("/sessions", Body, key);
+
+        Assert.Equal(201, again.Status);
+        Assert.Equal(first.Text, again.Text);
+        Assert.Equal(first.Headers["ETag"], again.Headers["ETag"]);
+        Assert.Equal("true", again.Headers["Idempotency-Replayed"]);
+        (await server.PostAsync("/sessions", """{"user_id":"ada"}""", key)).IsProblem(422, "idempotency_key_reused");
+        Assert.Single(Ids(await server.GetAsync("/users/ada/sessions")));
+        Assert.Equal(200, (await server.PostAsync("/query", """{"query":"hello","user_id":"ada"}""", key)).Status);
+    }
+
+    [Fact]
+    public async Task Retries_at_the_same_time_make_one_turn()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var (entered, leave) = Hold(model);
+        var server = Start([.. model.Agent("model")]);
+        (string, string) key = ("Idempotency-Key", "key-1");
+        const string Body = """{"query":"hello","agent_type":"model"}""";
+        var running = server.PostAsync("/query", Body, key);
+        await entered.WaitAsync(TestContext.Current.CancellationToken);
+
+        var meanwhile = (await server.PostAsync("/query", Body, key)).IsProblem(409, "idempotency_in_progress");
+        leave.Release(10);
+
+        Assert.Equal("1", meanwhile.Headers["Retry-After"]);
+        Assert.Equal((await running).Text, (await server.PostAsync("/query", Body, key)).Text);
+        Assert.Single(model.Requests);
+    }
+
+    private static async Task<List<JsonNode>> AllTurnsAsync(SessionsServer server, string id)
+    {
+        List<JsonNode> turns = [];
+        string? next = null;
+        do
+        {
+            var page = (await server.GetAsync($"/sessions/{id}/history?limit=100{(next is null ? "" : $"&after={next}")}")).Json;
+            turns.AddRange(page["turns"]!.AsArray().Select(turn => turn!));
+            next = (string?)page["next"];
+        }
+        while (next is not null);
+        return turns;
+    }
+
+    // The model tells when it is asked, and answers when it is told to.
+    private static (SemaphoreSlim Entered, SemaphoreSlim Leave) Hold(ChatCompletionsServer model)
+    {
+        var (entered, leave) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
+        model.Reply = async (_, _, http) =>
+        {
+            entered.Release();
+            await leave.WaitAsync(http.RequestAborted);
+            await ChatCompletionsServer.AnswerAsync(http, "at last");
+        };
+        return (entered, leave);
+    }
+
+    private static async Task<Answer> PollAsync(Func<Task<Answer>> ask, Predicate<Answer> until)
+    {
+        while (true)
+        {
+            var answer = await ask();
+            if (until(answer))
+            {
+                return answer;
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Time.Testing;
+using Sessions.Api;
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Tests.Api;
+
+public sealed class CleanupScheduleTests : IDisposable
+{
+    private readonly FakeTimeProvider _time = new();
+    private readonly SessionSettings _settings = new() { CleanupIntervalMinutes = 60, TimeoutHours = 0.001, MaxSessionsPerUser = 0 };
+    private readonly CleanupSchedule _schedule;
+
+    public CleanupScheduleTests()
+    {
+        var meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
+        var metrics = new SessionMetrics(meters);
+        _schedule = new CleanupSchedule(new MemorySessionStore(_settings, _time, metrics), _settings, _time, metrics, NullLogger<CleanupSchedule>.Instance);
+    }
+
+    public void Dispose() => _schedule.Dispose();
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task An_API_that_runs_alone_cleans_up_every_interval()
+    {
+        await _schedule.StartAsync(Cancel);
+        var start = _time.GetUtcNow();
+
+        for (var round = 1; round <= 3; round++)
+        {
+            _time.Advance(TimeSpan.FromMinutes(59));
+            _time.Advance(TimeSpan.FromMinutes(1));
+            Assert.Equal(start.AddHours(round), await CleanedAfterAsync(start.AddHours(round - 1)));
+        }
+
+        await _schedule.StopAsync(Cancel);
+    }
+
+    [Fact]
+    public async Task As_long_as_somebody_asks_in_time_it_leaves_it_to_them_and_steps_in_when_they_stop()
+    {
+        await _schedule.StartAsync(Cancel);
+        for (var i = 0; i < 5; i++)
+        {
+            await _schedule.RunAsync(Cancel);
+            Assert.Equal(_time.GetUtcNow(), _schedule.LastCleanupAt);
+            _time.Advance(TimeSpan.FromMinutes(66));
+        }
+
+        await _schedule.RunAsync(Cancel);
+        var last = _time.GetUtcNow();
+        _time.Advance(TimeSpan.FromMinutes(89));
+        _time.Advance(TimeSpan.FromMinutes(1));
+        Assert.Equal(last.AddMinutes(90), await CleanedAfterAsync(last));
+        _time.Advance(TimeSpan.FromMinutes(60));
+        Assert.Equal(last.AddMinutes(150), await CleanedAfterAsync(last.AddMinutes(90)));
+        await _schedule.StopAsync(Cancel);
+    }
+
+    // The clock stands still meanwhile: a clean-up that came too early shows by its time.
+    private async Task<DateTimeOffset> CleanedAfterAsync(DateTimeOffset last)
+    {
+        while (!(_schedule.LastCleanupAt > last))
+        {
+            await Task.Delay(1, Cancel);
+        }
+
+        return _schedule.LastCleanupAt.Value;
+    }
+}
