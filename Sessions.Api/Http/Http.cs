@@ -8,6 +8,7 @@ namespace Sessions.Api;
 internal static class Http
 {
     private const string DefaultUrl = "http://localhost:8080";
+    private const long Surplus = 32 << 20;
 
     /// <summary>Registers it.</summary>
     public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, string[] args)
@@ -19,7 +20,10 @@ internal static class Http
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = limits.RequestBodyBytes;
+
+            // More than is allowed (see Body): many clients read no answer before they have sent everything, so what is too
+            // large is answered and then, within reason, read and thrown away.
+            kestrel.Limits.MaxRequestBodySize = limits.RequestBodyBytes + Surplus;
         });
         builder.Services.ConfigureHttpJsonOptions(options =>
         {
