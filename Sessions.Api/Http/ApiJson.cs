@@ -20,6 +20,8 @@ namespace Sessions.Api;
 [JsonSerializable(typeof(SessionListResponse))]
 [JsonSerializable(typeof(SessionResponse))]
 [JsonSerializable(typeof(StatisticsResponse))]
+[JsonSerializable(typeof(StreamDelta))]
+[JsonSerializable(typeof(StreamStarted))]
 internal sealed partial class ApiJson : JsonSerializerContext
 {
     /// <summary>How deep JSON from a client may nest.</summary>

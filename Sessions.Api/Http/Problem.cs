@@ -34,7 +34,7 @@ internal sealed record Problem : IResult
     public string Code { get; }
 
     /// <summary>The request, as logs and traces name it.</summary>
-    public string? TraceId { get; private set; }
+    public string? TraceId { get; private set; } = Activity.Current?.TraceId.ToString();
 
     /// <summary>Which field breaks which rule.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -80,7 +80,7 @@ internal sealed record Problem : IResult
 
     public Task ExecuteAsync(HttpContext httpContext)
     {
-        TraceId = Activity.Current?.TraceId.ToString() ?? httpContext.TraceIdentifier;
+        TraceId ??= httpContext.TraceIdentifier;
         var response = httpContext.Response;
         response.StatusCode = Status;
         if (RetryAfter is { } wait)

@@ -17,6 +17,10 @@ internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) :
         return true;
     }
 
+    /// <summary>The answer where the store is unavailable.</summary>
+    public static Problem From(StoreUnavailableException unavailable) =>
+        new(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
+
     private Problem ToProblem(HttpContext context, Exception exception)
     {
         switch (exception)
@@ -25,7 +29,7 @@ internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) :
                 return known.Problem;
             case StoreUnavailableException unavailable:
                 Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
-                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
+                return From(unavailable);
             case BadHttpRequestException bad:
                 return Problem.FromStatus(bad.StatusCode);
             default:

@@ -1,9 +1,10 @@
 using System.Text;
 using Microsoft.AspNetCore.Http.HttpResults;
+using Sessions.ServiceDefaults;
 
 namespace Sessions.Api;
 
-/// <summary><c>POST /query</c>.</summary>
+/// <summary><c>POST /query</c>, answered whole or as a stream.</summary>
 internal static class QueryApi
 {
     /// <summary>Registers what queries need.</summary>
@@ -13,6 +14,9 @@ internal static class QueryApi
         builder.Services.AddSingleton<TurnGate>();
         builder.Services.AddSingleton<TurnRunner>();
         builder.Services.AddSingleton<QueryMetrics>();
+        builder.AddSettings<StreamingSettings>(StreamingSettings.Section);
+        builder.Services.AddSingleton<StreamedTurns>();
+        builder.Services.AddHostedService(services => services.GetRequiredService<StreamedTurns>());
         return builder;
     }
 
@@ -25,22 +29,49 @@ internal static class QueryApi
         app.MapPost("/query", QueryAsync)
             .WithTags("Query")
             .WithSummary("Ask an agent, in a session")
-            .WithDescription("Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or with one that does not exist, a new session is created. Send an Idempotency-Key header to make a retry safe.")
+            .WithDescription("Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or with one that does not exist, a new session is created. Send an Idempotency-Key header to make a retry safe. With stream: true, or Accept: text/event-stream, the answer comes as server-sent events: session, delta, done, error.")
+            .Produces<QueryResponse>(StatusCodes.Status200OK, "application/json", "text/event-stream")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
                 StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity, StatusCodes.Status502BadGateway, StatusCodes.Status503ServiceUnavailable, StatusCodes.Status504GatewayTimeout);
         return app;
     }
 
-    private static async Task<Ok<QueryResponse>> QueryAsync(
-        Body<QueryRequest> body, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, CancellationToken cancellationToken)
+    private static async Task<Results<Ok<QueryResponse>, EventStream, Problem>> QueryAsync(
+        Body<QueryRequest> body, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
     {
-        var result = await turns.RunAsync(Read(body.Value, http.Request.Headers, agents, limits), cancellationToken);
+        var command = Read(body.Value, http.Request.Headers, agents, limits);
+        if (EventStream.IsWanted(body.Value, http.Request))
+        {
+            return Stream(command, http, streams);
+        }
+
+        var result = await turns.RunAsync(command, cancellationToken);
         if (result.Replayed)
         {
             http.Response.Headers[IdempotencyKeys.ReplayedHeader] = "true";
         }
 
-        return TypedResults.Ok(Answer(result));
+        return TypedResults.Ok(QueryResponse.From(result));
+    }
+
+    private static Results<Ok<QueryResponse>, EventStream, Problem> Stream(TurnCommand command, HttpContext http, StreamedTurns streams)
+    {
+        if (EventStream.Seen(http.Request.Headers) is { } seen)
+        {
+            if (streams.Find(seen.Stream, command.UserId) is { } known)
+            {
+                return new EventStream(known, seen.Event + 1, streams);
+            }
+
+            // With a key the answer can be found all the same; without one a new turn would be a second one.
+            if (command.Idempotency is null)
+            {
+                return new Problem(StatusCodes.Status404NotFound, "stream_not_found",
+                    "This stream can't be picked up any more. If its turn was finished, it is in the session's history.");
+            }
+        }
+
+        return new EventStream(streams.Start(command), 0, streams);
     }
 
     private static TurnCommand Read(QueryRequest request, IHeaderDictionary headers, AgentCatalog agents, LimitSettings limits)
@@ -78,16 +109,4 @@ internal static class QueryApi
             headers, "query", request.UserId, request.ThreadId, request.UserId, agent.Type, request.Query, request.Parameters?.GetRawText());
         return new(request.ThreadId, request.UserId, request.Query, agent, parameters, idempotency, onBusy);
     }
-
-    private static QueryResponse Answer(TurnResult result) => new(result.Turn.Response, result.Turn.AgentType, new QueryResponseMetadata
-    {
-        ThreadId = result.SessionId,
-        UserId = result.UserId,
-        SessionCreated = result.Turn.StartedSession,
-        Turn = result.Turn.Number,
-        AgentUsed = result.Turn.AgentUsed,
-        ExecutionTime = result.Turn.ExecutionTime.TotalSeconds,
-        CreatedAt = result.Turn.CreatedAt.UtcDateTime,
-        Usage = UsageResponse.From(result.Turn),
-    });
 }

@@ -23,13 +23,30 @@ internal sealed record QueryRequest
 
     /// <summary>What happens while another query runs on the session: enqueue or reject; as limits.on_busy says where it is absent.</summary>
     public string? OnBusy { get; init; }
+
+    /// <summary>Whether the answer is to come as server-sent events; if absent, the Accept header decides.</summary>
+    public bool? Stream { get; init; }
 }
 
 /// <summary>An agent's answer.</summary>
 /// <param name="Response">The answer.</param>
 /// <param name="AgentType">Which agent answered.</param>
 /// <param name="Metadata">About the answer and its session.</param>
-internal sealed record QueryResponse(string Response, string AgentType, QueryResponseMetadata Metadata);
+internal sealed record QueryResponse(string Response, string AgentType, QueryResponseMetadata Metadata)
+{
+    /// <summary>A turn as the API answers with it.</summary>
+    public static QueryResponse From(TurnResult result) => new(result.Turn.Response, result.Turn.AgentType, new QueryResponseMetadata
+    {
+        ThreadId = result.SessionId,
+        UserId = result.UserId,
+        SessionCreated = result.Turn.StartedSession,
+        Turn = result.Turn.Number,
+        AgentUsed = result.Turn.AgentUsed,
+        ExecutionTime = result.Turn.ExecutionTime.TotalSeconds,
+        CreatedAt = result.Turn.CreatedAt.UtcDateTime,
+        Usage = UsageResponse.From(result.Turn),
+    });
+}
 
 /// <summary>About an answer and its session.</summary>
 internal sealed record QueryResponseMetadata

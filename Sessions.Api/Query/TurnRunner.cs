@@ -12,8 +12,9 @@ internal sealed partial class TurnRunner(
     /// <summary>Runs one turn.</summary>
     /// <param name="command">What is asked.</param>
     /// <param name="cancellationToken">The client's: when it goes away, nothing is committed.</param>
+    /// <param name="stream">Where to tell what the agent says as it says it, if anybody wants to know.</param>
     /// <exception cref="ProblemException">The turn did not come about; the problem says why.</exception>
-    public async Task<TurnResult> RunAsync(TurnCommand command, CancellationToken cancellationToken)
+    public async Task<TurnResult> RunAsync(TurnCommand command, CancellationToken cancellationToken, StreamedTurn? stream = null)
     {
         var sessionId = command.SessionId;
         Guid? reservedBy = null;
@@ -48,9 +49,10 @@ internal sealed partial class TurnRunner(
         var outcome = "cancelled";
         try
         {
-            for (var attempt = 1; attempt <= Attempts; attempt++)
+            // What has been told can't be taken back: a stream is not run again.
+            for (var attempt = 1; attempt <= (stream is null ? Attempts : 1); attempt++)
             {
-                if (await TryAsync(command, request, cancellationToken) is { } result)
+                if (await TryAsync(command, request, stream, cancellationToken) is { } result)
                 {
                     activity?.SetTag("sessions.turn", result.Turn.Number);
                     outcome = result.Replayed ? "replayed" : "committed";
@@ -89,7 +91,7 @@ internal sealed partial class TurnRunner(
     }
 
     // Null: the session has moved on meanwhile, and the agent has answered from what is no longer the latest.
-    private async Task<TurnResult?> TryAsync(TurnCommand command, TurnRequest request, CancellationToken cancellationToken)
+    private async Task<TurnResult?> TryAsync(TurnCommand command, TurnRequest request, StreamedTurn? stream, CancellationToken cancellationToken)
     {
         var start = await store.BeginTurnAsync(request, cancellationToken);
         switch (start.Status)
@@ -106,10 +108,13 @@ internal sealed partial class TurnRunner(
 
         try
         {
+            var number = (start.Session?.TurnCount ?? 0) + 1;
+            stream?.Begin(request.SessionId, number, start.Session is null);
             AgentAnswer answer;
             try
             {
-                answer = await command.Agent.AnswerAsync(request.SessionId, command.Query, start.History, command.Parameters, cancellationToken);
+                answer = await command.Agent.AnswerAsync(
+                    request.SessionId, command.Query, start.History, command.Parameters, stream is null ? null : stream.Add, cancellationToken);
             }
             catch (AgentException e)
             {
@@ -121,7 +126,7 @@ internal sealed partial class TurnRunner(
             cancellationToken.ThrowIfCancellationRequested();
             var turn = new Turn
             {
-                Number = (start.Session?.TurnCount ?? 0) + 1,
+                Number = number,
                 Query = command.Query,
                 Response = answer.Text,
                 AgentType = command.Agent.Type,

@@ -67,6 +67,22 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
         ["usage"] = new JsonObject { ["prompt_tokens"] = 11, ["completion_tokens"] = 7, ["total_tokens"] = 18 },
     }, TestContext.Current.CancellationToken);
 
+    /// <summary>Answers piece by piece, as a model does that streams.</summary>
+    public static async Task StreamAsync(HttpContext http, IEnumerable<string> pieces, Func<int, Task>? before = null)
+    {
+        http.Response.ContentType = "text/event-stream";
+        var number = 0;
+        foreach (var piece in pieces)
+        {
+            await (before?.Invoke(number++) ?? Task.CompletedTask);
+            await WriteChunkAsync(http, new JsonArray(new JsonObject { ["index"] = 0, ["delta"] = new JsonObject { ["role"] = "assistant", ["content"] = piece } }), null);
+        }
+
+        await WriteChunkAsync(http, new JsonArray(new JsonObject { ["index"] = 0, ["delta"] = new JsonObject(), ["finish_reason"] = "stop" }), null);
+        await WriteChunkAsync(http, [], new JsonObject { ["prompt_tokens"] = 11, ["completion_tokens"] = 7, ["total_tokens"] = 18 });
+        await http.Response.WriteAsync("data: [DONE]\n\n", TestContext.Current.CancellationToken);
+    }
+
     public static IReadOnlyList<(string Role, string Text)> Messages(JsonNode request) =>
         [.. request["messages"]!.AsArray().Select(message => ((string)message!["role"]!, Text(message["content"]!)))];
 
@@ -75,6 +91,13 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
     private static string LastMessage(JsonNode request) => Messages(request)[^1].Text;
 
     private static string Text(JsonNode content) => content is JsonArray parts ? string.Concat(parts.Select(part => (string)part!["text"]!)) : (string)content!;
+
+    private static async Task WriteChunkAsync(HttpContext http, JsonArray choices, JsonObject? usage)
+    {
+        var chunk = new JsonObject { ["id"] = "chatcmpl-1", ["object"] = "chat.completion.chunk", ["created"] = 1767225600, ["model"] = "test-model", ["choices"] = choices, ["usage"] = usage };
+        await http.Response.WriteAsync($"data: {chunk.ToJsonString()}\n\n", TestContext.Current.CancellationToken);
+        await http.Response.Body.FlushAsync(TestContext.Current.CancellationToken);
+    }
 
     private async Task HandleAsync(HttpContext http)
     {

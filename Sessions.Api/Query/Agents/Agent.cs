@@ -19,9 +19,16 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     public int HistoryTurns(GenerationParameters parameters) => parameters.HistoryTurns ?? options.HistoryTurns;
 
     /// <summary>Answers a query.</summary>
+    /// <param name="sessionId">The session, for spans.</param>
+    /// <param name="query">What is asked.</param>
+    /// <param name="history">What was said before, oldest first.</param>
+    /// <param name="parameters">What to heed.</param>
+    /// <param name="told">Called with each piece of the answer as it comes, if anybody wants to know.</param>
+    /// <param name="cancellationToken">The caller's.</param>
     /// <exception cref="AgentException">It could not.</exception>
     /// <exception cref="OperationCanceledException">The caller did not want to wait any longer.</exception>
-    public async Task<AgentAnswer> AnswerAsync(string sessionId, string query, IReadOnlyList<Turn> history, GenerationParameters parameters, CancellationToken cancellationToken)
+    public async Task<AgentAnswer> AnswerAsync(
+        string sessionId, string query, IReadOnlyList<Turn> history, GenerationParameters parameters, Action<string>? told, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
         var timeout = TimeSpan.FromSeconds(options.TimeoutSeconds);
@@ -30,7 +37,10 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         try
         {
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var response = await client.GetResponseAsync(Messages(query, history), Options(sessionId, parameters), linked.Token).WaitAsync(linked.Token);
+            var (messages, chatOptions) = (Messages(query, history), Options(sessionId, parameters));
+            var response = await (told is null
+                ? client.GetResponseAsync(messages, chatOptions, linked.Token)
+                : StreamAsync(messages, chatOptions, told, linked.Token)).WaitAsync(linked.Token);
             return Check(response, time.GetElapsedTime(started));
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
@@ -49,6 +59,39 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         {
             throw new AgentException(Describe(e), timedOut: false, e);
         }
+    }
+
+    private async Task<ChatResponse> StreamAsync(List<ChatMessage> messages, ChatOptions chatOptions, Action<string> told, CancellationToken cancellationToken)
+    {
+        List<ChatResponseUpdate> updates = [];
+        var held = "";
+        var characters = 0;
+        await foreach (var update in client.GetStreamingResponseAsync(messages, chatOptions, cancellationToken))
+        {
+            // After a time-out nobody waits for this any more, and nothing more may be told.
+            cancellationToken.ThrowIfCancellationRequested();
+            updates.Add(update);
+            var text = held + update.Text;
+            characters += update.Text.Length;
+            if (characters > limits.ResponseBytes)
+            {
+                break;
+            }
+
+            // Half a surrogate pair waits for its other half.
+            held = text.Length > 0 && char.IsHighSurrogate(text[^1]) ? text[^1..] : "";
+            if (text.Length > held.Length)
+            {
+                told(WellFormed(text[..^held.Length]));
+            }
+        }
+
+        if (held.Length > 0)
+        {
+            told(WellFormed(held));
+        }
+
+        return updates.ToChatResponse();
     }
 
     private AgentAnswer Check(ChatResponse response, TimeSpan took)

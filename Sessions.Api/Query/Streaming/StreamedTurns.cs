@@ -1,0 +1,140 @@
+using System.Collections.Concurrent;
+
+namespace Sessions.Api;
+
+/// <summary>The streamed turns that are running or can still be picked up again. A stop of the server waits for those that run.</summary>
+internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings settings, TimeProvider time, ILogger<StreamedTurns> logger) : IHostedService
+{
+    // Ended streams that are kept; with more the oldest are forgotten before their time.
+    private const int MostKept = 1000;
+
+    private readonly ConcurrentDictionary<Guid, StreamedTurn> _byId = new();
+    private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
+    private readonly ConcurrentDictionary<Guid, Task> _running = new();
+    private readonly ConcurrentQueue<StreamedTurn> _kept = new();
+
+    /// <summary>Starts a turn; or finds the running one, where the same request came before.</summary>
+    public StreamedTurn Start(TurnCommand command)
+    {
+        var started = new StreamedTurn(command);
+        if (command.Idempotency is { } key)
+        {
+            var turn = _byKey.GetOrAdd(key, started);
+            if (turn != started)
+            {
+                started.Dispose();
+                return turn;
+            }
+        }
+
+        _byId[started.Id] = started;
+
+        // Not awaited: it goes on when its client has gone. StopAsync waits for it.
+        _running[started.Id] = Task.Run(() => RunAsync(started));
+        return started;
+    }
+
+    /// <summary>Finds a stream by its id, for the user it was started for.</summary>
+    public StreamedTurn? Find(Guid id, string? userId) =>
+        _byId.TryGetValue(id, out var turn) && string.Equals(turn.Command.UserId, userId, StringComparison.Ordinal) ? turn : null;
+
+    /// <summary>A client has stopped reading before the end.</summary>
+    public void Abandon(StreamedTurn turn)
+    {
+        if (turn.Leave() && !turn.Ended && settings.OnDisconnect == OnDisconnect.Cancel)
+        {
+            turn.Cancel();
+        }
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await Task.WhenAll(_running.Values).WaitAsync(cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            foreach (var turn in _byId.Values)
+            {
+                turn.Cancel();
+            }
+        }
+    }
+
+    private async Task RunAsync(StreamedTurn turn)
+    {
+        try
+        {
+            turn.Complete(await turns.RunAsync(turn.Command, turn.Cancelled, turn));
+        }
+        catch (ProblemException e)
+        {
+            turn.Fail(e.Problem);
+        }
+        catch (StoreUnavailableException e)
+        {
+            turn.Fail(ProblemHandling.From(e));
+        }
+        catch (OperationCanceledException)
+        {
+            turn.Fail(new Problem(StatusCodes.Status499ClientClosedRequest, "cancelled", "The client went away; nothing was kept."));
+        }
+        catch (Exception e)
+        {
+            // The end of the line: nobody awaits this task, and the client must be told.
+            Log.Unexpected(logger, e);
+            turn.Fail(Problem.FromStatus(StatusCodes.Status500InternalServerError));
+        }
+        finally
+        {
+            Keep(turn);
+            _running.TryRemove(turn.Id, out _);
+        }
+    }
+
+    // What was refused, or can't be picked up again by whoever comes back, need not wait.
+    private void Keep(StreamedTurn turn)
+    {
+        if (turn.Refusal is not null || settings.ResumeSeconds == 0)
+        {
+            Forget(turn);
+            return;
+        }
+
+        _kept.Enqueue(turn);
+        if (_kept.Count > MostKept && _kept.TryDequeue(out var oldest))
+        {
+            Forget(oldest);
+        }
+
+        _ = ForgetLaterAsync(turn);
+    }
+
+    private async Task ForgetLaterAsync(StreamedTurn turn)
+    {
+        await Task.Delay(TimeSpan.FromSeconds(settings.ResumeSeconds), time);
+        Forget(turn);
+        while (_kept.TryPeek(out var oldest) && !_byId.ContainsKey(oldest.Id) && _kept.TryDequeue(out _))
+        {
+            // Those that have been forgotten, in whatever order.
+        }
+    }
+
+    private void Forget(StreamedTurn turn)
+    {
+        _byId.TryRemove(turn.Id, out _);
+        if (turn.Command.Idempotency is { } key)
+        {
+            _byKey.TryRemove(KeyValuePair.Create(key, turn));
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 30, Level = LogLevel.Error, Message = "A streamed turn failed unexpectedly")]
+        public static partial void Unexpected(ILogger logger, Exception exception);
+    }
+}
