@@ -22,6 +22,7 @@ namespace Sessions.Api;
 [JsonSerializable(typeof(StatisticsResponse))]
 [JsonSerializable(typeof(StreamDelta))]
 [JsonSerializable(typeof(StreamStarted))]
+[JsonSerializable(typeof(SummaryResponse))]
 internal sealed partial class ApiJson : JsonSerializerContext
 {
     /// <summary>How deep JSON from a client may nest.</summary>

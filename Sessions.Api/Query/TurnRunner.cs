@@ -114,7 +114,7 @@ internal sealed partial class TurnRunner(
             try
             {
                 answer = await command.Agent.AnswerAsync(
-                    request.SessionId, command.Query, start.History, command.Parameters, stream is null ? null : stream.Add, cancellationToken);
+                    request.SessionId, command.Query, start.Session?.Summary, start.History, command.Parameters, stream is null ? null : stream.Add, cancellationToken);
             }
             catch (AgentException e)
             {
@@ -139,7 +139,7 @@ internal sealed partial class TurnRunner(
             };
 
             // From here on the turn is made: a client that goes away now finds it in the history.
-            return await store.CommitTurnAsync(start, turn, CancellationToken.None) switch
+            return await store.CommitTurnAsync(start, turn, answer.Summary, CancellationToken.None) switch
             {
                 CommitStatus.Committed => new TurnResult(request.SessionId, start.Session?.UserId ?? request.Owner.UserId, turn, Replayed: false),
                 CommitStatus.Stale => null,

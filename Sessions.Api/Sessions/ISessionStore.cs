@@ -49,7 +49,8 @@ internal interface ISessionStore
     /// </summary>
     ValueTask<MetadataReplacement> ReplaceMetadataAsync(string sessionId, Owner owner, long expectedVersion, ReadOnlyMemory<byte> metadata, CancellationToken cancellationToken);
 
-    /// <summary>Creates a session that starts with the first turns of another one. The copied turns keep their numbers and times.</summary>
+    /// <summary>Creates a session that starts with the first turns of another one. The copied turns keep their numbers and times; a summary goes along
+    /// where it covers no more than these.</summary>
     ValueTask<Fork> ForkAsync(string sourceId, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken);
 
     /// <summary>
@@ -63,7 +64,11 @@ internal interface ISessionStore
     /// Ends a turn well: turn, counters, context, expiry, binding and idempotency record in one atomic step; creates the session where there
     /// was none. Durable, where the store is, when it returns. Refused where the session has changed hands, moved on or gone since the turn began.
     /// </summary>
-    ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, CancellationToken cancellationToken);
+    /// <param name="start">The turn's beginning.</param>
+    /// <param name="turn">The turn.</param>
+    /// <param name="summary">Replaces the session's summary in the same step, if there is a new one.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken);
 
     /// <summary>
     /// Ends a turn that failed: counts the failure and records <paramref name="error"/>, and nothing else; the history stays as it was. A session

@@ -33,6 +33,9 @@ internal sealed record Session
     /// <summary>The newest turn of the history.</summary>
     public Turn? LastTurn { get; init; }
 
+    /// <summary>What the earliest turns amount to, for an agent that is not given all of them; the turns themselves stay in the history.</summary>
+    public Summary? Summary { get; init; }
+
     /// <summary>How many turns have failed. A failed turn is not in the history.</summary>
     public int ErrorCount { get; init; }
 
@@ -86,6 +89,11 @@ internal sealed record Turn
     /// <summary>Whether this turn brought the session into being.</summary>
     public bool StartedSession { get; init; }
 }
+
+/// <summary>What the turns up to one of them amount to.</summary>
+/// <param name="Text">In words, as an agent wrote it.</param>
+/// <param name="CoversTurns">The number of the last turn it covers.</param>
+internal sealed record Summary(string Text, int CoversTurns);
 
 /// <summary>On whose behalf a session is asked for. Every operation on a session carries it, down to the store.</summary>
 /// <param name="UserId">The user; <see langword="null"/>: nobody in particular, for whom the session's id is enough.</param>

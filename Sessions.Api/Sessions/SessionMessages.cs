@@ -224,6 +224,9 @@ internal sealed record TurnResponse
     };
 }
 
+/// <summary>What the earliest turns of a session amount to, as an agent wrote it.</summary>
+internal sealed record SummaryResponse(string Text, int CoversTurns);
+
 /// <summary>Tokens of a turn, as the model's provider counted them.</summary>
 internal sealed record UsageResponse(long? InputTokens, long? OutputTokens)
 {

@@ -66,6 +66,11 @@ internal static class UsersApi
             foreach (var session in page.Items.Where(session => written.Add(session.Id)))
             {
                 await WriteAsync(response, "{\"session\":", JsonSerializer.SerializeToUtf8Bytes(SessionResponse.From(session), ApiJson.Wire.SessionResponse), cancellationToken);
+                if (session.Summary is { } summary)
+                {
+                    await WriteAsync(response, $"{{\"session_id\":\"{session.Id}\",\"summary\":", JsonSerializer.SerializeToUtf8Bytes(new SummaryResponse(summary.Text, summary.CoversTurns), ApiJson.Wire.SummaryResponse), cancellationToken);
+                }
+
                 await WriteHistoryAsync(response, store, userId.Value, session.Id, cancellationToken);
             }
 

@@ -137,6 +137,33 @@ public abstract partial class ApiContract
     }
 
     [Fact]
+    public async Task A_long_history_is_summarised_and_stays_readable()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var server = Start([.. model.Agent("model"), ("agents:model:summarize", "true"), ("agents:model:history_turns", "2")]);
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(
+            http, ChatCompletionsServer.Messages(request)[^1].Role == "system" ? "SUMMARY" : $"r{ChatCompletionsServer.Messages(request)[^1].Text}");
+
+        for (var i = 1; i <= 12; i++)
+        {
+            await server.QueryAsync($"q{i}", "a", "ada", "model");
+        }
+
+        // Up to the fifth turn all were given. The sixth found five, twice the two and one more: three became the summary.
+        var turns = model.Requests.Where(request => ChatCompletionsServer.Messages(request)[^1].Role == "user").Select(ChatCompletionsServer.Messages).ToList();
+        Assert.Equal(["q1", "rq1", "q2", "rq2", "q3", "rq3", "q4", "rq4", "q5"], turns[4].Select(message => message.Text));
+        Assert.Equal(["SUMMARY", "q4", "rq4", "q5", "rq5", "q6"], turns[5].Select(message => message.Text));
+        Assert.All(turns, messages => Assert.InRange(messages.Count, 1, 10));
+        Assert.Equal(["SUMMARY", "q10", "rq10", "q11", "rq11", "q12"], turns[11].Select(message => message.Text));
+        var summaries = model.Requests.Select(ChatCompletionsServer.Messages).Where(messages => messages[^1].Role == "system").ToList();
+        Assert.Equal(3, summaries.Count);
+        Assert.Equal("SUMMARY", summaries[1][0].Text);
+
+        Assert.Equal(Enumerable.Range(1, 12), (await AllTurnsAsync(server, "a")).Select(turn => (int)turn["turn"]!));
+        Assert.Contains("\"summary\":{\"text\":\"SUMMARY\",\"covers_turns\":9}", (await server.GetAsync("/users/ada/export")).Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_provider_that_is_busy_for_a_moment_is_asked_again()
     {
         await using var model = await ChatCompletionsServer.StartAsync();

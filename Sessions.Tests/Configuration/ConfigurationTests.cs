@@ -19,12 +19,14 @@ public sealed class ConfigurationTests : IDisposable
         var sessions = Settings.Read<SessionSettings>(shipped, SessionSettings.Section);
         var limits = Settings.Read<LimitSettings>(shipped, LimitSettings.Section);
         var agents = Settings.Read<AgentsSettings>(shipped, AgentsSettings.Section);
+        var streaming = Settings.Read<StreamingSettings>(shipped, StreamingSettings.Section);
 
         Assert.Equivalent(new SessionSettings(), sessions, strict: true);
         Assert.Equivalent(new LimitSettings(), limits, strict: true);
+        Assert.Equivalent(new StreamingSettings(), streaming, strict: true);
         Assert.Equivalent(new AgentSettings(), Assert.Single(agents).Value, strict: true);
         Assert.Equal(AgentsSettings.Default, agents.Keys.Single());
-        Assert.Equal(["agents", "limits", "sessions"], shipped.GetChildren().Select(section => section.Key).Order());
+        Assert.Equal(["agents", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
     }
 
     [Fact]

@@ -53,7 +53,7 @@ public abstract partial class SessionStoreContract
             InputTokens = 12,
             OutputTokens = 0,
         };
-        Assert.Equal(CommitStatus.Committed, await store.Store.CommitTurnAsync(start, turn, Cancel));
+        Assert.Equal(CommitStatus.Committed, await store.Store.CommitTurnAsync(start, turn, null, Cancel));
         await store.Store.AbandonTurnAsync(start, Cancel);
 
         Assert.Equal(turn, Assert.Single(await store.HistoryAsync("a")));
@@ -97,6 +97,25 @@ public abstract partial class SessionStoreContract
         Assert.Equal(Start, session.CreatedAt);
         Assert.Equal(Start.AddHours(1), session.LastActivityAt);
         Assert.Equal(Start.AddHours(3), session.ExpiresAt);
+    }
+
+    [Fact]
+    public async Task A_summary_is_committed_with_a_turn_and_stays_until_the_next()
+    {
+        await using var store = await OpenAsync();
+        await store.TurnAsync("a", "user");
+        Assert.Null((await store.GetAsync("a"))!.Summary);
+
+        await store.CommitAsync(await store.BeginAsync("a", "user"), summary: new Summary("what was said: שלום", 1));
+        await store.TurnAsync("a", "user");
+        Assert.Equal(new Summary("what was said: שלום", 1), (await store.GetAsync("a"))!.Summary);
+        await store.CommitAsync(await store.BeginAsync("a", "user"), summary: new Summary("more", 3));
+
+        var start = await store.BeginAsync("a", "user");
+        Assert.Equal(new Summary("more", 3), start.Session!.Summary);
+        await store.Store.AbandonTurnAsync(start, Cancel);
+        Assert.Equal(new Summary("more", 3), (await store.Store.ForkAsync("a", Owner.Anyone, 3, TestStore.New("b"), Cancel)).Session!.Summary);
+        Assert.Null((await store.Store.ForkAsync("a", Owner.Anyone, 2, TestStore.New("c"), Cancel)).Session!.Summary);
     }
 
     [Fact]

@@ -35,9 +35,9 @@ internal sealed class TestStore(ISessionStore store, FakeTimeProvider time, Sess
             ReservedBy = reservedBy,
         }, Cancel);
 
-    public async Task<CommitStatus> CommitAsync(TurnStart start, string query = "query", string response = "response")
+    public async Task<CommitStatus> CommitAsync(TurnStart start, string query = "query", string response = "response", Summary? summary = null)
     {
-        var status = await Store.CommitTurnAsync(start, NewTurn(start, query, response), Cancel);
+        var status = await Store.CommitTurnAsync(start, NewTurn(start, query, response), summary, Cancel);
         await Store.AbandonTurnAsync(start, Cancel);
         return status;
     }

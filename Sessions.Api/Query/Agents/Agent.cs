@@ -10,17 +10,22 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
 {
     private static readonly Lazy<Tokenizer> Tokens = new(() => TiktokenTokenizer.CreateForEncoding("o200k_base"));
 
+    // What SummarizingChatReducer calls it.
+    private const string SummaryMark = "__summary__";
+
     private readonly string _name = options.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{options.Model}";
 
     /// <summary>Its <c>agent_type</c>.</summary>
     public string Type { get; } = type;
 
     /// <summary>How many earlier turns it wants for a query with these parameters.</summary>
-    public int HistoryTurns(GenerationParameters parameters) => parameters.HistoryTurns ?? options.HistoryTurns;
+    public int HistoryTurns(GenerationParameters parameters) =>
+        parameters.HistoryTurns ?? (options.Summarize ? (2 * options.HistoryTurns) + 1 : options.HistoryTurns);
 
     /// <summary>Answers a query.</summary>
     /// <param name="sessionId">The session, for spans.</param>
     /// <param name="query">What is asked.</param>
+    /// <param name="summary">What the earliest turns amount to, if they were summarised.</param>
     /// <param name="history">What was said before, oldest first.</param>
     /// <param name="parameters">What to heed.</param>
     /// <param name="told">Called with each piece of the answer as it comes, if anybody wants to know.</param>
@@ -28,7 +33,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     /// <exception cref="AgentException">It could not.</exception>
     /// <exception cref="OperationCanceledException">The caller did not want to wait any longer.</exception>
     public async Task<AgentAnswer> AnswerAsync(
-        string sessionId, string query, IReadOnlyList<Turn> history, GenerationParameters parameters, Action<string>? told, CancellationToken cancellationToken)
+        string sessionId, string query, Summary? summary, IReadOnlyList<Turn> history, GenerationParameters parameters, Action<string>? told, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
         var timeout = TimeSpan.FromSeconds(options.TimeoutSeconds);
@@ -37,11 +42,22 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         try
         {
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var (messages, chatOptions) = (Messages(query, history), Options(sessionId, parameters));
+            Summary? newSummary = null;
+            if (options.Summarize && parameters.HistoryTurns is null)
+            {
+                (newSummary, history) = await SummarizeAsync(summary, history, linked.Token).WaitAsync(linked.Token);
+                summary = newSummary ?? summary;
+            }
+            else
+            {
+                summary = null;
+            }
+
+            var (messages, chatOptions) = (Messages(query, summary, history), Options(sessionId, parameters));
             var response = await (told is null
                 ? client.GetResponseAsync(messages, chatOptions, linked.Token)
                 : StreamAsync(messages, chatOptions, told, linked.Token)).WaitAsync(linked.Token);
-            return Check(response, time.GetElapsedTime(started));
+            return Check(response, time.GetElapsedTime(started)) with { Summary = newSummary };
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -126,13 +142,56 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         return text;
     }
 
-    private List<ChatMessage> Messages(string query, IReadOnlyList<Turn> history)
+    // The library's reducer marks the message up to which it has summarised; the marks go into the store and come back as its own.
+    private async Task<(Summary? Fresh, IReadOnlyList<Turn> Uncovered)> SummarizeAsync(Summary? summary, IReadOnlyList<Turn> history, CancellationToken cancellationToken)
+    {
+        var rest = history.Where(turn => turn.Number > (summary?.CoversTurns ?? 0)).ToList();
+        if (rest.Count <= 2 * options.HistoryTurns)
+        {
+            return (null, rest);
+        }
+
+        List<ChatMessage> messages = [];
+        if (summary is not null)
+        {
+            messages.Add(new ChatMessage(ChatRole.Assistant, "") { AdditionalProperties = new() { [SummaryMark] = summary.Text } });
+        }
+
+        var before = messages.Count;
+        foreach (var turn in rest)
+        {
+            messages.Add(new ChatMessage(ChatRole.User, turn.Query));
+            messages.Add(new ChatMessage(ChatRole.Assistant, turn.Response));
+        }
+
+#pragma warning disable MEAI001 // Marked as experimental; the version is pinned, and a test holds it to what is used here.
+        await new SummarizingChatReducer(client, 2 * options.HistoryTurns, 0).ReduceAsync(messages, cancellationToken);
+#pragma warning restore MEAI001
+        for (var i = messages.Count - 1; i >= before; i--)
+        {
+            if (messages[i].AdditionalProperties?.TryGetValue<string>(SummaryMark, out var text) == true && !string.IsNullOrWhiteSpace(text))
+            {
+                // Whole turns only: one whose answer is not covered stays.
+                var covered = (i - before + 1) / 2;
+                return covered == 0 ? (null, rest) : (new Summary(WellFormed(text), rest[covered - 1].Number), rest.GetRange(covered, rest.Count - covered));
+            }
+        }
+
+        return (null, rest);
+    }
+
+    private List<ChatMessage> Messages(string query, Summary? summary, IReadOnlyList<Turn> history)
     {
         var first = FirstWithinBudget(history);
-        var messages = new List<ChatMessage>((2 * (history.Count - first)) + 2);
+        var messages = new List<ChatMessage>((2 * (history.Count - first)) + 3);
         if (options.Instructions is { Length: > 0 } instructions)
         {
             messages.Add(new ChatMessage(ChatRole.System, instructions));
+        }
+
+        if (summary is not null)
+        {
+            messages.Add(new ChatMessage(ChatRole.Assistant, summary.Text));
         }
 
         for (var i = first; i < history.Count; i++)
@@ -198,7 +257,11 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
 /// <param name="ExecutionTime">How long it took.</param>
 /// <param name="InputTokens">Tokens read, if the provider told.</param>
 /// <param name="OutputTokens">Tokens written, if the provider told.</param>
-internal readonly record struct AgentAnswer(string Text, string AgentUsed, TimeSpan ExecutionTime, long? InputTokens, long? OutputTokens);
+internal readonly record struct AgentAnswer(string Text, string AgentUsed, TimeSpan ExecutionTime, long? InputTokens, long? OutputTokens)
+{
+    /// <summary>A new summary of the earliest turns, if it was time for one.</summary>
+    public Summary? Summary { get; init; }
+}
 
 /// <summary>An agent could not answer.</summary>
 /// <param name="message">Why, in words fit for a client.</param>

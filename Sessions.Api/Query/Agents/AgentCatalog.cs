@@ -34,6 +34,11 @@ internal sealed class AgentCatalog
 
     private static IChatClient Connect(string type, AgentSettings options, IConfiguration configuration, ILoggerFactory loggers)
     {
+        if (options.Summarize && options.Provider == AgentProvider.Builtin)
+        {
+            throw new SettingsException($"agents.{type}.summarize: needs a language model; the builtin agent is none.");
+        }
+
         var client = options.Provider == AgentProvider.Builtin ? new BuiltinChatClient() : OpenAi(type, options, configuration);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told.
@@ -48,6 +53,11 @@ internal sealed class AgentCatalog
         if (string.IsNullOrEmpty(options.Model))
         {
             throw new SettingsException($"agents.{type}.model: is missing; an agent of the provider openai needs one.");
+        }
+
+        if (options.Summarize && options.HistoryTurns == 0)
+        {
+            throw new SettingsException($"agents.{type}.summarize: needs history_turns to be at least 1.");
         }
 
         var key = options.ApiKey ?? configuration["OPENAI_API_KEY"];

@@ -44,6 +44,12 @@ internal sealed class AgentSettings
     [Range(0, 10_000_000)]
     public int HistoryTokens { get; set; }
 
+    /// <summary>
+    /// Whether turns that no longer fit into <see cref="HistoryTurns"/> are summarised by the model itself. Each time twice as many have come together, all but the last
+    /// <see cref="HistoryTurns"/> of them become part of the summary, so that a turn costs the same however long the history is.
+    /// </summary>
+    public bool Summarize { get; set; }
+
     /// <summary>How long the agent may take, retries included.</summary>
     [Range(0.01, 3600)]
     public double TimeoutSeconds { get; set; } = 120;

@@ -21,6 +21,8 @@ internal sealed class MemorySession(string id, long createdAt, SessionOrigin cre
 
     public List<MemoryTurn>? Turns { get; set; }
 
+    public Summary? Summary { get; set; }
+
     public int ErrorCount { get; set; }
 
     public string? LastError { get; set; }
@@ -53,6 +55,7 @@ internal sealed class MemorySession(string id, long createdAt, SessionOrigin cre
         private readonly byte[] _metadata = session.Metadata;
         private readonly int _turnCount = session.TurnCount;
         private readonly MemoryTurn? _lastTurn = session.Turns is [.., var last] ? last : null;
+        private readonly Summary? _summary = session.Summary;
         private readonly int _errorCount = session.ErrorCount;
         private readonly string? _lastError = session.LastError;
 
@@ -70,6 +73,7 @@ internal sealed class MemorySession(string id, long createdAt, SessionOrigin cre
             Metadata = _metadata,
             TurnCount = _turnCount,
             LastTurn = _lastTurn?.ToTurn(_turnCount),
+            Summary = _summary,
             ErrorCount = _errorCount,
             LastError = _lastError,
         };

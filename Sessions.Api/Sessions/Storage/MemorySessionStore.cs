@@ -195,8 +195,10 @@ internal sealed class MemorySessionStore(SessionSettings options, TimeProvider t
 
             // Taken before the new session is added: adding it may evict the source.
             var copied = source.Turns?.GetRange(0, turns);
+            var summary = source.Summary?.CoversTurns <= turns ? source.Summary : null;
             var fork = Add(session, now);
             fork.Turns = copied;
+            fork.Summary = summary;
             snapshot = fork.TakeSnapshot();
         }
 
@@ -245,7 +247,7 @@ internal sealed class MemorySessionStore(SessionSettings options, TimeProvider t
         return new(new MemoryTurnStart(request, session) { Session = before, History = history });
     }
 
-    public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, CancellationToken cancellationToken)
+    public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
         var stored = new MemoryTurn(turn);
         var owner = start.Request.Owner;
@@ -273,6 +275,7 @@ internal sealed class MemorySessionStore(SessionSettings options, TimeProvider t
             }
 
             (session.Turns ??= new List<MemoryTurn>(1)).Add(stored);
+            session.Summary = summary ?? session.Summary;
             if (start.Request.Idempotency is { } idempotency)
             {
                 (session.Answered ??= [])[idempotency.Key] = (idempotency.Body, session.TurnCount);
@@ -461,6 +464,7 @@ internal sealed class MemorySessionStore(SessionSettings options, TimeProvider t
         session.Turns = null;
         session.Answered = null;
         session.Metadata = [];
+        session.Summary = null;
         if (_expiry.Count > 2 * _sessions.Count + 64)
         {
             _expiry.Clear();
