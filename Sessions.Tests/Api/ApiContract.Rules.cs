@@ -114,29 +114,35 @@ public abstract partial class ApiContract
     [Fact]
     public async Task Concurrent_queries_on_one_session_take_turns_and_each_sees_those_before_it()
     {
+        const int Clients = 16;
+        const int Each = 50;
         await using var model = await ChatCompletionsServer.StartAsync();
         var server = Start([.. model.Agent("model")]);
-        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, string.Join(',', ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
 
-        var answers = await Task.WhenAll(Enumerable.Range(0, 16).Select(client => Task.Run(async () =>
+        // The model answers with a digest of what it was given: how many queries, and a hash over all of them.
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(
+            http, Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
+
+        var answers = await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(async () =>
         {
-            List<JsonNode> mine = [];
-            for (var i = 0; i < 5; i++)
+            List<int> turns = [];
+            for (var i = 0; i < Each; i++)
             {
                 var answer = await server.PostAsync("/query", new { query = $"{client}-{i}", thread_id = "a", agent_type = "model", parameters = new { history_turns = 1000 } });
                 Assert.True(answer.Status == 200, answer.Text);
-                mine.Add(answer.Json);
+                turns.Add((int)answer.Json["metadata"]!["turn"]!);
             }
 
-            return mine;
+            return turns;
         })));
 
         var history = await AllTurnsAsync(server, "a");
-        Assert.Equal(Enumerable.Range(1, 80), history.Select(turn => (int)turn["turn"]!));
-        Assert.Equal(Enumerable.Range(1, 80), answers.SelectMany(mine => mine).Select(answer => (int)answer["metadata"]!["turn"]!).Order());
+        Assert.Equal(Enumerable.Range(1, Clients * Each), history.Select(turn => (int)turn["turn"]!));
+        Assert.Equal(Enumerable.Range(1, Clients * Each), answers.SelectMany(turns => turns).Order());
+        Assert.All(answers, turns => Assert.Equal(turns.Order(), turns));
         var queries = history.Select(turn => (string)turn["query"]!).ToList();
-        Assert.Equal(80, queries.Distinct().Count());
-        Assert.All(history, turn => Assert.Equal(string.Join(',', queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
+        Assert.Equal(Clients * Each, queries.Distinct().Count());
+        Assert.All(history, turn => Assert.Equal(Digest(queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
     }
 
     [Fact]
@@ -266,6 +272,63 @@ public abstract partial class ApiContract
         Assert.Single(model.Requests);
     }
 
+    [Fact]
+    public async Task Retries_after_lost_answers_make_every_turn_once()
+    {
+        const int Queries = 500;
+        const int Sessions = 20;
+        var server = Start(("limits:page_size_max", "1000"));
+
+        static string Body(int i) => $$"""{"query":"question {{i}}","thread_id":"s{{i % Sessions}}","user_id":"u{{i % Sessions}}"}""";
+        Task<Answer> AskAsync(int i) => server.PostAsync("/query", Body(i), ("Idempotency-Key", $"key-{i}"));
+
+        var first = new ConcurrentDictionary<int, string>();
+        for (var batch = 0; batch < Queries; batch += 50)
+        {
+            await Task.WhenAll(Enumerable.Range(batch, 50).Select(async i =>
+            {
+                if (i % 2 == 0)
+                {
+                    await HangUpAsync(server, Body(i), $"key-{i}");
+                }
+
+                var answer = await PollAsync(() => AskAsync(i), answer => answer.Code is not ("idempotency_in_progress" or "session_busy"));
+                Assert.True(answer.Status == 200, answer.Text);
+                first[i] = answer.Text;
+            }));
+            server = await RestartAsync(server);
+        }
+
+        for (var i = 0; i < Queries; i++)
+        {
+            Assert.Equal(first[i], (await AskAsync(i)).Text);
+        }
+
+        for (var session = 0; session < Sessions; session++)
+        {
+            var turns = await AllTurnsAsync(server, $"s{session}");
+            Assert.Equal(Enumerable.Range(1, Queries / Sessions), turns.Select(turn => (int)turn["turn"]!));
+            Assert.Equal(Queries / Sessions, turns.Select(turn => (string)turn["query"]!).Distinct().Count());
+        }
+    }
+
+    /// <summary>Starts the server anew on the same data, where the store keeps them.</summary>
+    private protected virtual Task<SessionsServer> RestartAsync(SessionsServer server) => Task.FromResult(server);
+
+    // Sends a query and cuts the connection before an answer can have been read.
+    private static async Task HangUpAsync(SessionsServer server, string body, string key)
+    {
+        using var socket = new System.Net.Sockets.TcpClient();
+        await socket.ConnectAsync("127.0.0.1", server.Client.BaseAddress!.Port, TestContext.Current.CancellationToken);
+        var request = $"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\nContent-Length: {body.Length}\r\n\r\n{body}";
+        await socket.GetStream().WriteAsync(System.Text.Encoding.ASCII.GetBytes(request), TestContext.Current.CancellationToken);
+        if (body.Length % 2 > 0)
+        {
+            // Some after the answer has come back as far as this machine.
+            await socket.GetStream().ReadExactlyAsync(new byte[1], TestContext.Current.CancellationToken);
+        }
+    }
+
     private static async Task<List<JsonNode>> AllTurnsAsync(SessionsServer server, string id)
     {
         List<JsonNode> turns = [];
@@ -278,6 +341,12 @@ public abstract partial class ApiContract
         }
         while (next is not null);
         return turns;
+    }
+
+    private static string Digest(IEnumerable<string> texts)
+    {
+        var all = string.Join('\n', texts);
+        return Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(all)));
     }
 
     // The model tells when it is asked, and answers when it is told to.
