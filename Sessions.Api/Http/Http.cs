@@ -42,6 +42,12 @@ internal static class Http
     /// <summary>Makes every early end of a request a problem, and maps the documentation.</summary>
     public static WebApplication UseHttp(this WebApplication app)
     {
+        app.Use((context, next) =>
+        {
+            // What users write is in the answers: no browser may take them for anything but what they say they are.
+            context.Response.Headers.XContentTypeOptions = "nosniff";
+            return next(context);
+        });
         app.UseExceptionHandler(_ => { });
         app.UseStatusCodePages(context => Problem.FromStatus(context.HttpContext.Response.StatusCode).ExecuteAsync(context.HttpContext));
         app.MapOpenApi();

@@ -83,6 +83,7 @@ internal sealed record Problem : IResult
         TraceId ??= httpContext.TraceIdentifier;
         var response = httpContext.Response;
         response.StatusCode = Status;
+        response.Headers.XContentTypeOptions = "nosniff";
         if (RetryAfter is { } wait)
         {
             response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);

@@ -1,3 +1,5 @@
+using Microsoft.AspNetCore.Http;
+
 namespace Sessions.Tests.Api;
 
 public abstract partial class ApiContract
@@ -158,6 +160,39 @@ public abstract partial class ApiContract
         Assert.Equal("b", (string?)events[1].Data["thread_id"]);
         Assert.NotNull(events[1].Data["trace_id"]);
         Assert.Equal(1, (int)(await server.GetAsync("/sessions/b")).Json["context"]!["error_count"]!);
+    }
+
+    [Fact]
+    public async Task A_stream_that_failed_does_not_use_up_its_key()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        model.Reply = (_, before, http) =>
+        {
+            http.Response.StatusCode = 500;
+            return before == 0 ? Task.CompletedTask : ChatCompletionsServer.StreamAsync(SetOk(http), ["now"]);
+        };
+        var server = Start([.. model.Agent("model")]);
+        (string, string) key = ("Idempotency-Key", "key-1");
+        await using var first = await EventReader.OpenAsync(server, Streamed, key);
+        Assert.Equal(["session", "error"], (await first.RestAsync()).Select(told => told.Name));
+
+        await using var second = await EventReader.OpenAsync(server, Streamed, key);
+        Assert.Equal(["session", "delta", "done"], (await second.RestAsync()).Select(told => told.Name));
+
+        static HttpContext SetOk(HttpContext http)
+        {
+            http.Response.StatusCode = 200;
+            return http;
+        }
+    }
+
+    [Fact]
+    public async Task A_client_that_accepts_both_gets_JSON()
+    {
+        var server = Start();
+
+        Assert.Equal("application/json", (await server.PostAsync("/query", """{"query":"hello"}""", ("Accept", "application/json, text/event-stream"))).ContentType);
+        Assert.Equal("application/json", (await server.PostAsync("/query", """{"query":"hello","stream":false}""", ("Accept", "text/event-stream"))).ContentType);
     }
 
     [Fact]

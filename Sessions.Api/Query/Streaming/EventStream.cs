@@ -13,9 +13,9 @@ internal sealed class EventStream(StreamedTurn turn, int from, StreamedTurns tur
 {
     private const string IdHeader = "Last-Event-ID";
 
-    /// <summary>Whether a request wants its answer as a stream.</summary>
+    /// <summary>Whether a request wants its answer as a stream: it says so, or accepts a stream and does not name JSON.</summary>
     public static bool IsWanted(QueryRequest request, HttpRequest http) =>
-        request.Stream ?? http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals("text/event-stream", StringComparison.OrdinalIgnoreCase));
+        request.Stream ?? (Accepts(http, "text/event-stream") && !Accepts(http, "application/json"));
 
     /// <summary>The event that a client saw last, if it comes back to a stream.</summary>
     /// <exception cref="ProblemException">The header is none of ours.</exception>
@@ -93,6 +93,10 @@ internal sealed class EventStream(StreamedTurn turn, int from, StreamedTurns tur
             turns.Abandon(turn);
         }
     }
+
+    // Most clients accept */* or nothing in particular; only what is named counts.
+    private static bool Accepts(HttpRequest http, string mediaType) =>
+        http.Headers.Accept.Count > 0 && http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals(mediaType, StringComparison.OrdinalIgnoreCase));
 
     private static async Task WaitAsync(Task more, HttpResponse response, TimeSpan heartbeat, TimeProvider time, CancellationToken gone)
     {

@@ -70,28 +70,32 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
         {
             turn.Complete(await turns.RunAsync(turn.Command, turn.Cancelled, turn));
         }
-        catch (ProblemException e)
-        {
-            turn.Fail(e.Problem);
-        }
-        catch (StoreUnavailableException e)
-        {
-            turn.Fail(ProblemHandling.From(e));
-        }
-        catch (OperationCanceledException)
-        {
-            turn.Fail(new Problem(StatusCodes.Status499ClientClosedRequest, "cancelled", "The client went away; nothing was kept."));
-        }
         catch (Exception e)
         {
             // The end of the line: nobody awaits this task, and the client must be told.
-            Log.Unexpected(logger, e);
-            turn.Fail(Problem.FromStatus(StatusCodes.Status500InternalServerError));
+            ForgetKey(turn);
+            turn.Fail(Describe(e));
         }
         finally
         {
             Keep(turn);
             _running.TryRemove(turn.Id, out _);
+        }
+    }
+
+    private Problem Describe(Exception exception)
+    {
+        switch (exception)
+        {
+            case ProblemException known:
+                return known.Problem;
+            case StoreUnavailableException unavailable:
+                return ProblemHandling.From(unavailable);
+            case OperationCanceledException:
+                return new Problem(StatusCodes.Status499ClientClosedRequest, "cancelled", "The client went away; nothing was kept.");
+            default:
+                Log.Unexpected(logger, exception);
+                return Problem.FromStatus(StatusCodes.Status500InternalServerError);
         }
     }
 
@@ -126,6 +130,12 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
     private void Forget(StreamedTurn turn)
     {
         _byId.TryRemove(turn.Id, out _);
+        ForgetKey(turn);
+    }
+
+    // A turn that failed does not use up its key: the next request with it is a new try.
+    private void ForgetKey(StreamedTurn turn)
+    {
         if (turn.Command.Idempotency is { } key)
         {
             _byKey.TryRemove(KeyValuePair.Create(key, turn));
