@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 
@@ -7,6 +8,7 @@ namespace Sessions.Api;
 internal sealed record QueryRequest
 {
     /// <summary>What to ask: 1 byte to limits.query_bytes of text.</summary>
+    [Required]
     public string? Query { get; init; }
 
     /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced where it is absent.</summary>

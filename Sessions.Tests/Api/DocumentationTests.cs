@@ -23,6 +23,10 @@ public sealed class DocumentationTests
         Assert.Equal(["context", "created_at", "expires_at", "last_activity_at", "metadata", "session_id", "user_id", "version"], session.Order());
         var query = document["paths"]!["/query"]!["post"]!;
         Assert.NotNull(query["requestBody"]!["content"]!["application/json"]);
+        var schemas = document["components"]!["schemas"]!;
+        Assert.Equal("query", (string?)Assert.Single(schemas["QueryRequest"]!["required"]!.AsArray()));
+        Assert.Equal("integer", (string?)schemas["SessionResponse"]!["properties"]!["version"]!["type"]);
+        Assert.All(schemas["SessionResponse"]!["properties"]!.AsObject(), property => Assert.NotNull(property.Value!["description"] ?? property.Value["$ref"]));
         Assert.Contains("502", query["responses"]!.AsObject().Select(response => response.Key));
     }
 
