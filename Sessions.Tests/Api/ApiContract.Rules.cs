@@ -364,13 +364,15 @@ public abstract partial class ApiContract
 
     private static async Task<Answer> PollAsync(Func<Task<Answer>> ask, Predicate<Answer> until)
     {
-        while (true)
+        for (var started = System.Diagnostics.Stopwatch.StartNew(); ;)
         {
             var answer = await ask();
             if (until(answer))
             {
                 return answer;
             }
+
+            Assert.True(started.Elapsed < TimeSpan.FromSeconds(30), $"Still {answer.Status}: {answer.Text}");
         }
     }
 }
