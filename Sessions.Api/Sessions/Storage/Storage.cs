@@ -20,6 +20,11 @@ internal static class Storage
             case StorageType.Memory:
                 builder.Services.AddSingleton<ISessionStore, MemorySessionStore>();
                 break;
+            case StorageType.Sqlite:
+                // Now, so that a file that can't be used is said before anything starts.
+                builder.Services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
+                builder.Services.AddSingleton<ISessionStore, SqliteSessionStore>();
+                break;
             default:
                 throw new SettingsException($"sessions.storage_type: {Name(options.StorageType)} is not part of this build.");
         }

@@ -1,0 +1,80 @@
+using Microsoft.Data.Sqlite;
+using SQLitePCL;
+
+namespace Sessions.Api;
+
+/// <summary>A connection with its prepared statements. For one user at a time.</summary>
+internal sealed class SqliteLink : IDisposable
+{
+    private readonly SqliteConnection _connection;
+
+    // Found by reference: every statement is a constant.
+    private readonly Dictionary<string, SqliteStatement> _statements = new(ReferenceEqualityComparer.Instance);
+
+    public SqliteLink(string path, TimeSpan busyTimeout)
+    {
+        // Never creating: a file that has vanished is a fault to be told, not a reason to start with an empty one. Pooled by us, with the statements.
+        _connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Mode = SqliteOpenMode.ReadWrite, Pooling = false }.ToString());
+        try
+        {
+            _connection.Open();
+            raw.sqlite3_extended_result_codes(_connection.Handle, 1);
+            SetBusyTimeout(busyTimeout);
+        }
+        catch
+        {
+            _connection.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Whether a transaction is open. Some errors end it.</summary>
+    public bool InTransaction => raw.sqlite3_get_autocommit(_connection.Handle) == 0;
+
+    /// <summary>The key that the last row to be inserted was given.</summary>
+    public long LastKey => raw.sqlite3_last_insert_rowid(_connection.Handle);
+
+    /// <summary>The prepared form of one of the statements in <see cref="SqliteSql"/>.</summary>
+    public SqliteStatement this[string sql]
+    {
+        get
+        {
+            if (!_statements.TryGetValue(sql, out var statement))
+            {
+                _statements.Add(sql, statement = new SqliteStatement(_connection.Handle!, sql));
+            }
+
+            return statement;
+        }
+    }
+
+    /// <summary>How long to wait for another process.</summary>
+    public void SetBusyTimeout(TimeSpan timeout) => raw.sqlite3_busy_timeout(_connection.Handle, (int)timeout.TotalMilliseconds);
+
+    /// <summary>Runs statements that are needed once.</summary>
+    public void Execute(string sql)
+    {
+        if (raw.sqlite3_exec(_connection.Handle, sql) is not raw.SQLITE_OK)
+        {
+            SqliteException.ThrowExceptionForRC(raw.sqlite3_extended_errcode(_connection.Handle), _connection.Handle);
+        }
+    }
+
+    /// <summary>Asks something that is needed once, for the first column of its first row.</summary>
+    public string? Ask(string sql)
+    {
+        using var statement = new SqliteStatement(_connection.Handle!, sql);
+        using var rows = statement.Read();
+        return rows.Next() ? rows.TextOrNull(0) : null;
+    }
+
+    public void Dispose()
+    {
+        foreach (var statement in _statements.Values)
+        {
+            statement.Dispose();
+        }
+
+        _connection.Dispose();
+    }
+}

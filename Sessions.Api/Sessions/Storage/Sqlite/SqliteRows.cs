@@ -1,0 +1,58 @@
+namespace Sessions.Api;
+
+/// <summary>What the rows of the statements in <see cref="SqliteSql"/> mean.</summary>
+internal static class SqliteRows
+{
+    private const int SessionColumns = 12;
+    private const int TurnColumns = 10;
+
+    /// <summary>The column behind those of a turn, in a statement that gives turns.</summary>
+    public const int AfterTurn = TurnColumns;
+
+    /// <summary>The session's key inside.</summary>
+    public static long SessionKey(this in SqliteStatement.Rows row) => row.Long(0);
+
+    /// <summary>Where the session stands in a list.</summary>
+    public static PageCursor SessionCursor(this in SqliteStatement.Rows row) => new(row.Long(5), row.Text(1));
+
+    /// <summary>A session with its last turn.</summary>
+    public static Session ToSession(this in SqliteStatement.Rows row) => new()
+    {
+        Id = row.Text(1),
+        UserId = row.TextOrNull(2),
+        CreatedAt = Timestamps.FromMicroseconds(row.Long(3)),
+        CreatedFrom = ToOrigin(row.Text(4)),
+        LastActivityAt = Timestamps.FromMicroseconds(row.Long(5)),
+        ExpiresAt = Timestamps.FromMicroseconds(row.Long(6)),
+        Version = row.Long(7),
+        Metadata = row.Bytes(8),
+        TurnCount = row.Int(9),
+        ErrorCount = row.Int(10),
+        LastError = row.TextOrNull(11),
+        LastTurn = row.IsNull(SessionColumns) ? null : row.ToTurn(SessionColumns),
+    };
+
+    /// <summary>A turn, whose columns start with <paramref name="first"/>.</summary>
+    public static Turn ToTurn(this in SqliteStatement.Rows row, int first = 0) => new()
+    {
+        Number = row.Int(first),
+        CreatedAt = Timestamps.FromMicroseconds(row.Long(first + 1)),
+        ExecutionTime = TimeSpan.FromMicroseconds(row.Long(first + 2)),
+        InputTokens = row.LongOrNull(first + 3),
+        OutputTokens = row.LongOrNull(first + 4),
+        StartedSession = row.Long(first + 5) != 0,
+        AgentType = row.Text(first + 6),
+        AgentUsed = row.Text(first + 7),
+        Query = row.Text(first + 8),
+        Response = row.Text(first + 9),
+    };
+
+    /// <summary>An origin as it stands in a file: by name, so that the order of the enum is free.</summary>
+    public static SessionOrigin ToOrigin(string name) => name switch
+    {
+        "api" => SessionOrigin.Api,
+        "query" => SessionOrigin.Query,
+        "fork" => SessionOrigin.Fork,
+        _ => throw new InvalidDataException($"'{name}' is no origin of a session."),
+    };
+}

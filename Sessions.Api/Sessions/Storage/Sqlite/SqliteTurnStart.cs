@@ -1,0 +1,8 @@
+namespace Sessions.Api;
+
+/// <summary>A turn that has started, with the key of the very session it stands on: a later one with the same id is another.</summary>
+internal sealed class SqliteTurnStart(TurnRequest request, long? ground) : TurnStart(request, TurnStartStatus.Started)
+{
+    /// <summary>The session's key; <see langword="null"/>: there was none.</summary>
+    public long? Ground { get; } = ground;
+}
