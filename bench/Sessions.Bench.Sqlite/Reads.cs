@@ -1,0 +1,115 @@
+using System.Diagnostics;
+using System.Globalization;
+using Sessions.Api;
+
+namespace Sessions.Bench.Sqlite;
+
+/// <summary>What reading costs as there is more and more that is not read; and how big the file gets.</summary>
+internal static class Reads
+{
+    private const int PageSize = 20;
+    private const int Repetitions = 300;
+
+    private static readonly int[] Sizes = [10, 1_000, 100_000];
+
+    public static async Task RunAsync(string folder)
+    {
+        await HistoryAsync(folder);
+        await ListsAsync(folder);
+    }
+
+    private static async Task HistoryAsync(string folder)
+    {
+        Console.WriteLine("| turns in the session | first page, µs | last page, µs | page in the middle, µs | session, µs | a turn's start (20 turns), µs | bytes per turn in the file |");
+        Console.WriteLine("|---:|---:|---:|---:|---:|---:|---:|");
+        foreach (var turns in Sizes)
+        {
+            var path = Path.Combine(folder, $"history-{turns}.db");
+            long bytes;
+            await using (var store = Bench.Open(path))
+            {
+                await FillAsync(store, "session", turns);
+            }
+
+            // Closed, so that nothing of it is in the log.
+            bytes = new FileInfo(path).Length;
+            await using (var store = Bench.Open(path))
+            {
+                var first = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: false), CancellationToken.None));
+                var last = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: true), CancellationToken.None));
+                var middle = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, new PageCursor(turns / 2, ""), Descending: false), CancellationToken.None));
+                var session = await TimeAsync(() => store.GetAsync("session", Owner.Anyone, CancellationToken.None));
+                var begin = await TimeAsync(() => store.BeginTurnAsync(new TurnRequest { SessionId = "session", Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {turns:N0} | {first:0} | {last:0} | {middle:0} | {session:0} | {begin:0} | {bytes / turns:N0} |"));
+            }
+        }
+
+        Console.WriteLine();
+    }
+
+    private static async Task ListsAsync(string folder)
+    {
+        Console.WriteLine("| sessions of the user | first page, µs | last page, µs | page in the middle, µs | statistics, µs | bytes per session with one turn |");
+        Console.WriteLine("|---:|---:|---:|---:|---:|---:|");
+        foreach (var sessions in Sizes)
+        {
+            var path = Path.Combine(folder, $"list-{sessions}.db");
+            await using (var store = Bench.Open(path))
+            {
+                for (var done = 0; done < sessions; done += 1000)
+                {
+                    await Task.WhenAll(Enumerable.Range(done, Math.Min(1000, sessions - done)).Select(_ => Bench.AppendAsync(store, Guid.CreateVersion7().ToString(), "user")));
+                }
+            }
+
+            var bytes = new FileInfo(path).Length;
+            await using (var store = Bench.Open(path))
+            {
+                var all = await store.ListAsync("user", new SessionPageRequest { Limit = sessions / 2 }, CancellationToken.None);
+                var first = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize }, CancellationToken.None));
+                var last = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize, Ascending = true }, CancellationToken.None));
+                var middle = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize, After = all.Next }, CancellationToken.None));
+                var statistics = await TimeAsync(() => store.GetStatisticsAsync(CancellationToken.None));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {sessions:N0} | {first:0} | {last:0} | {middle:0} | {statistics:0} | {bytes / sessions:N0} |"));
+            }
+        }
+
+        Console.WriteLine();
+    }
+
+    private static async Task FillAsync(SqliteSessionStore store, string id, int turns)
+    {
+        await Bench.AppendAsync(store, id, "user");
+
+        // Many to a transaction, past the store's front door: this is not what is measured.
+        for (var number = 2; number <= turns;)
+        {
+            var (from, to) = (number, Math.Min(turns, number + 999));
+            await store.Writer.RunAsync(tables =>
+            {
+                tables.Find(id, Owner.Anyone, tables.Now, out var key);
+                for (var i = from; i <= to; i++)
+                {
+                    tables.Append(key, Bench.NewTurn(i), i, null);
+                    tables.Advance(key, tables.Now);
+                }
+
+                return true;
+            }, CancellationToken.None);
+            number = to + 1;
+        }
+    }
+
+    private static async Task<double> TimeAsync<T>(Func<ValueTask<T>> read)
+    {
+        var times = new double[Repetitions];
+        for (var i = -Repetitions; i < Repetitions; i++)
+        {
+            var started = Stopwatch.GetTimestamp();
+            await read();
+            times[Math.Max(i, 0)] = Stopwatch.GetElapsedTime(started).TotalMicroseconds;
+        }
+
+        return Bench.Median(times);
+    }
+}
