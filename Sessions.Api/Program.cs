@@ -4,6 +4,11 @@ using Sessions.ServiceDefaults;
 
 try
 {
+    if (Commands.Start(args) is { } command)
+    {
+        return await command;
+    }
+
     var builder = WebApplication.CreateBuilder(args);
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);

@@ -92,6 +92,22 @@ internal interface ISessionStore
     /// <returns>How many sessions were removed.</returns>
     ValueTask<int> RemoveExpiredAsync(CancellationToken cancellationToken);
 
+    /// <summary>
+    /// Reads everything, to be moved to another store: each session, followed by its turns in order. A session is shown as it stands at one moment;
+    /// one that comes or goes meanwhile may be among them or not.
+    /// </summary>
+    IAsyncEnumerable<ArchiveEntry> ExportAsync(CancellationToken cancellationToken);
+
+    /// <summary>
+    /// Adds a session as it was in another store, with its ids, times, turns and idempotency records, in one atomic step after its last turn was read.
+    /// Does not count for the per-user limit until the user creates another one.
+    /// </summary>
+    /// <param name="session">The session.</param>
+    /// <param name="turns">All its turns, in order; read once, and no more of them held than a store needs for one step.</param>
+    /// <param name="cancellationToken">Gives up; nothing is added then.</param>
+    /// <exception cref="InvalidDataException">The turns are not those that the session has.</exception>
+    ValueTask<ImportStatus> ImportAsync(ArchivedSession session, IAsyncEnumerable<ArchivedTurn> turns, CancellationToken cancellationToken);
+
     /// <summary>Counts what is there now.</summary>
     ValueTask<StoreStatistics> GetStatisticsAsync(CancellationToken cancellationToken);
 
@@ -253,6 +269,32 @@ internal readonly record struct KeyReservation(string SessionId, bool SameBody, 
 /// <param name="Sessions">Sessions.</param>
 /// <param name="Turns">Turns in them.</param>
 internal readonly record struct Erasure(long Sessions, long Turns);
+
+/// <summary>A session as it is moved from one store to another.</summary>
+/// <param name="Session">The session. Its <see cref="Session.LastTurn"/> says nothing here: the turns follow.</param>
+/// <param name="CreatedBy">The key by which <see cref="ISessionStore.ReserveSessionIdAsync"/> gave its id, if it did, and the request it came with.</param>
+internal sealed record ArchivedSession(Session Session, Idempotency? CreatedBy);
+
+/// <summary>A turn as it is moved from one store to another.</summary>
+/// <param name="Turn">The turn.</param>
+/// <param name="AnsweredTo">The idempotency key it answered, if any.</param>
+internal sealed record ArchivedTurn(Turn Turn, Idempotency? AnsweredTo);
+
+/// <summary>A session, or one of the turns of the session before it.</summary>
+internal readonly record struct ArchiveEntry(ArchivedSession? Session, ArchivedTurn? Turn);
+
+/// <summary>What came of importing a session.</summary>
+internal enum ImportStatus
+{
+    /// <summary>It is there.</summary>
+    Imported,
+
+    /// <summary>There is a session with that id, which stays as it is.</summary>
+    IdTaken,
+
+    /// <summary>It has expired.</summary>
+    Expired,
+}
 
 /// <summary>What a store holds.</summary>
 /// <param name="ActiveSessions">Sessions that have not expired.</param>

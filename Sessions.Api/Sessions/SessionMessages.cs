@@ -131,6 +131,15 @@ internal sealed record SessionMetadata
         _ => "fork",
     };
 
+    /// <summary>The origin of that name. Stores and exports keep the name, so that the order of the enum is free.</summary>
+    public static SessionOrigin Origin(string name) => name switch
+    {
+        "api" => SessionOrigin.Api,
+        "query" => SessionOrigin.Query,
+        "fork" => SessionOrigin.Fork,
+        _ => throw new InvalidDataException($"'{name}' is no origin of a session."),
+    };
+
     /// <summary>The client's own keys of a session.</summary>
     public static Dictionary<string, JsonElement>? OwnKeys(Session session)
     {

@@ -8,7 +8,7 @@ namespace Sessions.Api;
 /// One lock guards everything, and is held for dictionary work only: texts are encoded before and decoded after. Expired sessions are freed by
 /// <see cref="RemoveExpiredAsync"/> and, a few at a time, whenever a session is created; so memory stays bounded without a timer.
 /// </remarks>
-internal sealed class MemorySessionStore(SessionSettings options, TimeProvider time, SessionMetrics metrics) : ISessionStore
+internal sealed partial class MemorySessionStore(SessionSettings options, TimeProvider time, SessionMetrics metrics) : ISessionStore
 {
     // Two would keep pace with creation; a few more also work off a backlog.
     private const int ReclaimedPerCreation = 4;

@@ -146,16 +146,7 @@ internal sealed class SqliteFile
         var made = $"{path}.{Guid.NewGuid():N}";
         try
         {
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using (new FileStream(made, options))
-            {
-            }
-
+            PrivateFile.Create(made).Dispose();
             File.Move(made, path, overwrite: false);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

@@ -21,7 +21,7 @@ internal static class SqliteRows
         Id = row.Text(1),
         UserId = row.TextOrNull(2),
         CreatedAt = Timestamps.FromMicroseconds(row.Long(3)),
-        CreatedFrom = ToOrigin(row.Text(4)),
+        CreatedFrom = SessionMetadata.Origin(row.Text(4)),
         LastActivityAt = Timestamps.FromMicroseconds(row.Long(5)),
         ExpiresAt = Timestamps.FromMicroseconds(row.Long(6)),
         Version = row.Long(7),
@@ -45,14 +45,5 @@ internal static class SqliteRows
         AgentUsed = row.Text(first + 7),
         Query = row.Text(first + 8),
         Response = row.Text(first + 9),
-    };
-
-    /// <summary>An origin as it stands in a file: by name, so that the order of the enum is free.</summary>
-    public static SessionOrigin ToOrigin(string name) => name switch
-    {
-        "api" => SessionOrigin.Api,
-        "query" => SessionOrigin.Query,
-        "fork" => SessionOrigin.Fork,
-        _ => throw new InvalidDataException($"'{name}' is no origin of a session."),
     };
 }

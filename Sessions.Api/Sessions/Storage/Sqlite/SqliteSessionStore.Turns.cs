@@ -183,7 +183,7 @@ internal sealed partial class SqliteSessionStore
         var ahead = built is { } made && status == ForkStatus.Created && made.Source == source && tables.KeepsBuilding(made.Key, now + BuildingMicroseconds) ? built : null;
         if (built is not null && ahead is null)
         {
-            tables.Remove(built.Value.Key);
+            tables.GiveUpBuilding(built.Value.Key);
         }
 
         if (status != ForkStatus.Created)

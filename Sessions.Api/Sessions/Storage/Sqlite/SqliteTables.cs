@@ -96,6 +96,9 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
     /// <summary>Whether a session that is being built is still there; it gets more time.</summary>
     public bool KeepsBuilding(long key, long until) => link[SqliteSql.KeepBuilding].Bind(until).Bind(key).Run() > 0;
 
+    /// <summary>Gives up a session that is being built: what it holds is removed step by step.</summary>
+    public void GiveUpBuilding(long key) => HasUnlinked |= KeepsBuilding(key, until: 0);
+
     /// <summary>Copies turns to a session that is being built.</summary>
     public int CopyTurns(long source, long built, int after, int to) => after >= to ? 0 : link[SqliteSql.CopyTurns].Bind(built).Bind(source).Bind(after).Bind(to).Run();
 
@@ -162,9 +165,12 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
             }
         }
 
-        link[SqliteSql.Reserve].Bind(key.Key).Bind(key.Body).Bind(sessionId).Bind(now + _timeout).Run();
+        Tie(key, sessionId, now + _timeout);
         return new(sessionId, SameBody: true, IsNew: true);
     }
+
+    /// <summary>Ties a key to a session's id, whatever it was tied to before.</summary>
+    public void Tie(Idempotency key, string sessionId, long until) => link[SqliteSql.Reserve].Bind(key.Key).Bind(key.Body).Bind(sessionId).Bind(until).Run();
 
     /// <summary>
     /// Takes a session away from clients, with its idempotency record. Its turns go at once where they are few; else

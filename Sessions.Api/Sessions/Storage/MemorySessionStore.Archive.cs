@@ -1,0 +1,128 @@
+using System.Runtime.CompilerServices;
+
+namespace Sessions.Api;
+
+/// <content>Moving to and from other stores.</content>
+internal sealed partial class MemorySessionStore
+{
+    public async IAsyncEnumerable<ArchiveEntry> ExportAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        string[] ids;
+        lock (_lock)
+        {
+            ids = [.. _sessions.Keys];
+        }
+
+        foreach (var id in ids)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            MemorySession.Snapshot snapshot;
+            MemoryTurn[] turns;
+            Idempotency? createdBy = null;
+            var answered = new Dictionary<int, Idempotency>();
+            lock (_lock)
+            {
+                if (Find(id, Owner.Anyone, Now) is not { } session)
+                {
+                    continue;
+                }
+
+                snapshot = session.TakeSnapshot();
+                turns = [.. session.Turns ?? []];
+                if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && reserved.SessionId == id)
+                {
+                    createdBy = new Idempotency(key, reserved.Body);
+                }
+
+                foreach (var (request, (body, turn)) in session.Answered ?? [])
+                {
+                    answered[turn] = new Idempotency(request, body);
+                }
+            }
+
+            yield return new(new ArchivedSession(snapshot.ToSession(_timeout), createdBy), null);
+            for (var number = 1; number <= turns.Length; number++)
+            {
+                yield return new(null, new ArchivedTurn(turns[number - 1].ToTurn(number), answered.TryGetValue(number, out var request) ? request : null));
+            }
+        }
+
+        await Task.CompletedTask;
+    }
+
+    public async ValueTask<ImportStatus> ImportAsync(ArchivedSession session, IAsyncEnumerable<ArchivedTurn> turns, CancellationToken cancellationToken)
+    {
+        var imported = session.Session;
+        List<MemoryTurn> stored = [];
+        Dictionary<Guid, (Guid Body, int Turn)> answered = [];
+        await foreach (var (turn, answeredTo) in turns.WithCancellation(cancellationToken))
+        {
+            stored.Add(turn.Number == stored.Count + 1 ? new MemoryTurn(turn) : throw new InvalidDataException($"Turn {stored.Count + 1} of session '{imported.Id}' is missing."));
+            if (answeredTo is { } request)
+            {
+                answered[request.Key] = (request.Body, turn.Number);
+            }
+        }
+
+        if (stored.Count != imported.TurnCount)
+        {
+            throw new InvalidDataException($"Session '{imported.Id}' has {imported.TurnCount} turns, but {stored.Count} came.");
+        }
+
+        lock (_lock)
+        {
+            var now = Now;
+            if (Find(imported.Id, Owner.Anyone, now) is not null)
+            {
+                return ImportStatus.IdTaken;
+            }
+
+            if (imported.LastActivityAt.ToMicroseconds() + _timeout <= now)
+            {
+                return ImportStatus.Expired;
+            }
+
+            if (_sessions.TryGetValue(imported.Id, out var expired))
+            {
+                Remove(expired);
+                metrics.Expired(1);
+            }
+
+            Import(imported, session.CreatedBy, stored, answered);
+            return ImportStatus.Imported;
+        }
+    }
+
+    private void Import(Session imported, Idempotency? createdBy, List<MemoryTurn> turns, Dictionary<Guid, (Guid Body, int Turn)> answered)
+    {
+        var session = new MemorySession(imported.Id, imported.CreatedAt.ToMicroseconds(), imported.CreatedFrom)
+        {
+            UserId = imported.UserId,
+            Metadata = imported.Metadata.ToArray(),
+            LastActivityAt = imported.LastActivityAt.ToMicroseconds(),
+            Version = imported.Version,
+            Turns = turns.Count > 0 ? turns : null,
+            ErrorCount = imported.ErrorCount,
+            LastError = imported.LastError,
+            ReservedBy = createdBy?.Key,
+            Answered = answered.Count > 0 ? answered : null,
+        };
+        _sessions.Add(session.Id, session);
+        Schedule(session);
+        if (session.UserId is { } user)
+        {
+            if (!_users.TryGetValue(user, out var sessions))
+            {
+                _users.Add(user, sessions = new SortedSet<MemorySession>(ByActivity.Instance));
+            }
+
+            sessions.Add(session);
+        }
+
+        if (createdBy is { } key)
+        {
+            _reservations[key.Key] = new Reservation(session.Id, key.Body, session.ScheduledAt);
+            _reservationExpiry.Enqueue((session.ScheduledAt, key.Key));
+        }
+    }
+}
