@@ -1,0 +1,184 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net.Http.Json;
+using System.Net.Sockets;
+using System.Text.Json;
+using Sessions.Api;
+
+namespace Sessions.Tests.Storage;
+
+/// <summary>A real server on a real file, killed while it works: what it answered is there.</summary>
+public sealed class SqliteCrashTests : IDisposable
+{
+    private const int Rounds = 20;
+    private const int Clients = 16;
+    private const int AnsweredPerRound = 150;
+
+    private readonly TestFolder _folder = new();
+
+    private string Db => _folder["sessions.db"];
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact(Timeout = 300_000)]
+    public async Task Every_answered_turn_survives_a_kill()
+    {
+        // Session → the queries that were answered, in order; and the one whose answer was lost, which may be there or not.
+        var answered = new ConcurrentDictionary<string, List<string>>();
+        for (var round = 0; round < Rounds; round++)
+        {
+            using var server = await StartAsync(Db);
+            using var http = new HttpClient { BaseAddress = server.Address };
+
+            // The sessions of all rounds before.
+            await CheckAsync(http, answered);
+
+            var count = 0;
+            var enough = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            var clients = Enumerable.Range(0, Clients).Select(client => Task.Run(async () =>
+            {
+                // Half of them go on with a session from the round before.
+                var session = client % 2 == 0 ? $"c{client}" : $"c{client}-r{round}";
+                var queries = answered.GetOrAdd(session, _ => []);
+                for (var i = 0; ; i++)
+                {
+                    var query = $"{session} r{round} q{i}";
+                    try
+                    {
+                        using var response = await http.PostAsJsonAsync("/query", new { query, thread_id = session, user_id = $"u{client}" }, TestStore.Cancel);
+                        var body = await response.Content.ReadFromJsonAsync<JsonElement>(TestStore.Cancel);
+                        Assert.True(response.IsSuccessStatusCode, body.ToString());
+                        queries.Add(query);
+                        if (Interlocked.Increment(ref count) == AnsweredPerRound)
+                        {
+                            enough.SetResult();
+                        }
+                    }
+                    catch (Exception e) when (e is HttpRequestException or IOException or JsonException)
+                    {
+                        // The kill came first: nobody was told.
+                        return;
+                    }
+                }
+            }, TestStore.Cancel)).ToList();
+
+            // Killed while all of them are at work.
+            await Task.WhenAny([enough.Task, .. clients]);
+            Assert.True(enough.Task.IsCompleted, "The clients ended before the server was killed.");
+            server.Kill();
+            await Task.WhenAll(clients);
+            Assert.Equal("ok", SqliteTests.Ask(Db, "PRAGMA integrity_check"));
+        }
+
+        using var last = await StartAsync(Db);
+        using var client = new HttpClient { BaseAddress = last.Address };
+        await CheckAsync(client, answered);
+        Assert.InRange(answered.Sum(session => session.Value.Count), Rounds * AnsweredPerRound, int.MaxValue);
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM turns WHERE session NOT IN (SELECT key FROM sessions)"));
+    }
+
+    private static async Task CheckAsync(HttpClient http, ConcurrentDictionary<string, List<string>> answered)
+    {
+        foreach (var (session, queries) in answered)
+        {
+            List<string> stored = [];
+            for (string? next = ""; next is not null;)
+            {
+                var page = await http.GetFromJsonAsync<JsonElement>($"/sessions/{session}/history?limit=100{next}", TestStore.Cancel);
+                foreach (var turn in page.GetProperty("turns").EnumerateArray())
+                {
+                    Assert.Equal(stored.Count + 1, turn.GetProperty("turn").GetInt32());
+                    Assert.Contains("\"" + turn.GetProperty("query").GetString() + "\"", turn.GetProperty("response").GetString(), StringComparison.Ordinal);
+                    stored.Add(turn.GetProperty("query").GetString()!);
+                }
+
+                next = page.GetProperty("next").GetString() is { } cursor ? $"&after={cursor}" : null;
+            }
+
+            // Each answered one once, in order. What is more was on the disk when its answer was lost: one for each kill at the most.
+            Assert.Equal(stored.Count, stored.Distinct().Count());
+            var unanswered = stored.Except(queries).ToList();
+            Assert.Equal(queries, stored.Where(query => !unanswered.Contains(query)));
+            Assert.Equal(unanswered.Count, unanswered.Select(query => query.Split(' ')[1]).Distinct().Count());
+        }
+    }
+
+    private static async Task<Server> StartAsync(string path)
+    {
+        using var probe = new TcpListener(System.Net.IPAddress.Loopback, 0);
+        probe.Start();
+        var port = ((System.Net.IPEndPoint)probe.LocalEndpoint).Port;
+        probe.Stop();
+
+        var start = new ProcessStartInfo("dotnet", ["exec", typeof(ISessionStore).Assembly.Location, "--urls", $"http://127.0.0.1:{port}", "--Logging:LogLevel:Default=Warning"])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["SESSIONS__STORAGE_TYPE"] = "sqlite";
+        start.Environment["SESSIONS__DB_PATH"] = path;
+        start.Environment["SESSIONS__MAX_SESSIONS_PER_USER"] = "0";
+        var server = new Server(Process.Start(start)!, new Uri($"http://127.0.0.1:{port}"));
+        try
+        {
+            using var http = new HttpClient { BaseAddress = server.Address, Timeout = TimeSpan.FromSeconds(5) };
+            var deadline = Stopwatch.GetTimestamp() + (60 * Stopwatch.Frequency);
+            while (true)
+            {
+                try
+                {
+                    using var response = await http.GetAsync(new Uri("/health", UriKind.Relative), TestStore.Cancel);
+                    response.EnsureSuccessStatusCode();
+                    return server;
+                }
+                catch (HttpRequestException) when (Stopwatch.GetTimestamp() < deadline && !server.HasExited)
+                {
+                    await Task.Delay(20, TestStore.Cancel);
+                }
+            }
+        }
+        catch
+        {
+            server.Dispose();
+            throw;
+        }
+    }
+
+    private sealed class Server : IDisposable
+    {
+        private readonly Process _process;
+
+        public Server(Process process, Uri address)
+        {
+            _process = process;
+            Address = address;
+
+            // Read, or it would stop at a full pipe.
+            process.OutputDataReceived += (_, _) => { };
+            process.ErrorDataReceived += (_, _) => { };
+            process.BeginOutputReadLine();
+            process.BeginErrorReadLine();
+        }
+
+        public Uri Address { get; }
+
+        public bool HasExited => _process.HasExited;
+
+        public void Kill()
+        {
+            _process.Kill();
+            _process.WaitForExit();
+        }
+
+        public void Dispose()
+        {
+            if (!_process.HasExited)
+            {
+                Kill();
+            }
+
+            _process.Dispose();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+using System.Reflection;
+using Sessions.Api;
+
+namespace Sessions.Tests.Storage;
+
+/// <summary>Every statement finds what it needs by an index, whatever the size of the file.</summary>
+public sealed class SqliteQueryPlanTests : IDisposable
+{
+    private readonly TestFolder _folder = new();
+
+    public static TheoryData<string> Statements => [.. typeof(SqliteSql).GetFields(BindingFlags.Public | BindingFlags.Static).Where(constant => constant.IsLiteral).Select(constant => constant.Name)];
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [MemberData(nameof(Statements))]
+    public void No_statement_walks_a_table_or_sorts(string name)
+    {
+        var sql = (string)typeof(SqliteSql).GetField(name)!.GetRawConstantValue()!;
+        var path = _folder["plan.db"];
+        using var link = SqliteFile.Prepare(path).OpenReader();
+
+        foreach (var step in Plan(link, sql))
+        {
+            // Nothing is read where a constant row is inserted.
+            Assert.True(!step.StartsWith("SCAN", StringComparison.Ordinal) || step == "SCAN CONSTANT ROW", $"{step}: {sql}");
+            Assert.DoesNotContain("TEMP B-TREE", step, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_walk_would_be_seen()
+    {
+        using var link = SqliteFile.Prepare(_folder["plan.db"]).OpenReader();
+        var steps = Plan(link, "SELECT * FROM sessions WHERE last_error = 'x' ORDER BY version");
+
+        Assert.Contains(steps, step => step.StartsWith("SCAN", StringComparison.Ordinal));
+        Assert.Contains(steps, step => step.Contains("TEMP B-TREE", StringComparison.Ordinal));
+    }
+
+    private static List<string> Plan(SqliteLink link, string sql)
+    {
+        const int Detail = 3;
+        List<string> steps = [];
+        using var rows = link["EXPLAIN QUERY PLAN " + sql].Read();
+        while (rows.Next())
+        {
+            steps.Add(rows.Text(Detail));
+        }
+
+        return steps;
+    }
+}
