@@ -45,8 +45,8 @@ public sealed class SqliteCrashTests : IDisposable
                     var query = $"{session} r{round} q{i}";
                     try
                     {
-                        using var response = await http.PostAsJsonAsync("/query", new { query, thread_id = session, user_id = $"u{client}" }, TestStore.Cancel);
-                        var body = await response.Content.ReadFromJsonAsync<JsonElement>(TestStore.Cancel);
+                        using var response = await http.PostAsJsonAsync("/query", new { query, thread_id = session, user_id = $"u{client}" }, TestContext.Current.CancellationToken);
+                        var body = await response.Content.ReadFromJsonAsync<JsonElement>(TestContext.Current.CancellationToken);
                         Assert.True(response.IsSuccessStatusCode, body.ToString());
                         queries.Add(query);
                         if (Interlocked.Increment(ref count) == AnsweredPerRound)
@@ -60,7 +60,7 @@ public sealed class SqliteCrashTests : IDisposable
                         return;
                     }
                 }
-            }, TestStore.Cancel)).ToList();
+            }, TestContext.Current.CancellationToken)).ToList();
 
             // Killed while all of them are at work.
             await Task.WhenAny([enough.Task, .. clients]);
@@ -85,7 +85,7 @@ public sealed class SqliteCrashTests : IDisposable
             List<string> stored = [];
             for (string? next = ""; next is not null;)
             {
-                var page = await http.GetFromJsonAsync<JsonElement>($"/sessions/{session}/history?limit=100{next}", TestStore.Cancel);
+                var page = await http.GetFromJsonAsync<JsonElement>($"/sessions/{session}/history?limit=100{next}", TestContext.Current.CancellationToken);
                 foreach (var turn in page.GetProperty("turns").EnumerateArray())
                 {
                     Assert.Equal(stored.Count + 1, turn.GetProperty("turn").GetInt32());
@@ -128,13 +128,13 @@ public sealed class SqliteCrashTests : IDisposable
             {
                 try
                 {
-                    using var response = await http.GetAsync(new Uri("/health", UriKind.Relative), TestStore.Cancel);
+                    using var response = await http.GetAsync(new Uri("/health", UriKind.Relative), TestContext.Current.CancellationToken);
                     response.EnsureSuccessStatusCode();
                     return server;
                 }
                 catch (HttpRequestException) when (Stopwatch.GetTimestamp() < deadline && !server.HasExited)
                 {
-                    await Task.Delay(20, TestStore.Cancel);
+                    await Task.Delay(20, TestContext.Current.CancellationToken);
                 }
             }
         }

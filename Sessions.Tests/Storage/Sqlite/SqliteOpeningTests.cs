@@ -30,7 +30,7 @@ public sealed class SqliteOpeningTests : IDisposable
             foreach (var process in processes)
             {
                 await process.StandardInput.WriteLineAsync("go");
-                await process.StandardInput.FlushAsync(TestStore.Cancel);
+                await process.StandardInput.FlushAsync(TestContext.Current.CancellationToken);
             }
 
             var opened = await Task.WhenAll(processes.Select(process => ReadAsync(process, "opened")));
@@ -46,7 +46,7 @@ public sealed class SqliteOpeningTests : IDisposable
         }
 
         await using var store = SqliteTests.Open(path);
-        Assert.Equal(Processes * OpenedByEach, (await store.GetStatisticsAsync(TestStore.Cancel)).ActiveSessions);
+        Assert.Equal(Processes * OpenedByEach, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
     }
 
     /// <summary>Not a test, but what the test above runs in each of its processes.</summary>
@@ -58,14 +58,14 @@ public sealed class SqliteOpeningTests : IDisposable
         await using var output = new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = true };
         await output.WriteLineAsync("ready");
         using var input = new StreamReader(Console.OpenStandardInput());
-        await input.ReadLineAsync(TestStore.Cancel);
+        await input.ReadLineAsync(TestContext.Current.CancellationToken);
         try
         {
             var opened = await Task.WhenAll(Enumerable.Range(0, OpenedByEach).Select(i => Task.Factory.StartNew(async () =>
             {
                 await using var store = SqliteTests.Open(path);
-                return await store.CreateAsync(TestStore.New($"{Environment.ProcessId}-{i}"), TestStore.Cancel);
-            }, TestStore.Cancel, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap()));
+                return await store.CreateAsync(TestStore.New($"{Environment.ProcessId}-{i}"), TestContext.Current.CancellationToken);
+            }, TestContext.Current.CancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default).Unwrap()));
             await output.WriteLineAsync($"opened {opened.Count(session => session is not null)}");
         }
         catch (Exception e)
@@ -104,11 +104,11 @@ public sealed class SqliteOpeningTests : IDisposable
             return stale;
         }
 
-        await Task.WhenAll(Task.Run(() => RunAsync(one), TestStore.Cancel), Task.Run(() => RunAsync(two), TestStore.Cancel));
+        await Task.WhenAll(Task.Run(() => RunAsync(one), TestContext.Current.CancellationToken), Task.Run(() => RunAsync(two), TestContext.Current.CancellationToken));
 
-        var history = await two.ReadHistoryAsync("shared", Owner.Anyone, new TurnPageRequest(1000, null, Descending: false), TestStore.Cancel);
+        var history = await two.ReadHistoryAsync("shared", Owner.Anyone, new TurnPageRequest(1000, null, Descending: false), TestContext.Current.CancellationToken);
         Assert.Equal(Enumerable.Range(1, 2 * Each), history!.Items.Select(turn => turn.Number));
-        Assert.Equal(2 * Each, (await one.GetAsync("shared", Owner.Anyone, TestStore.Cancel))!.TurnCount);
+        Assert.Equal(2 * Each, (await one.GetAsync("shared", Owner.Anyone, TestContext.Current.CancellationToken))!.TurnCount);
     }
 
     private static Process StartOpener(string path)
@@ -125,7 +125,7 @@ public sealed class SqliteOpeningTests : IDisposable
 
     private static async Task<string> ReadAsync(Process process, string word)
     {
-        while (await process.StandardOutput.ReadLineAsync(TestStore.Cancel) is { } line)
+        while (await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken) is { } line)
         {
             // The runner may have left a colour code at the start of the line.
             if (line.IndexOf(word, StringComparison.Ordinal) is var start and >= 0)
