@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
 using Microsoft.Data.Sqlite;
-using SQLitePCL;
 using Sessions.ServiceDefaults;
+using SQLitePCL;
 
 namespace Sessions.Api;
 
