@@ -32,6 +32,9 @@ internal sealed record ArchiveKey(Guid Key, Guid Body)
     public static Idempotency? To(ArchiveKey? key) => key is null ? null : new Idempotency(key.Key, key.Body);
 }
 
+/// <summary>What the first turns of a session amount to.</summary>
+internal sealed record ArchiveSummary(string Text, int CoversTurns);
+
 /// <summary>A session, but for its turns.</summary>
 internal sealed record ArchiveSession
 {
@@ -57,6 +60,8 @@ internal sealed record ArchiveSession
 
     public string? LastError { get; init; }
 
+    public ArchiveSummary? Summary { get; init; }
+
     public ArchiveKey? Idempotency { get; init; }
 
     public static ArchiveSession From(ArchivedSession archived)
@@ -75,6 +80,7 @@ internal sealed record ArchiveSession
             Turns = session.TurnCount,
             ErrorCount = session.ErrorCount,
             LastError = session.LastError,
+            Summary = session.Summary is { } summary ? new ArchiveSummary(summary.Text, summary.CoversTurns) : null,
             Idempotency = ArchiveKey.From(archived.CreatedBy),
         };
     }
@@ -95,6 +101,7 @@ internal sealed record ArchiveSession
             TurnCount = Turns,
             ErrorCount = ErrorCount,
             LastError = LastError,
+            Summary = Summary is null ? null : new Summary(Summary.Text, Summary.CoversTurns),
         }, ArchiveKey.To(Idempotency));
 }
 

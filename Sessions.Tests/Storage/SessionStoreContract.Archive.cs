@@ -12,7 +12,7 @@ public abstract partial class SessionStoreContract
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
         var reservation = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
         await from.TurnAsync("a", "user", "first\0second", "ü");
-        await from.CommitAsync(await from.BeginAsync("a", "user", idempotency: key), "asked with a key");
+        await from.CommitAsync(await from.BeginAsync("a", "user", idempotency: key), "asked with a key", summary: new Summary("in short", 1));
         await from.FailAsync("a", "user", "why");
         await from.CreateAsync("b", metadata: """{"tag":"blue","n":1.50}""");
         await from.Store.ReserveSessionIdAsync(reservation, "c", Cancel);

@@ -110,7 +110,7 @@ internal static class Appends
 
     private static async Task AppendAsync(SqliteSessionStore store, TurnStart start)
     {
-        if (await store.CommitTurnAsync(start, Bench.NewTurn((start.Session?.TurnCount ?? 0) + 1), CancellationToken.None) is var status and not CommitStatus.Committed)
+        if (await store.CommitTurnAsync(start, Bench.NewTurn((start.Session?.TurnCount ?? 0) + 1), null, CancellationToken.None) is var status and not CommitStatus.Committed)
         {
             throw new InvalidOperationException($"The turn is {status}.");
         }

@@ -35,7 +35,7 @@ internal static class Bench
     public static async Task AppendAsync(SqliteSessionStore store, string sessionId, string? userId = null)
     {
         var start = await store.BeginTurnAsync(new TurnRequest { SessionId = sessionId, Owner = Owner.Claiming(userId), HistoryTurns = 1 }, CancellationToken.None);
-        var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1), CancellationToken.None);
+        var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1), null, CancellationToken.None);
         if (status != CommitStatus.Committed)
         {
             throw new InvalidOperationException($"The turn is {status}.");

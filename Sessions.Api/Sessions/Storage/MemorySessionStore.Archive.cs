@@ -104,6 +104,7 @@ internal sealed partial class MemorySessionStore
             Turns = turns.Count > 0 ? turns : null,
             ErrorCount = imported.ErrorCount,
             LastError = imported.LastError,
+            Summary = imported.Summary,
             ReservedBy = createdBy?.Key,
             Answered = answered.Count > 0 ? answered : null,
         };

@@ -29,7 +29,7 @@ internal static class SqliteTests
     public static async Task<CommitStatus> TurnAsync(ISessionStore store, string id, string? userId = null, string query = "query", string response = "response", Idempotency? key = null)
     {
         var start = await store.BeginTurnAsync(new TurnRequest { SessionId = id, Owner = Owner.Claiming(userId), HistoryTurns = 1, Idempotency = key }, TestStore.Cancel);
-        return await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1, query, response), TestStore.Cancel);
+        return await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1, query, response), null, TestStore.Cancel);
     }
 
     public static Turn NewTurn(int number, string query = "query", string response = "response") => new()

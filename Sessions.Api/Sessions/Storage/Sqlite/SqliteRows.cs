@@ -3,7 +3,7 @@ namespace Sessions.Api;
 /// <summary>What the rows of the statements in <see cref="SqliteSql"/> mean.</summary>
 internal static class SqliteRows
 {
-    private const int SessionColumns = 12;
+    private const int SessionColumns = 14;
     private const int TurnColumns = 10;
 
     /// <summary>The column behind those of a turn, in a statement that gives turns.</summary>
@@ -29,6 +29,7 @@ internal static class SqliteRows
         TurnCount = row.Int(9),
         ErrorCount = row.Int(10),
         LastError = row.TextOrNull(11),
+        Summary = row.IsNull(12) ? null : new Summary(row.Text(12), row.Int(13)),
         LastTurn = row.IsNull(SessionColumns) ? null : row.ToTurn(SessionColumns),
     };
 

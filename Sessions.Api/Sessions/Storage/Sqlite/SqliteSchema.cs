@@ -28,6 +28,8 @@ internal static class SqliteSchema
           turn_count INTEGER NOT NULL,
           error_count INTEGER NOT NULL,
           last_error TEXT,
+          summary TEXT,
+          summary_covers INTEGER,
           reserved_by BLOB
         ) STRICT;
         CREATE UNIQUE INDEX sessions_by_id ON sessions (id) WHERE id IS NOT NULL;

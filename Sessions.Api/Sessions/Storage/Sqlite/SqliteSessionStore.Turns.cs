@@ -7,9 +7,9 @@ internal sealed partial class SqliteSessionStore
 
     public ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken) => new(_readers.ReadConsistently(link => Begin(link, request)));
 
-    public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, CancellationToken cancellationToken)
+    public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var (status, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn), cancellationToken);
+        var (status, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn, summary), cancellationToken);
         Count(status == CommitStatus.Committed && start.Session is null ? SessionOrigin.Query : null, tally);
         return status;
     }
@@ -65,7 +65,7 @@ internal sealed partial class SqliteSessionStore
         return new SqliteTurnStart(request, key) { Session = session, History = history };
     }
 
-    private static (CommitStatus Status, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn)
+    private static (CommitStatus Status, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn, Summary? summary)
     {
         var request = start.Request;
         var now = tables.Now;
@@ -102,6 +102,11 @@ internal sealed partial class SqliteSessionStore
 
         tables.Append(key, turn, turn.Number, request.Idempotency);
         tables.Advance(key, now);
+        if (summary is not null)
+        {
+            tables.Summarize(key, summary);
+        }
+
         return (CommitStatus.Committed, tally);
     }
 
@@ -192,11 +197,13 @@ internal sealed partial class SqliteSessionStore
         }
 
         // The turns before the session: adding it may push out the source.
-        var turns = afterTurn ?? tables.Get(source).TurnCount;
+        var original = tables.Get(source);
+        var turns = afterTurn ?? original.TurnCount;
         var key = ahead?.Key ?? tables.StartBuilding(now + BuildingMicroseconds);
         tables.CopyTurns(source, key, ahead?.Turns ?? 0, turns);
         tables.MakeRoom(session, now, ref tally);
-        tables.Show(key, tables.New(session, now, version: 1, turns), session.IdempotencyKey);
+        var summary = original.Summary?.CoversTurns <= turns ? original.Summary : null;
+        tables.Show(key, tables.New(session, now, version: 1, turns) with { Summary = summary }, session.IdempotencyKey);
         return (new Fork(ForkStatus.Created, tables.Get(key)), tally);
     }
 

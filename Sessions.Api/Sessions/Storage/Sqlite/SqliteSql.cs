@@ -11,6 +11,7 @@ internal static class SqliteSql
 
     private const string Session = """
         SELECT s.key, s.id, s.user_id, s.created_at, s.created_from, s.last_activity_at, s.expires_at, s.version, s.metadata, s.turn_count, s.error_count, s.last_error,
+        s.summary, s.summary_covers,
         """ + " " + Turn + """
          FROM sessions s LEFT JOIN turns t ON t.session = s.key AND t.number = s.turn_count
         """;
@@ -38,14 +39,15 @@ internal static class SqliteSql
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """;
     public const string Advance = "UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = version + 1, turn_count = turn_count + 1 WHERE key = ?";
+    public const string Summarize = "UPDATE sessions SET summary = ?, summary_covers = ? WHERE key = ?";
     public const string Fail = "UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = version + 1, error_count = error_count + 1, last_error = ? WHERE key = ?";
     public const string BindUser = "UPDATE sessions SET user_id = ? WHERE key = ?";
 
     // Sessions
 
     public const string InsertSession = """
-        INSERT INTO sessions (id, user_id, created_at, created_from, last_activity_at, expires_at, version, metadata, turn_count, error_count, last_error, reserved_by)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO sessions (id, user_id, created_at, created_from, last_activity_at, expires_at, version, metadata, turn_count, error_count, last_error, summary, summary_covers, reserved_by)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """;
     public const string ReplaceMetadata = "UPDATE sessions SET metadata = ?, version = version + 1 WHERE key = ?";
     public const string CopyTurns = """
@@ -55,7 +57,7 @@ internal static class SqliteSql
         """;
     public const string ShowSession = """
         UPDATE sessions SET id = ?, user_id = ?, created_at = ?, created_from = ?, last_activity_at = ?, expires_at = ?, version = ?, metadata = ?, turn_count = ?, error_count = ?,
-        last_error = ?, reserved_by = ? WHERE key = ? AND id IS NULL
+        last_error = ?, summary = ?, summary_covers = ?, reserved_by = ? WHERE key = ? AND id IS NULL
         """;
     public const string StartBuilding = """
         INSERT INTO sessions (expires_at, created_at, created_from, last_activity_at, version, turn_count, error_count) VALUES (?, 0, 'api', 0, 0, 0, 0)
@@ -69,7 +71,7 @@ internal static class SqliteSql
     // Removing
 
     public const string Removable = "SELECT turn_count, reserved_by, id FROM sessions WHERE key = ?";
-    public const string UnlinkSession = "UPDATE sessions SET id = NULL, user_id = NULL, metadata = NULL, last_error = NULL, reserved_by = NULL, expires_at = 0 WHERE key = ?";
+    public const string UnlinkSession = "UPDATE sessions SET id = NULL, user_id = NULL, metadata = NULL, last_error = NULL, summary = NULL, reserved_by = NULL, expires_at = 0 WHERE key = ?";
     public const string DeleteSession = "DELETE FROM sessions WHERE key = ?";
     public const string DeleteTurns = "DELETE FROM turns WHERE session = ?";
     public const string DeleteFirstTurns = "DELETE FROM turns WHERE session = ? AND number < (SELECT min(number) FROM turns WHERE session = ?) + ?";
@@ -79,7 +81,7 @@ internal static class SqliteSql
     public const string DeleteReservationsOfUser = """
         DELETE FROM reservations WHERE key IN (SELECT reserved_by FROM sessions WHERE user_id = ?)
         """;
-    public const string UnlinkUser = "UPDATE sessions SET id = NULL, user_id = NULL, metadata = NULL, last_error = NULL, reserved_by = NULL, expires_at = 0 WHERE user_id = ?";
+    public const string UnlinkUser = "UPDATE sessions SET id = NULL, user_id = NULL, metadata = NULL, last_error = NULL, summary = NULL, reserved_by = NULL, expires_at = 0 WHERE user_id = ?";
 
     // Idempotency keys of sessions
 

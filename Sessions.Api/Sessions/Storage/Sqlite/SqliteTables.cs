@@ -147,6 +147,8 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
             .Bind(turn.InputTokens).Bind(turn.OutputTokens).Bind(turn.StartedSession ? 1 : 0).Bind(turn.AgentType).Bind(turn.AgentUsed)
             .Bind(turn.Query).Bind(turn.Response).Bind(request?.Key).Bind(request?.Body).Run();
 
+    public void Summarize(long session, Summary summary) => link[SqliteSql.Summarize].Bind(summary.Text).Bind(summary.CoversTurns).Bind(session).Run();
+
     public void Advance(long session, long now) => link[SqliteSql.Advance].Bind(now).Bind(now + _timeout).Bind(session).Run();
 
     public void Fail(long session, string error, long now) => link[SqliteSql.Fail].Bind(now).Bind(now + _timeout).Bind(error).Bind(session).Run();
@@ -329,7 +331,8 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
     private static SqliteStatement BindSession(SqliteStatement statement, Session session, Guid? reservedBy) => statement
         .Bind(session.Id).Bind(session.UserId).Bind(session.CreatedAt.ToMicroseconds()).Bind(SessionMetadata.Name(session.CreatedFrom))
         .Bind(session.LastActivityAt.ToMicroseconds()).Bind(session.ExpiresAt.ToMicroseconds()).Bind(session.Version).Bind(session.Metadata.Span)
-        .Bind(session.TurnCount).Bind(session.ErrorCount).Bind(session.LastError).Bind(reservedBy);
+        .Bind(session.TurnCount).Bind(session.ErrorCount).Bind(session.LastError)
+        .Bind(session.Summary?.Text).Bind(session.Summary?.CoversTurns).Bind(reservedBy);
 
     private long? Key(string id)
     {
