@@ -4,7 +4,8 @@ using Sessions.ServiceDefaults;
 
 try
 {
-    var builder = WebApplication.CreateBuilder(args);
+    // Its appsettings.json lies beside it, wherever it is started from.
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
     builder.AddHttp(args).AddSessions().AddQueries();

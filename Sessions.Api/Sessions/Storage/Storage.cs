@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Sessions.ServiceDefaults;
 
@@ -12,13 +13,14 @@ internal static class Storage
         var options = builder.AddSettings<SessionSettings>(SessionSettings.Section);
         builder.Services.TryAddTime();
         builder.Services.AddSingleton<SessionMetrics>();
+        builder.Services.AddSingleton<ActiveSessions>();
         builder.Services.AddSingleton<CleanupSchedule>();
         builder.Services.AddHostedService(services => services.GetRequiredService<CleanupSchedule>());
         builder.Services.AddHealthChecks().AddCheck<StoreHealthCheck>("store");
         switch (options.StorageType)
         {
             case StorageType.Memory:
-                builder.Services.AddSingleton<ISessionStore, MemorySessionStore>();
+                builder.Services.AddStore<MemorySessionStore>(options);
                 break;
             default:
                 throw new SettingsException($"sessions.storage_type: {Name(options.StorageType)} is not part of this build.");
@@ -34,6 +36,13 @@ internal static class Storage
         StorageType.Sqlite => "sqlite",
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
     };
+
+    private static void AddStore<TStore>(this IServiceCollection services, SessionSettings options) where TStore : class, ISessionStore
+    {
+        services.AddSingleton<TStore>();
+        services.AddSingleton<ISessionStore>(all =>
+            new MeteredSessionStore(all.GetRequiredService<TStore>(), Name(options.StorageType), all.GetRequiredService<IMeterFactory>()));
+    }
 
     private static void TryAddTime(this IServiceCollection services) =>
         Microsoft.Extensions.DependencyInjection.Extensions.ServiceCollectionDescriptorExtensions.TryAddSingleton(services, TimeProvider.System);
