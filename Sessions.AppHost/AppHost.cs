@@ -10,7 +10,7 @@ try
         .WithHttpHealthCheck("/health")
         .WithUrlForEndpoint("http", url => url.DisplayText = "API")
         .WithUrlForEndpoint("http", _ => new() { Url = "/scalar", DisplayText = "API reference" })
-        .WithHttpCommand("/sessions/stats", "Statistics", commandOptions: new()
+        .WithHttpCommand("/sessions/stats", "Statistics", commandName: "statistics", commandOptions: new()
         {
             Description = "Counts the sessions there are.",
             Method = HttpMethod.Get,
@@ -18,7 +18,7 @@ try
             IconName = "DataUsage",
             IsHighlighted = true,
         })
-        .WithHttpCommand("/sessions/cleanup", "Clean up expired sessions", commandOptions: new()
+        .WithHttpCommand("/sessions/cleanup", "Clean up expired sessions", commandName: "cleanup", commandOptions: new()
         {
             Description = "Removes what has expired, now.",
             ResultMode = HttpCommandResultMode.Json,
@@ -29,6 +29,7 @@ try
     var janitor = builder.AddProject<Projects.Sessions_Janitor>("janitor")
         .WithHttpEndpoint()
         .WithHttpHealthCheck("/health")
+        .WithUrlForEndpoint("http", url => (url.Url, url.DisplayText) = ("/health", "Health"))
         .WithReference(api)
         .WaitFor(api);
 

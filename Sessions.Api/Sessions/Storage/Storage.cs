@@ -13,7 +13,6 @@ internal static class Storage
         var options = builder.AddSettings<SessionSettings>(SessionSettings.Section);
         builder.Services.TryAddTime();
         builder.Services.AddSingleton<SessionMetrics>();
-        builder.Services.AddSingleton<ActiveSessions>();
         builder.Services.AddSingleton<CleanupSchedule>();
         builder.Services.AddHostedService(services => services.GetRequiredService<CleanupSchedule>());
         builder.Services.AddHealthChecks().AddCheck<StoreHealthCheck>("store");
@@ -42,6 +41,9 @@ internal static class Storage
         services.AddSingleton<TStore>();
         services.AddSingleton<ISessionStore>(all =>
             new MeteredSessionStore(all.GetRequiredService<TStore>(), Name(options.StorageType), all.GetRequiredService<IMeterFactory>()));
+
+        // Counts on the store itself: what no client asked for is not to be seen among what clients asked for.
+        services.AddSingleton(all => ActivatorUtilities.CreateInstance<ActiveSessions>(all, all.GetRequiredService<TStore>()));
     }
 
     private static void TryAddTime(this IServiceCollection services) =>
