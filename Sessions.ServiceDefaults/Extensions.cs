@@ -2,6 +2,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Diagnostics.HealthChecks;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Hosting;
@@ -43,6 +44,12 @@ public static class Extensions
         if (string.IsNullOrWhiteSpace(builder.Configuration["OTEL_EXPORTER_OTLP_ENDPOINT"]))
         {
             return builder;
+        }
+
+        // How long a collector that is away may hold up each of the three signals, also when the process is to stop.
+        if (string.IsNullOrEmpty(builder.Configuration["OTEL_EXPORTER_OTLP_TIMEOUT"]))
+        {
+            builder.Configuration.AddInMemoryCollection([new("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")]);
         }
 
         builder.Logging.AddOpenTelemetry(logging =>

@@ -74,7 +74,8 @@ public sealed class RunTests
             using var client = app.CreateHttpClient("api", "http");
             await QueryAsync(client, "My name is Ada.");
 
-            Assert.True((await app.ResourceCommands.ExecuteCommandAsync("api", "restart", Cancel)).Success);
+            var restarted = await app.ResourceCommands.ExecuteCommandAsync("api", "restart", Cancel);
+            Assert.True(restarted.Success, restarted.Message);
             await app.ResourceNotifications.WaitForResourceHealthyAsync("api", Cancel).WaitAsync(Patience, Cancel);
 
             var next = await QueryAsync(client, "What is my name?");

@@ -57,6 +57,21 @@ public sealed class TelemetryTests
     }
 
     [Fact]
+    public async Task A_collector_that_is_away_does_not_hold_up_a_process_that_is_to_stop()
+    {
+        // Nobody listens there; and to try again and again is what Aspire asks of the exporter.
+        await using var api = ServiceProcess.Api(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_DOTNET_EXPERIMENTAL_OTLP_RETRY", "in_memory"));
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+        using var answer = await client.PostAsJsonAsync("/query", new { query = "Hello" }, Cancel);
+        answer.EnsureSuccessStatusCode();
+
+        var stopping = System.Diagnostics.Stopwatch.StartNew();
+        Assert.Equal(0, await api.StopAsync());
+
+        Assert.InRange(stopping.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(9));
+    }
+
+    [Fact]
     public async Task A_clean_up_is_one_trace_from_the_janitor_to_the_store()
     {
         await using var collector = await OtlpReceiver.StartAsync();
