@@ -9,7 +9,8 @@ try
         return await command;
     }
 
-    var builder = WebApplication.CreateBuilder(args);
+    // Its appsettings.json lies beside it, wherever it is started from.
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
     builder.AddHttp(args).AddSessions().AddQueries();

@@ -1,12 +1,50 @@
-var builder = DistributedApplication.CreateBuilder(args);
+using Sessions.AppHost;
+using Sessions.ServiceDefaults;
 
-var api = builder.AddProject<Projects.Sessions_Api>("api")
-    .WithExternalHttpEndpoints()
-    .WithHttpHealthCheck("/health")
-    .WithUrlForEndpoint("http", _ => new() { Url = "/scalar", DisplayText = "API reference" });
+try
+{
+    var builder = DistributedApplication.CreateBuilder(args);
 
-builder.AddProject<Projects.Sessions_Janitor>("janitor")
-    .WithReference(api)
-    .WaitFor(api);
+    var api = builder.AddProject<Projects.Sessions_Api>("api")
+        .WithExternalHttpEndpoints()
+        .WithHttpHealthCheck("/health")
+        .WithUrlForEndpoint("http", url => url.DisplayText = "API")
+        .WithUrlForEndpoint("http", _ => new() { Url = "/scalar", DisplayText = "API reference" })
+        .WithHttpCommand("/sessions/stats", "Statistics", commandName: "statistics", commandOptions: new()
+        {
+            Description = "Counts the sessions there are.",
+            Method = HttpMethod.Get,
+            ResultMode = HttpCommandResultMode.Json,
+            IconName = "DataUsage",
+            IsHighlighted = true,
+        })
+        .WithHttpCommand("/sessions/cleanup", "Clean up expired sessions", commandName: "cleanup", commandOptions: new()
+        {
+            Description = "Removes what has expired, now.",
+            ResultMode = HttpCommandResultMode.Json,
+            IconName = "Broom",
+            IsHighlighted = true,
+        });
 
-builder.Build().Run();
+    var janitor = builder.AddProject<Projects.Sessions_Janitor>("janitor")
+        .WithHttpEndpoint()
+        .WithHttpHealthCheck("/health")
+        .WithUrlForEndpoint("http", url => (url.Url, url.DisplayText) = ("/health", "Health"))
+        .WithReference(api)
+        .WaitFor(api);
+
+    var settings = Deployment.ReadSettings(args);
+    Deployment.RequireOneReplica(settings, builder.Configuration["replicas"]);
+    if (builder.ExecutionContext.IsPublishMode)
+    {
+        builder.AddDeployment(settings, api, janitor);
+    }
+
+    await builder.Build().RunAsync();
+    return 0;
+}
+catch (SettingsException e)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}

@@ -1,17 +1,37 @@
 using System.Diagnostics;
+using System.Net.NetworkInformation;
 using System.Runtime.InteropServices;
+using Microsoft.Extensions.Hosting;
+using Sessions.ServiceDefaults;
 
 // Aspire is not on this machine's NuGet feed: the same API and janitor as two plain child processes, wired by the same environment
 // variables. No orchestrator, no dashboard, no supervision: when one ends, so does everything.
 Console.WriteLine("Aspire is not on this NuGet feed: starting the API and the janitor without its orchestrator and dashboard.");
+try
+{
+    // Both children would say the same about a faulty file; so it is said here, once.
+    Settings.Read<SessionSettings>(new HostApplicationBuilder(args).AddYamlConfiguration().Configuration, SessionSettings.Section);
+}
+catch (SettingsException e)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}
 
-const string Url = "http://localhost:8080";
+const int Port = 8080;
+var url = $"http://localhost:{Port}";
+if (IPGlobalProperties.GetIPGlobalProperties().GetActiveTcpListeners().Any(listener => listener.Port == Port))
+{
+    await Console.Error.WriteLineAsync($"Port {Port} is in use. Stop what listens there, or start the API alone on another one: dotnet run --project Sessions.Api -- --port {Port + 1}");
+    return 1;
+}
+
 using var stop = new CancellationTokenSource();
 using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
 using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
 
-using var api = Start("api", "Sessions.Api", ("ASPNETCORE_URLS", Url));
-using var janitor = Start("janitor", "Sessions.Janitor", ("services__api__http__0", Url));
+using var api = Start("api", "Sessions.Api", ("ASPNETCORE_URLS", url));
+using var janitor = Start("janitor", "Sessions.Janitor", ("ASPNETCORE_URLS", "http://127.0.0.1:0"), ("services__api__http__0", url));
 await Task.WhenAny(api.WaitForExitAsync(), janitor.WaitForExitAsync(), Task.Delay(Timeout.Infinite, stop.Token));
 
 var failed = (api.HasExited && api.ExitCode != 0) || (janitor.HasExited && janitor.ExitCode != 0);
@@ -57,7 +77,7 @@ static async Task EndAsync(Process process)
     // A child gets the terminal's Ctrl+C by itself; a SIGTERM that was sent to this process alone is passed on.
     if (!process.HasExited)
     {
-        using var kill = OperatingSystem.IsWindows() ? null : Process.Start("kill", ["-TERM", $"{process.Id}"]);
+        using var kill = OperatingSystem.IsWindows() ? null : Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]);
         using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         try
         {

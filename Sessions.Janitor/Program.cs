@@ -3,16 +3,16 @@ using Sessions.ServiceDefaults;
 
 try
 {
-    var builder = Host.CreateApplicationBuilder(args);
+    // Its appsettings.json lies beside it, wherever it is started from.
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
-    builder.AddServiceDefaults(Janitor.SourceName);
+    builder.AddServiceDefaults(Janitor.Name);
     builder.AddSettings<SessionSettings>(SessionSettings.Section);
-    builder.Services.AddSingleton(TimeProvider.System);
+    builder.AddJanitor();
 
-    // "api" is found by service discovery: services__api__http__0, as the AppHost sets it.
-    builder.Services.AddHttpClient<Janitor>(client => client.BaseAddress = new Uri("https+http://api"));
-    builder.Services.AddHostedService(services => services.GetRequiredService<Janitor>());
-    await builder.Build().RunAsync();
+    var app = builder.Build();
+    app.MapDefaultEndpoints();
+    await app.RunAsync();
     return 0;
 }
 catch (SettingsException e)

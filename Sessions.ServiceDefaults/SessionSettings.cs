@@ -8,6 +8,9 @@ public sealed class SessionSettings
     /// <summary>The section's name.</summary>
     public const string Section = "sessions";
 
+    /// <summary>The header that carries <see cref="CleanupKey"/>.</summary>
+    public const string CleanupKeyHeader = "X-Cleanup-Key";
+
     /// <summary>Where sessions are kept.</summary>
     public StorageType StorageType { get; set; } = StorageType.Memory;
 
@@ -25,6 +28,10 @@ public sealed class SessionSettings
     /// <summary>How many live sessions one user may have; the least recently active one makes room. 0: no limit.</summary>
     [Range(0, 1_000_000)]
     public int MaxSessionsPerUser { get; set; } = 10;
+
+    /// <summary>What a client must send to be let clean up. Without it the route is open, as on a machine of one's own.</summary>
+    [Secret]
+    public string? CleanupKey { get; set; }
 
     /// <summary><see cref="TimeoutHours"/> as a time span.</summary>
     public TimeSpan Timeout => TimeSpan.FromHours(TimeoutHours);

@@ -70,6 +70,9 @@ public static class Settings
         return settings;
     }
 
+    /// <summary>A value of an enum as <c>config.yaml</c> names it.</summary>
+    public static string NameOf(Enum value) => SnakeCase(value.ToString());
+
     private static void ThrowIfAny(List<string> errors)
     {
         if (errors.Count > 0)

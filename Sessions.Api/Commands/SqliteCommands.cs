@@ -28,6 +28,6 @@ internal static class SqliteCommands
         var options = ServiceDefaults.Settings.Read<SessionSettings>(builder.Configuration, SessionSettings.Section);
         return options.StorageType == StorageType.Sqlite
             ? SqliteFile.Existing(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration)))
-            : throw new SettingsException($"sessions.storage_type is {Storage.Name(options.StorageType)}; this command is for sqlite.");
+            : throw new SettingsException($"sessions.storage_type is {Settings.NameOf(options.StorageType)}; this command is for sqlite.");
     }
 }

@@ -60,12 +60,24 @@ internal sealed partial class CleanupSchedule(
     private async Task<CleanupResponse> RunAsync(bool asked, CancellationToken cancellationToken)
     {
         using var activity = QueryMetrics.Source.StartActivity("cleanup");
+        var trigger = asked ? "request" : "timer";
         var started = time.GetTimestamp();
-        var removed = await store.RemoveExpiredAsync(cancellationToken);
+        int removed;
+        try
+        {
+            removed = await store.RemoveExpiredAsync(cancellationToken);
+        }
+        catch (StoreUnavailableException e)
+        {
+            metrics.CleanupFailed(trigger);
+            activity?.SetStatus(System.Diagnostics.ActivityStatusCode.Error, e.Message);
+            throw;
+        }
+
         var took = time.GetElapsedTime(started);
         Note(asked);
         activity?.SetTag("sessions.removed", removed);
-        metrics.CleanedUp(asked ? "request" : "timer");
+        metrics.CleanedUp(trigger, removed);
         Log.Removed(logger, removed, took.TotalSeconds);
         return new CleanupResponse(removed, took.TotalSeconds);
     }

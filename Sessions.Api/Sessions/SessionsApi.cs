@@ -16,6 +16,7 @@ internal static class SessionsApi
     {
         // Opened now, so that a store that can't be had stops the start rather than the first request.
         app.Services.GetRequiredService<ISessionStore>();
+        app.Services.GetRequiredService<ActiveSessions>();
 
         var sessions = app.MapGroup("/sessions").WithTags("Sessions").Problems(StatusCodes.Status503ServiceUnavailable);
         sessions.MapPost("/", CreateAsync)
@@ -25,7 +26,9 @@ internal static class SessionsApi
         sessions.MapGet("/stats", GetStatisticsAsync)
             .WithSummary("Count the sessions there are");
         sessions.MapPost("/cleanup", CleanUpAsync)
-            .WithSummary("Remove what has expired, now");
+            .WithSummary("Remove what has expired, now")
+            .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
+            .Problems(StatusCodes.Status401Unauthorized);
         sessions.MapGet("/{session_id}", GetAsync)
             .WithSummary("Get a session")
             .WithDescription("Sends an ETag, and honours If-None-Match.")
@@ -207,7 +210,7 @@ internal static class SessionsApi
         var statistics = await store.GetStatisticsAsync(cancellationToken);
         return TypedResults.Ok(new StatisticsResponse
         {
-            StorageType = Storage.Name(options.StorageType),
+            StorageType = Settings.NameOf(options.StorageType),
             ActiveSessions = statistics.ActiveSessions,
             ActiveSessionsMemory = statistics.ActiveSessionsInMemory,
             TimeoutHours = options.TimeoutHours,
@@ -216,8 +219,9 @@ internal static class SessionsApi
         });
     }
 
-    private static async Task<Ok<CleanupResponse>> CleanUpAsync(CleanupSchedule cleanup, CancellationToken cancellationToken) =>
-        TypedResults.Ok(await cleanup.RunAsync(cancellationToken));
+    private static async Task<Results<Ok<CleanupResponse>, Problem>> CleanUpAsync(
+        HttpRequest request, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken) =>
+        CleanupKey.Allows(request, options) ? TypedResults.Ok(await cleanup.RunAsync(cancellationToken)) : CleanupKey.Required;
 
     private static Created<SessionResponse> Created(HttpContext http, Session session)
     {

@@ -50,7 +50,7 @@ internal static class UsersApi
     {
         var erasure = await store.EraseUserAsync(userId.Value, cancellationToken);
         return TypedResults.Ok(new ErasureResponse(
-            userId.Value, Storage.Name(options.StorageType), erasure.Sessions, erasure.Turns, time.GetUtcNowMicroseconds().UtcDateTime));
+            userId.Value, Settings.NameOf(options.StorageType), erasure.Sessions, erasure.Turns, time.GetUtcNowMicroseconds().UtcDateTime));
     }
 
     // Written page by page as the client takes it: memory stays flat however much there is. Oldest first: a session that is

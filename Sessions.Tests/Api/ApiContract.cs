@@ -49,3 +49,25 @@ public sealed class MemoryApiTests : ApiContract
 
     private protected override string StorageName => "memory";
 }
+
+public sealed class SqliteApiTests : ApiContract
+{
+    private readonly TestFolder _folder = new();
+
+    private protected override IEnumerable<(string Key, string Value)> Storage =>
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"])];
+
+    private protected override string StorageName => "sqlite";
+
+    private protected override async Task<SessionsServer> RestartAsync(SessionsServer server)
+    {
+        await server.DisposeAsync();
+        return Start(("limits:page_size_max", "1000"));
+    }
+
+    public override async ValueTask DisposeAsync()
+    {
+        await base.DisposeAsync();
+        _folder.Dispose();
+    }
+}

@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Sessions.ServiceDefaults;
 
@@ -18,27 +19,29 @@ internal static class Storage
         switch (options.StorageType)
         {
             case StorageType.Memory:
-                builder.Services.AddSingleton<ISessionStore, MemorySessionStore>();
+                builder.Services.AddStore<MemorySessionStore>(options);
                 break;
             case StorageType.Sqlite:
                 // Now, so that a file that can't be used is said before anything starts.
                 builder.Services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
-                builder.Services.AddSingleton<ISessionStore, SqliteSessionStore>();
+                builder.Services.AddStore<SqliteSessionStore>(options);
                 break;
             default:
-                throw new SettingsException($"sessions.storage_type: {Name(options.StorageType)} is not part of this build.");
+                throw new SettingsException($"sessions.storage_type: {Settings.NameOf(options.StorageType)} is not part of this build.");
         }
 
         return builder;
     }
 
-    /// <summary>A store as config.yaml names it.</summary>
-    public static string Name(StorageType type) => type switch
+    private static void AddStore<TStore>(this IServiceCollection services, SessionSettings options) where TStore : class, ISessionStore
     {
-        StorageType.Memory => "memory",
-        StorageType.Sqlite => "sqlite",
-        _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
-    };
+        services.AddSingleton<TStore>();
+        services.AddSingleton<ISessionStore>(all =>
+            new MeteredSessionStore(all.GetRequiredService<TStore>(), Settings.NameOf(options.StorageType), all.GetRequiredService<IMeterFactory>()));
+
+        // Counts on the store itself: what no client asked for is not to be seen among what clients asked for.
+        services.AddSingleton(all => ActivatorUtilities.CreateInstance<ActiveSessions>(all, all.GetRequiredService<TStore>()));
+    }
 
     private static void TryAddTime(this IServiceCollection services) =>
         Microsoft.Extensions.DependencyInjection.Extensions.ServiceCollectionDescriptorExtensions.TryAddSingleton(services, TimeProvider.System);

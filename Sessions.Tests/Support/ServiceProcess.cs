@@ -1,0 +1,133 @@
+using System.Diagnostics;
+using System.Text.RegularExpressions;
+
+namespace Sessions.Tests;
+
+/// <summary>One of the programs as a process of its own, as an orchestrator starts it: configured by environment variables alone.</summary>
+internal sealed partial class ServiceProcess : IAsyncDisposable
+{
+    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(60);
+
+    private readonly Process _process;
+    private readonly string _config = Path.GetTempFileName();
+    private readonly List<string> _lines = [];
+
+    private ServiceProcess(string project, IEnumerable<string> arguments, IEnumerable<(string Key, string Value)> environment)
+    {
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(Folder(project), project + ".dll"), .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = Path.GetTempPath(),
+        };
+        foreach (var inherited in start.Environment.Keys.Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(inherited);
+        }
+
+        start.Environment["SESSIONS_CONFIG"] = _config;
+        start.Environment["ASPNETCORE_URLS"] = "http://127.0.0.1:0";
+        foreach (var (key, value) in environment)
+        {
+            start.Environment[key] = value;
+        }
+
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, line) => Add(line.Data);
+        _process.ErrorDataReceived += (_, line) => Add(line.Data);
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    public IReadOnlyList<string> Lines
+    {
+        get
+        {
+            lock (_lines)
+            {
+                return [.. _lines];
+            }
+        }
+    }
+
+    public static ServiceProcess Api(params IEnumerable<(string Key, string Value)> environment) => new("Sessions.Api", [], environment);
+
+    /// <summary>The janitor of the API at <paramref name="api"/>, wired as by the AppHost's <c>WithReference(api)</c>.</summary>
+    public static ServiceProcess Janitor(Uri? api, params IEnumerable<(string Key, string Value)> environment) =>
+        new("Sessions.Janitor", [], api is null ? environment : [("services__api__http__0", api.GetLeftPart(UriPartial.Authority)), .. environment]);
+
+    public static ServiceProcess AppHost(IEnumerable<string> arguments, params IEnumerable<(string Key, string Value)> environment) =>
+        new("Sessions.AppHost", arguments, environment);
+
+    /// <summary>Where it listens, once it does.</summary>
+    public async Task<Uri> AddressAsync()
+    {
+        Match? match = null;
+        await UntilAsync(() => (match = Lines.Select(line => Listening.Match(line)).FirstOrDefault(m => m.Success)) is not null);
+        return new Uri(match!.Groups[1].Value);
+    }
+
+    public Task SaysAsync(string text) => UntilAsync(() => Lines.Any(line => line.Contains(text, StringComparison.Ordinal)));
+
+    public int Count(string text) => Lines.Count(line => line.Contains(text, StringComparison.Ordinal));
+
+    /// <summary>Asks it to end, as an orchestrator does.</summary>
+    public async Task<int> StopAsync()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no SIGTERM.");
+        using var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {_process.Id}"]);
+        return await ExitAsync();
+    }
+
+    /// <summary>Waits for it to end by itself, and for the last of its output.</summary>
+    public async Task<int> ExitAsync()
+    {
+        await _process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(Deadline, TestContext.Current.CancellationToken);
+        return _process.ExitCode;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!_process.HasExited)
+        {
+            _process.Kill(entireProcessTree: true);
+            await _process.WaitForExitAsync(CancellationToken.None);
+        }
+
+        _process.Dispose();
+        File.Delete(_config);
+    }
+
+    /// <summary>Looks again and again until it is so.</summary>
+    public static Task UntilAsync(Func<bool> condition) => UntilAsync(() => Task.FromResult(condition()));
+
+    /// <inheritdoc cref="UntilAsync(Func{bool})"/>
+    public static async Task UntilAsync(Func<Task<bool>> condition)
+    {
+        using var limited = CancellationTokenSource.CreateLinkedTokenSource(TestContext.Current.CancellationToken);
+        limited.CancelAfter(Deadline);
+        while (!await condition())
+        {
+            await Task.Delay(20, limited.Token);
+        }
+    }
+
+    // Beside the tests' own output, in the same configuration.
+    private static string Folder(string project) => AppContext.BaseDirectory.Replace(
+        $"{Path.DirectorySeparatorChar}Sessions.Tests{Path.DirectorySeparatorChar}", $"{Path.DirectorySeparatorChar}{project}{Path.DirectorySeparatorChar}", StringComparison.Ordinal);
+
+    private void Add(string? line)
+    {
+        if (line is not null)
+        {
+            lock (_lines)
+            {
+                _lines.Add(line);
+            }
+        }
+    }
+
+    [GeneratedRegex(@"Now listening on: (\S+)")]
+    private static partial Regex Listening { get; }
+}
