@@ -174,7 +174,13 @@ public abstract partial class ApiContract
     public async Task A_client_that_goes_away_leaves_nothing_behind()
     {
         await using var model = await ChatCompletionsServer.StartAsync();
-        var (entered, leave) = Hold(model);
+        var (entered, noticed) = (new SemaphoreSlim(0), new TaskCompletionSource());
+        model.Reply = async (_, _, http) =>
+        {
+            entered.Release();
+            http.RequestAborted.Register(noticed.SetResult);
+            await noticed.Task;
+        };
         var server = Start([.. model.Agent("model")]);
         using var gone = new CancellationTokenSource();
         using var body = new StringContent("""{"query":"never mind","thread_id":"a","agent_type":"model"}""", System.Text.Encoding.UTF8, "application/json");
@@ -182,7 +188,8 @@ public abstract partial class ApiContract
         await entered.WaitAsync(TestContext.Current.CancellationToken);
         await gone.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
-        leave.Release(10);
+        await noticed.Task.WaitAsync(TestContext.Current.CancellationToken);
+        model.Reply = (_, _, http) => ChatCompletionsServer.AnswerAsync(http, "hello");
 
         // The turn behind it runs, on nothing.
         var next = await server.QueryAsync("hello", "a", agent: "model");

@@ -6,8 +6,8 @@ using SQLitePCL;
 namespace Sessions.Api;
 
 /// <summary>
-/// A statement that is prepared once and run many times. Straight on SQLite's own calls, below <see cref="SqliteCommand"/>: that one boxes every
-/// parameter and costs several times what the statement itself does (bench/RESULTS.md), and it cuts texts off at a NUL character.
+/// A statement that is prepared once and run many times. Straight on SQLite's own calls, below <see cref="SqliteCommand"/>, which boxes every
+/// parameter: the writer is one thread, and what it spends on a statement all turns wait for.
 /// </summary>
 internal sealed class SqliteStatement : IDisposable
 {
