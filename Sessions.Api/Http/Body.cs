@@ -9,7 +9,7 @@ namespace Sessions.Api;
 
 /// <summary>
 /// A JSON request body. The framework's own binding would answer a mistake with a bare 400; this one says which field breaks which
-/// rule. An absent body is an empty object: what is required is checked where it is used.
+/// rule. An absent body, or null, is an empty object: what is required is checked where it is used.
 /// </summary>
 /// <param name="Value">What the body says.</param>
 internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
@@ -78,7 +78,7 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
                 // Only white space may follow; the reader throws at anything else.
             }
 
-            return value ?? throw new ProblemException(Problem.InvalidField("body", "must be a JSON object, not null"));
+            return value ?? new T();
         }
         catch (JsonException e)
         {

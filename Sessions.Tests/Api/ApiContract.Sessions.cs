@@ -76,6 +76,7 @@ public abstract partial class ApiContract
     [InlineData(null)]
     [InlineData("")]
     [InlineData("{}")]
+    [InlineData("null")]
     [InlineData("""{"user_id":null,"metadata":null}""")]
     public async Task A_session_can_be_created_from_nothing(string? body)
     {

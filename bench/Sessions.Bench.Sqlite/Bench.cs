@@ -15,9 +15,12 @@ internal static class Bench
     /// <inheritdoc cref="Query"/>
     public static readonly string Response = new('r', 400);
 
+    private static readonly SessionSettings Settings = new() { MaxSessionsPerUser = 0 };
+
     public static SqliteSessionStore Open(string path) =>
-        new(SqliteFile.Prepare(path), new SessionSettings { MaxSessionsPerUser = 0 }, TimeProvider.System,
-            new SessionMetrics(new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>()), NullLogger<SqliteSessionStore>.Instance);
+        new(SqliteFile.Prepare(path), Settings, TimeProvider.System, NewMetrics(), NullLogger<SqliteSessionStore>.Instance);
+
+    public static MemorySessionStore OpenMemory() => new(Settings, TimeProvider.System, NewMetrics());
 
     public static Turn NewTurn(int number) => new()
     {
@@ -32,15 +35,17 @@ internal static class Bench
     };
 
     /// <summary>One turn, as the API makes it: what was said before is read, then the turn is committed.</summary>
-    public static async Task AppendAsync(SqliteSessionStore store, string sessionId, string? userId = null)
+    public static async Task AppendAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1)
     {
-        var start = await store.BeginTurnAsync(new TurnRequest { SessionId = sessionId, Owner = Owner.Claiming(userId), HistoryTurns = 1 }, CancellationToken.None);
+        var start = await store.BeginTurnAsync(new TurnRequest { SessionId = sessionId, Owner = Owner.Claiming(userId), HistoryTurns = historyTurns }, CancellationToken.None);
         var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1), null, CancellationToken.None);
         if (status != CommitStatus.Committed)
         {
             throw new InvalidOperationException($"The turn is {status}.");
         }
     }
+
+    private static SessionMetrics NewMetrics() => new(new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>());
 
     public static double Median(IEnumerable<double> values)
     {

@@ -20,31 +20,49 @@ internal static class Reads
 
     private static async Task HistoryAsync(string folder)
     {
-        Console.WriteLine("| turns in the session | first page, µs | last page, µs | page in the middle, µs | session, µs | a turn's start (20 turns), µs | bytes per turn in the file |");
-        Console.WriteLine("|---:|---:|---:|---:|---:|---:|---:|");
+        Console.WriteLine("| store | turns in the session | first page, µs | last page, µs | page in the middle, µs | session, µs | a turn's start (20 turns), µs | a whole turn but for the agent, µs | bytes per turn in the file |");
+        Console.WriteLine("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         foreach (var turns in Sizes)
         {
             var path = Path.Combine(folder, $"history-{turns}.db");
-            long bytes;
             await using (var store = Bench.Open(path))
             {
                 await FillAsync(store, "session", turns);
             }
 
             // Closed, so that nothing of it is in the log.
-            bytes = new FileInfo(path).Length;
+            var bytes = new FileInfo(path).Length;
             await using (var store = Bench.Open(path))
             {
-                var first = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: false), CancellationToken.None));
-                var last = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: true), CancellationToken.None));
-                var middle = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, new PageCursor(turns / 2, ""), Descending: false), CancellationToken.None));
-                var session = await TimeAsync(() => store.GetAsync("session", Owner.Anyone, CancellationToken.None));
-                var begin = await TimeAsync(() => store.BeginTurnAsync(new TurnRequest { SessionId = "session", Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {turns:N0} | {first:0} | {last:0} | {middle:0} | {session:0} | {begin:0} | {bytes / turns:N0} |"));
+                await HistoryAsync(store, "sqlite", turns, $"{bytes / turns:N0}");
             }
+
+            var memory = Bench.OpenMemory();
+            for (var i = 0; i < turns; i++)
+            {
+                await Bench.AppendAsync(memory, "session", "user");
+            }
+
+            await HistoryAsync(memory, "memory", turns, "");
         }
 
         Console.WriteLine();
+    }
+
+    private static async Task HistoryAsync(ISessionStore store, string name, int turns, string bytes)
+    {
+        var first = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: false), CancellationToken.None));
+        var last = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: true), CancellationToken.None));
+        var middle = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, new PageCursor(turns / 2, ""), Descending: false), CancellationToken.None));
+        var session = await TimeAsync(() => store.GetAsync("session", Owner.Anyone, CancellationToken.None));
+        var begin = await TimeAsync(() => store.BeginTurnAsync(new TurnRequest { SessionId = "session", Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
+        var turn = await TimeAsync(async () =>
+        {
+            await Bench.AppendAsync(store, "session", historyTurns: PageSize);
+            return true;
+        });
+        Console.WriteLine(string.Create(
+            CultureInfo.InvariantCulture, $"| {name} | {turns:N0} | {first:0.0} | {last:0.0} | {middle:0.0} | {session:0.0} | {begin:0.0} | {turn:0.0} | {bytes} |"));
     }
 
     private static async Task ListsAsync(string folder)
