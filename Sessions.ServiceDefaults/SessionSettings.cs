@@ -48,4 +48,7 @@ public enum StorageType
 
     /// <summary>One file on a local disk: survives restarts.</summary>
     Sqlite,
+
+    /// <summary>In a Redis, shared by many replicas of the API; the connection string is <c>ConnectionStrings:cache</c>.</summary>
+    Redis,
 }

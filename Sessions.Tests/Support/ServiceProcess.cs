@@ -80,6 +80,13 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
         return await ExitAsync();
     }
 
+    /// <summary>Stops it in the middle of what it does, or lets it go on.</summary>
+    public void Signal(string signal)
+    {
+        using var kill = Process.Start("/bin/sh", ["-c", $"kill -{signal} {_process.Id}"]);
+        kill.WaitForExit();
+    }
+
     /// <summary>Waits for it to end by itself, and for the last of its output.</summary>
     public async Task<int> ExitAsync()
     {

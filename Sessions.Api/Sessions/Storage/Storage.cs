@@ -26,6 +26,11 @@ internal static class Storage
                 builder.Services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
                 builder.Services.AddStore<SqliteSessionStore>(options);
                 break;
+            case StorageType.Redis:
+                // Now, so that a Redis that can't be reached is said before anything starts.
+                builder.AddRedisConnection();
+                builder.Services.AddStore<RedisSessionStore>(options);
+                break;
             default:
                 throw new SettingsException($"sessions.storage_type: {Settings.NameOf(options.StorageType)} is not part of this build.");
         }

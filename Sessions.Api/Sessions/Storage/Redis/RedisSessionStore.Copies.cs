@@ -1,0 +1,71 @@
+using StackExchange.Redis;
+
+namespace Sessions.Api;
+
+/// <content>Sessions that start with the turns of others.</content>
+internal sealed partial class RedisSessionStore
+{
+    private const int TurnsPerStep = 200;
+
+    // What is half copied when its process dies goes by itself.
+    private static readonly TimeSpan CopyLife = TimeSpan.FromMinutes(10);
+
+    public async ValueTask<Fork> ForkAsync(string sourceId, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var now = Now;
+        if (await ReadAsync(sourceId, owner, now) is not { } source)
+        {
+            return new Fork(ForkStatus.SourceNotFound);
+        }
+
+        var turns = afterTurn ?? source.Session.TurnCount;
+        if (turns < 0 || turns > source.Session.TurnCount)
+        {
+            return new Fork(ForkStatus.NoSuchTurn);
+        }
+
+        if (await ReadAsync(session.Id, Owner.Anyone, now) is not null)
+        {
+            return new Fork(ForkStatus.IdTaken);
+        }
+
+        var copies = CopyKeys(session.Id);
+        try
+        {
+            for (var first = 0; first < turns; first += TurnsPerStep)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var encoded = await TryAsync(() => database.ListRangeAsync(RedisKeys.Turns(sourceId), first, Math.Min(turns, first + TurnsPerStep) - 1));
+                await AppendAsync(copies[0], encoded);
+            }
+
+            // Turns are only ever added to one incarnation: if it is still the same, these are its turns.
+            if (turns > 0 && (await TryAsync(() => database.HashGetAsync(RedisKeys.Session(sourceId), "i"))) != source.Incarnation)
+            {
+                return new Fork(ForkStatus.SourceNotFound);
+            }
+
+            RedisValue[] fields = source.Session.Summary is { } summary && summary.CoversTurns <= turns ? ["st", summary.Text, "sc", summary.CoversTurns] : [];
+            return await AddAsync(session, now, copies, fields) is { } fork
+                ? new Fork(ForkStatus.Created, fork)
+                : new Fork(ForkStatus.IdTaken);
+        }
+        finally
+        {
+            database.KeyDelete(copies, CommandFlags.FireAndForget);
+        }
+    }
+
+    private static RedisKey[] CopyKeys(string id)
+    {
+        var copy = NewToken();
+        return [$"s:{{{id}}}:t:{copy}", $"s:{{{id}}}:k:{copy}"];
+    }
+
+    private async Task AppendAsync(RedisKey list, RedisValue[] encoded)
+    {
+        await TryAsync(() => database.ListRightPushAsync(list, encoded));
+        await TryAsync(() => database.KeyExpireAsync(list, CopyLife));
+    }
+}

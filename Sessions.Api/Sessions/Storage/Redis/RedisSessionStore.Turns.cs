@@ -1,0 +1,188 @@
+using System.Diagnostics;
+using StackExchange.Redis;
+
+namespace Sessions.Api;
+
+/// <content>Turns, and the leases that keep them apart across processes.</content>
+internal sealed partial class RedisSessionStore
+{
+    /// <summary>How long a lease lasts that is not renewed: how long a session is held by a process that has died.</summary>
+    internal static readonly TimeSpan Lease = TimeSpan.FromSeconds(10);
+
+    private static readonly TimeSpan RenewalInterval = Lease / 3;
+
+    // How often whoever waits looks whether the session is free, and how long its place in front of it lasts without looking.
+    private static readonly TimeSpan FirstLook = TimeSpan.FromMilliseconds(2);
+    private static readonly TimeSpan LastLook = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan Place = TimeSpan.FromMilliseconds(500);
+
+    public async ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken)
+    {
+        var token = NewToken();
+        var arrived = Stopwatch.GetTimestamp();
+        var look = FirstLook;
+        var answered = false;
+        try
+        {
+            while (true)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var left = request.Wait - Stopwatch.GetElapsedTime(arrived);
+                var start = await TryBeginAsync(request, token, mayWait: left > TimeSpan.Zero);
+                if (start.Status != TurnStartStatus.Busy || left <= TimeSpan.Zero)
+                {
+                    answered = start.Status == TurnStartStatus.Started;
+                    return start;
+                }
+
+                // Real time: it is the server's clock that a lease runs out by.
+                var jittered = look * (0.5 + Random.Shared.NextDouble());
+                await Task.Delay(jittered < left ? jittered : left, cancellationToken);
+                look = look * 2 < LastLook ? look * 2 : LastLook;
+            }
+        }
+        finally
+        {
+            // Neither a place nor, where the answer was lost, a lease is left behind.
+            if (!answered)
+            {
+                Release(request.SessionId, token);
+            }
+        }
+    }
+
+    public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    {
+        var started = (RedisTurnStart)start;
+        var request = start.Request;
+        started.Dispose();
+        var now = Now;
+        var result = await RunAsync(RedisScripts.Commit, request.SessionId, request.Owner, now,
+            started.Token, started.Ground ?? "", start.Session?.TurnCount ?? 0, RedisCodec.Encode(turn), NewToken(), request.ReservedBy?.ToString("N") ?? "",
+            RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text ?? "", summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
+        started.HasEnded = true;
+        if ((CommitStatus)(int)result[0] is not CommitStatus.Committed and var refused)
+        {
+            return refused;
+        }
+
+        await ChangedAsync(request.SessionId, now, result, isNew: started.Ground is null);
+        return CommitStatus.Committed;
+    }
+
+    public async ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)
+    {
+        var started = (RedisTurnStart)start;
+        var request = start.Request;
+        started.Dispose();
+        var mayCreate = started.Ground is null && !await IsFullAsync(request.Owner.UserId);
+        var now = Now;
+        var result = await RunAsync(RedisScripts.Fail, request.SessionId, request.Owner, now,
+            started.Token, started.Ground ?? "", error, mayCreate, NewToken(), request.ReservedBy?.ToString("N") ?? "");
+        started.HasEnded = true;
+        if ((int)result[0] is not 0 and var status)
+        {
+            await ChangedAsync(request.SessionId, now, result, isNew: status == 2);
+        }
+    }
+
+    public ValueTask AbandonTurnAsync(TurnStart start, CancellationToken cancellationToken)
+    {
+        if (start is RedisTurnStart { HasEnded: false } started)
+        {
+            started.Dispose();
+            started.HasEnded = true;
+            Release(start.Request.SessionId, started.Token);
+        }
+
+        return default;
+    }
+
+    private async Task<TurnStart> TryBeginAsync(TurnRequest request, string token, bool mayWait)
+    {
+        var result = await RunAsync(RedisScripts.Begin, request.SessionId, request.Owner, Now,
+            request.HistoryTurns, RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
+            token, (long)Lease.TotalMilliseconds, mayWait ? (long)Place.TotalMilliseconds : 0);
+        var status = (TurnStartStatus)(int)result[0];
+        if (status is not (TurnStartStatus.Started or TurnStartStatus.Replayed))
+        {
+            return new TurnStart(request, status);
+        }
+
+        var row = result.Length == 1 ? null : RedisCodec.DecodeSession(request.SessionId, result[1], result[2], _timeout);
+        if (status == TurnStartStatus.Replayed)
+        {
+            await HealAsync(row);
+            return new TurnStart(request, status) { Session = row!.Session, Replay = RedisCodec.DecodeTurn(result[3], (int)result[4]) };
+        }
+
+        var start = new RedisTurnStart(request, row?.Incarnation, token)
+        {
+            Session = row?.Session,
+            History = row is null ? [] : RedisCodec.DecodeTurns(result[3], row.Session.TurnCount - result[3].Length + 1),
+        };
+        start.RenewEvery(RenewalInterval, turn => _ = RenewAsync(turn));
+        return start;
+    }
+
+    private async Task RenewAsync(RedisTurnStart turn)
+    {
+        try
+        {
+            var renewed = await RunAsync(RedisScripts.Renew, turn.Request.SessionId, turn.Request.Owner, Now, turn.Token, (long)Lease.TotalMilliseconds, turn.Ground ?? "");
+            if (turn.IsEnding)
+            {
+                // The turn has ended while this was under way, and may have let go before this took it again.
+                Release(turn.Request.SessionId, turn.Token);
+            }
+            else if ((int)renewed == 0)
+            {
+                // What is left of it is let go of when the turn ends.
+                Log.LeaseLost(logger, turn.Request.SessionId);
+                turn.Dispose();
+            }
+        }
+        catch (Exception e) when (e is StoreUnavailableException or RedisException)
+        {
+            // The next one may get through, and if none does, the commit finds out.
+            Log.NotRenewed(logger, turn.Request.SessionId, e.Message);
+        }
+    }
+
+    // Nobody waits for it: what gets lost runs out by itself.
+    private void Release(string sessionId, string token)
+    {
+        try
+        {
+            database.ScriptEvaluate(RedisScripts.Release, RedisKeys.OfSession(sessionId), Arguments(Owner.Anyone, Now, token), CommandFlags.FireAndForget);
+        }
+        catch (Exception e) when (RedisFailure.IsTrouble(e))
+        {
+            Log.NotRenewed(logger, sessionId, e.Message);
+        }
+    }
+
+    // What commit and fail answer: status, user, reservation, whether pending, what an expired session left behind.
+    private async Task ChangedAsync(string id, long now, RedisResult result, bool isNew)
+    {
+        if (isNew)
+        {
+            metrics.Created(SessionOrigin.Query);
+            await ForgetAsync(id, RedisRemains.Decode(result[4]), expired: true);
+        }
+
+        await ListedAsync(id, (string?)result[1] is { Length: > 0 } user ? user : null, now,
+            (string?)result[2] is { Length: > 0 } reservation ? reservation : null, (int)result[3] == 1);
+    }
+
+    private async Task<bool> IsFullAsync(string? userId)
+    {
+        if (_maxPerUser == 0 || userId is null)
+        {
+            return false;
+        }
+
+        var (_, entries) = await PageAsync(RedisKeys.OfUser(userId), descending: true, after: null, _maxPerUser);
+        return entries.Count >= _maxPerUser && (await LiveAsync(userId, entries)).Count >= _maxPerUser;
+    }
+}

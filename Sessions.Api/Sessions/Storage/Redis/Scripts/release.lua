@@ -1,0 +1,2 @@
+-- ARGV 6: token.
+let_go(ARGV[6])

@@ -1,0 +1,21 @@
+using Sessions.Tests.Storage;
+
+namespace Sessions.Tests.Api;
+
+public sealed class RedisApiTests(RedisFixture redis) : ApiContract
+{
+    private string _connection = "";
+
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+
+    private protected override string StorageName => "redis";
+
+    public override async ValueTask InitializeAsync() => _connection = await redis.NewDatabaseAsync();
+
+    // Another process, on what the one before has left.
+    private protected override async Task<SessionsServer> RestartAsync(SessionsServer server)
+    {
+        await server.DisposeAsync();
+        return Start(("limits:page_size_max", "1000"));
+    }
+}

@@ -1,0 +1,78 @@
+using System.Globalization;
+using Microsoft.Extensions.Time.Testing;
+using Sessions.ServiceDefaults;
+using Sessions.Tests.Storage;
+using StackExchange.Redis;
+
+[assembly: AssemblyFixture(typeof(RedisClusterFixture))]
+
+namespace Sessions.Tests.Storage;
+
+/// <summary>A Redis Cluster of three masters, started when the first test asks for it.</summary>
+public sealed class RedisClusterFixture : IAsyncDisposable
+{
+    private const int Slots = 16384;
+
+    private readonly SemaphoreSlim _lock = new(1);
+    private readonly List<RedisProcess> _nodes = [];
+    private ConnectionMultiplexer? _connection;
+    private int _prefixes;
+
+    /// <summary>A store on an empty space of its own.</summary>
+    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time)
+    {
+        await _lock.WaitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            _connection ??= await StartAsync();
+        }
+        finally
+        {
+            _lock.Release();
+        }
+
+        return RedisFixture.NewStore(_connection, $"{Interlocked.Increment(ref _prefixes)}:", settings, time);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_connection is not null)
+        {
+            await _connection.DisposeAsync();
+        }
+
+        foreach (var node in _nodes)
+        {
+            node.Dispose();
+        }
+
+        _lock.Dispose();
+    }
+
+    private async Task<ConnectionMultiplexer> StartAsync()
+    {
+        while (_nodes.Count < 3)
+        {
+            _nodes.Add(await RedisProcess.StartAsync("--cluster-enabled", "yes", "--cluster-node-timeout", "5000"));
+        }
+
+        for (var i = 0; i < _nodes.Count; i++)
+        {
+            await using var node = await _nodes[i].ConnectAsync();
+            var server = node.GetServer(_nodes[i].Address);
+            await server.ExecuteAsync("CLUSTER", "ADDSLOTSRANGE", Slots * i / 3, (Slots * (i + 1) / 3) - 1);
+            await server.ExecuteAsync("CLUSTER", "MEET", "127.0.0.1", _nodes[0].Port.ToString(CultureInfo.InvariantCulture));
+        }
+
+        foreach (var process in _nodes)
+        {
+            await using var node = await process.ConnectAsync();
+            while (!((string?)await node.GetServer(process.Address).ExecuteAsync("CLUSTER", "INFO"))!.Contains("cluster_state:ok", StringComparison.Ordinal))
+            {
+                TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+
+        return await ConnectionMultiplexer.ConnectAsync(string.Join(',', _nodes.Select(node => node.Address)));
+    }
+}
