@@ -1,0 +1,127 @@
+using System.Diagnostics;
+
+namespace Sessions.Tests.Storage;
+
+/// <summary>A Redis that is away, or will not write: told within seconds, and over as soon as it is back.</summary>
+public sealed class RedisTroubleTests
+{
+    private static readonly TimeSpan Bound = TimeSpan.FromSeconds(8);
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_Redis_that_hangs_is_told_in_time_and_used_again_when_it_goes_on()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await server.QueryAsync("hello", "a", "ada");
+
+        redis.Signal("STOP");
+        await UnavailableAsync(server);
+        redis.Signal("CONT");
+
+        await RecoversAsync(server);
+        Assert.Equal("hello", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["query"]);
+    }
+
+    [Fact]
+    public async Task A_Redis_that_was_killed_and_comes_back_with_its_log_has_lost_nothing()
+    {
+        using var redis = await RedisProcess.StartAsync("--appendonly", "yes", "--appendfsync", "always");
+        await using var server = Start(redis);
+        await server.QueryAsync("hello", "a", "ada");
+
+        redis.Kill();
+        await UnavailableAsync(server);
+        await redis.RestartAsync();
+
+        await RecoversAsync(server);
+        Assert.Equal("hello", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["query"]);
+    }
+
+    [Theory]
+    [InlineData("no memory", "maxmemory", "1", "0")]
+    [InlineData("too few replicas", "min-replicas-to-write", "1", "0")]
+    public async Task A_Redis_that_takes_no_writes_is_told_by_its_reason(string reason, string setting, string bad, string good)
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await using var admin = await redis.ConnectAsync();
+        await server.QueryAsync("hello", "a", "ada");
+
+        await admin.GetServer(redis.Address).ConfigSetAsync(setting, bad);
+        var answer = await UnavailableAsync(server);
+        Assert.Contains(reason, answer.Text, StringComparison.Ordinal);
+        await admin.GetServer(redis.Address).ConfigSetAsync(setting, good);
+
+        await RecoversAsync(server);
+    }
+
+    [Fact]
+    public async Task A_Redis_that_became_a_replica_is_told_and_used_again_when_it_is_a_master()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await using var admin = await redis.ConnectAsync();
+        await server.QueryAsync("hello", "a", "ada");
+
+        // Of a master that is not there: what it has stays.
+        await admin.GetServer(redis.Address).ExecuteAsync("REPLICAOF", "127.0.0.1", "1");
+        await UnavailableAsync(server);
+        await admin.GetServer(redis.Address).ExecuteAsync("REPLICAOF", "NO", "ONE");
+
+        await RecoversAsync(server);
+    }
+
+    [Theory]
+    [InlineData(null, "needs a connection string; set the environment variable ConnectionStrings__cache")]
+    [InlineData("127.0.0.1:1,password=hush,connectRetry=1", "ConnectionStrings:cache: Redis at 127.0.0.1:1 does not answer")]
+    [InlineData("127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:cache: is no Redis connection string")]
+    public async Task The_server_does_not_start_without_its_Redis(string? connection, string message)
+    {
+        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", "http://127.0.0.1:0"]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        start.Environment["SESSIONS__STORAGE_TYPE"] = "redis";
+        start.Environment["ConnectionStrings__cache"] = connection;
+
+        using var process = Process.Start(start)!;
+        var error = await process.StandardError.ReadToEndAsync(Cancel);
+        await process.WaitForExitAsync(Cancel);
+
+        Assert.Equal(1, process.ExitCode);
+        Assert.Contains(message, error, StringComparison.Ordinal);
+        Assert.Single(error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
+    }
+
+    private static SessionsServer Start(RedisProcess redis) =>
+        SessionsServer.Start([("sessions:storage_type", "redis"), ("ConnectionStrings:cache", redis.Address)]);
+
+    private static async Task<Answer> UnavailableAsync(SessionsServer server)
+    {
+        var started = Stopwatch.GetTimestamp();
+
+        // Many at once: none waits for the others.
+        var answers = await Task.WhenAll(Enumerable.Range(0, 50).Select(i => server.TryQueryAsync("are you there?", $"t{i}", "ada")));
+
+        Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, Bound);
+        Assert.All(answers, answer => answer.IsProblem(503, "storage_unavailable"));
+        Assert.All(answers, answer => Assert.InRange(int.Parse(answer.Headers["Retry-After"], System.Globalization.CultureInfo.InvariantCulture), 1, 10));
+        Assert.Equal(503, (await server.GetAsync("/health")).Status);
+        Assert.Equal(200, (await server.GetAsync("/alive")).Status);
+        return answers[0];
+    }
+
+    private static async Task RecoversAsync(SessionsServer server)
+    {
+        var started = Stopwatch.GetTimestamp();
+        while ((await server.TryQueryAsync("again", "a", "ada")).Status != 200)
+        {
+            Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(20));
+        }
+
+        while ((await server.GetAsync("/health")).Status != 200)
+        {
+            Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(20));
+        }
+    }
+}
