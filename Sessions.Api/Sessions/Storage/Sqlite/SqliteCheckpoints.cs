@@ -57,7 +57,7 @@ internal sealed class SqliteCheckpoints(string path)
         }
         finally
         {
-            link.SetBusyTimeout(LongWait);
+            link.SetBusyTimeout(SqliteFile.BusyTimeout);
         }
     }
 }

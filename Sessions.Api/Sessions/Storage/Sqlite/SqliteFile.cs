@@ -9,12 +9,17 @@ namespace Sessions.Api;
 /// <summary>The database file: made, checked and brought up to date once at the start; opened from then on.</summary>
 internal sealed class SqliteFile
 {
+    /// <summary>
+    /// How long a connection waits for another process before it gives up. SQLite gives the lock to whoever looks first, not to whoever waits longest: where
+    /// many processes write on a busy machine, one may be unlucky for seconds.
+    /// </summary>
+    public static readonly TimeSpan BusyTimeout = TimeSpan.FromSeconds(30);
+
     // Reading a small file through takes no time; of a big one a look at its schema has to do (`check` looks at all of it).
     private const long CheckedWholeUpTo = 64 * 1024 * 1024;
 
     private static readonly TimeSpan StartDeadline = TimeSpan.FromSeconds(60);
-    private static readonly TimeSpan BusyTimeout = TimeSpan.FromSeconds(10);
-    private static readonly TimeSpan CanNotOpenDeadline = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan CanNotOpenDeadline = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan RetryPause = TimeSpan.FromMilliseconds(20);
 
     private SqliteFile(string path) => Path = path;
@@ -93,6 +98,8 @@ internal sealed class SqliteFile
 
     private void Check(SqliteLink link)
     {
+        // All of it about one state: else another process that makes the tables in between would be taken for another program.
+        link.Execute("BEGIN");
         var version = SqliteSchema.VersionOf(link);
         if (version > SqliteSchema.Version)
         {
@@ -114,6 +121,8 @@ internal sealed class SqliteFile
                 throw Refused(Path, $"it is damaged ({found}); restore a backup, as in docs/sqlite.md");
             }
         }
+
+        link.Execute("COMMIT");
 
         // A file that can't be written opens all the same, and fails with the first turn: better now.
         link.Execute("BEGIN IMMEDIATE; ROLLBACK");
