@@ -25,6 +25,26 @@ public sealed class RedisTroubleTests
     }
 
     [Fact]
+    public async Task Queries_that_queue_on_one_session_do_not_all_wait_in_turn_for_a_Redis_that_hangs()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await server.QueryAsync("hello", "a", "ada");
+
+        redis.Signal("STOP");
+        var started = Stopwatch.GetTimestamp();
+        var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => server.TryQueryAsync("are you there?", "a", "ada")));
+        var took = Stopwatch.GetElapsedTime(started);
+        redis.Signal("CONT");
+
+        Assert.All(answers, answer => answer.IsProblem(503, "storage_unavailable"));
+
+        // One after the other, until the driver gives the connection up: from then on at once.
+        Assert.InRange(took, TimeSpan.Zero, TimeSpan.FromSeconds(25));
+        await RecoversAsync(server);
+    }
+
+    [Fact]
     public async Task A_Redis_that_was_killed_and_comes_back_with_its_log_has_lost_nothing()
     {
         using var redis = await RedisProcess.StartAsync("--appendonly", "yes", "--appendfsync", "always");

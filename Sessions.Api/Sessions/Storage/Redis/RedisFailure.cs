@@ -26,7 +26,8 @@ internal static class RedisFailure
     ];
 
     /// <summary>Whether this is the server's or the network's trouble, rather than a mistake of ours.</summary>
-    public static bool IsTrouble(Exception e) => e is RedisConnectionException or RedisTimeoutException or ObjectDisposedException
+    /// <remarks>No command is given a token: one that was cancelled was so by the driver, when it gave its connection up.</remarks>
+    public static bool IsTrouble(Exception e) => e is RedisConnectionException or RedisTimeoutException or ObjectDisposedException or OperationCanceledException
         || (e is RedisServerException server && State(server) is not null);
 
     /// <summary>The trouble as the caller of a store gets it.</summary>
