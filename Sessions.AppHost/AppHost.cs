@@ -34,7 +34,21 @@ try
         .WaitFor(api);
 
     var settings = Deployment.ReadSettings(args);
-    Deployment.RequireOneReplica(settings, builder.Configuration["replicas"]);
+    var replicas = Deployment.ReadReplicas(settings, builder.Configuration["replicas"], builder.ExecutionContext.IsPublishMode);
+    if (settings.StorageType == StorageType.Redis)
+    {
+        // A Redis that is there already, or one in a container, which outlives the AppHost.
+        IResourceBuilder<IResourceWithConnectionString> cache = builder.HasRedis()
+            ? builder.AddConnectionString("cache")
+            : builder.AddRedis("cache").WithDataVolume("sessions-cache").WithAppendOnlyFile().WithLifetime(ContainerLifetime.Persistent);
+
+        api.WithEnvironment("SESSIONS__STORAGE_TYPE", "redis")
+            .WithReferenceEnvironment(ReferenceEnvironmentInjectionFlags.ConnectionString)
+            .WithReference(cache)
+            .WaitFor(cache)
+            .WithReplicas(replicas);
+    }
+
     if (builder.ExecutionContext.IsPublishMode)
     {
         builder.AddDeployment(settings, api, janitor);

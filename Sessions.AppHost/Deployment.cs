@@ -1,4 +1,6 @@
+using System.Globalization;
 using Aspire.Hosting.Docker.Resources.ServiceNodes;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Hosting;
 using Sessions.ServiceDefaults;
 
@@ -18,16 +20,45 @@ internal static class Deployment
     public static SessionSettings ReadSettings(string[] args) =>
         Settings.Read<SessionSettings>(new HostApplicationBuilder(args).AddYamlConfiguration().Configuration, SessionSettings.Section);
 
-    /// <summary>Refuses more API processes than the store can serve.</summary>
-    public static void RequireOneReplica(SessionSettings settings, string? replicas)
+    /// <summary>How many API processes are to run here; refuses more than the store can serve.</summary>
+    public static int ReadReplicas(SessionSettings settings, string? replicas, bool published = false)
     {
-        if (replicas is not null && (!int.TryParse(replicas, out var count) || count != 1))
+        var several = settings.StorageType == StorageType.Redis && !published;
+        if (int.TryParse(replicas ?? "1", NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count >= 1 && (count == 1 || several))
         {
-            throw new SettingsException(
-                $"replicas: '{replicas}' is not allowed; allowed: 1. Several replicas of the API need a store that they share, and "
-                + $"{Name(settings)} belongs to one process. A shared store (redis) is not part of this version.");
+            return count;
         }
+
+        var reason = (several, published) switch
+        {
+            (true, _) => "allowed: 1 or more.",
+            (_, true) => "allowed when publishing: 1. On Container Apps, infra/api.tmpl.yaml says how many there may be; with Docker Compose the API publishes one port and runs once.",
+            _ => "allowed: 1. Several replicas of the API need a store that they share (storage_type: redis), and "
+                + $"{Name(settings)} belongs to one process.",
+        };
+        throw new SettingsException($"replicas: '{replicas}' is not allowed; {reason}");
     }
+
+    /// <summary>Whether there is a Redis to connect to, so that none is to be started: one that is configured, and always where azd deploys.</summary>
+    public static bool HasRedis(this IDistributedApplicationBuilder builder) =>
+        builder.IsManifest() || !string.IsNullOrWhiteSpace(builder.Configuration.GetConnectionString("cache"));
+
+    /// <summary>Every write is on the disk before it is answered. Aspire's own persistence alone is a snapshot a minute.</summary>
+    public static IResourceBuilder<RedisResource> WithAppendOnlyFile(this IResourceBuilder<RedisResource> redis) => redis.WithArgs(context =>
+    {
+        string[] options = ["--appendonly", "yes", "--appendfsync", "always"];
+        if (context.ExecutionContext.IsPublishMode)
+        {
+            // The whole command is one argument of a shell there.
+            context.Args[^1] = $"{context.Args[^1]} {string.Join(' ', options)}";
+            return;
+        }
+
+        foreach (var option in options)
+        {
+            context.Args.Add(option);
+        }
+    });
 
     /// <summary>Adds the secret that protects the clean-up route, the store, and the environment that is published to.</summary>
     public static void AddDeployment(
@@ -39,7 +70,7 @@ internal static class Deployment
             .WithEnvironment("SESSIONS__STORAGE_TYPE", Name(settings));
 
         // azd asks for the manifest. A Compose environment in it would be a resource of a kind that azd refuses.
-        if (string.Equals(builder.Configuration["Publishing:Publisher"], "manifest", StringComparison.OrdinalIgnoreCase))
+        if (builder.IsManifest())
         {
             RequireNoNetworkShare(settings);
         }
@@ -57,7 +88,7 @@ internal static class Deployment
             throw new SettingsException(
                 "sessions.storage_type: sqlite can't be deployed to Azure Container Apps. The only disk that outlives a container there is a network share "
                 + "(Azure Files), where SQLite's locks and its write-ahead log don't work: sessions would be lost or the file damaged. "
-                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: memory for trying out.");
+                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: redis, or memory for trying out.");
         }
     }
 
@@ -90,7 +121,33 @@ internal static class Deployment
                 .PublishAsDockerComposeService((_, service) => service.AddVolume(new Volume { Name = DataVolume, Type = "volume", Source = DataVolume, Target = DataFolder }));
             compose.ConfigureComposeFile(file => file.AddVolume(new Volume { Name = DataVolume, Driver = "local" }));
         }
+
+        if (settings.StorageType == StorageType.Redis)
+        {
+            builder.RequireRedisSecret(api);
+        }
     }
+
+    // What is empty in .env would be found out only by an API that does not start, or by a Redis that is open to all.
+    private static void RequireRedisSecret(this IDistributedApplicationBuilder builder, IResourceBuilder<ProjectResource> api)
+    {
+        if (builder.HasRedis())
+        {
+            api.PublishAsDockerComposeService((_, service) => service.Environment["ConnectionStrings__cache"] = "${CACHE:?set it in .env to the connection string of the Redis}");
+            return;
+        }
+
+        const string Password = "${CACHE_PASSWORD:?set it in .env to a long random text}";
+        api.PublishAsDockerComposeService((_, service) => service.Environment["ConnectionStrings__cache"] = $"cache:6379,password={Password}");
+        builder.CreateResourceBuilder<RedisResource>("cache").PublishAsDockerComposeService((_, service) =>
+        {
+            service.Restart = "unless-stopped";
+            service.Environment["REDIS_PASSWORD"] = Password;
+        });
+    }
+
+    private static bool IsManifest(this IDistributedApplicationBuilder builder) =>
+        string.Equals(builder.Configuration["Publishing:Publisher"], "manifest", StringComparison.OrdinalIgnoreCase);
 
     private static string Name(SessionSettings settings) => Settings.NameOf(settings.StorageType);
 }

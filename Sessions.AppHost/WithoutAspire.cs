@@ -10,7 +10,12 @@ Console.WriteLine("Aspire is not on this NuGet feed: starting the API and the ja
 try
 {
     // Both children would say the same about a faulty file; so it is said here, once.
-    Settings.Read<SessionSettings>(new HostApplicationBuilder(args).AddYamlConfiguration().Configuration, SessionSettings.Section);
+    var configuration = new HostApplicationBuilder(args).AddYamlConfiguration().Configuration;
+    Settings.Read<SessionSettings>(configuration, SessionSettings.Section);
+    if (configuration["replicas"] is { } replicas and not "1")
+    {
+        throw new SettingsException($"replicas: '{replicas}' is not allowed; allowed: 1. Several replicas need Aspire, which shares the port among them.");
+    }
 }
 catch (SettingsException e)
 {

@@ -10,6 +10,8 @@ namespace Sessions.Tests.AppHost;
 public sealed partial class PublishTests : IDisposable
 {
     private static readonly (string, string) Sqlite = ("SESSIONS__STORAGE_TYPE", "sqlite");
+    private static readonly (string, string) Redis = ("SESSIONS__STORAGE_TYPE", "redis");
+    private static readonly (string, string) Existing = ("ConnectionStrings__cache", "redis.example.com:6380,password=secret,ssl=true");
 
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("sessions");
 
@@ -43,26 +45,75 @@ public sealed partial class PublishTests : IDisposable
             variable.Key is "ASPNETCORE_ENVIRONMENT" or "DOTNET_ENVIRONMENT" or "ASPIRE_ALLOW_UNSECURED_TRANSPORT" || variable.Key.Contains("CAPTURE_MESSAGE_CONTENT", StringComparison.Ordinal)));
     }
 
-    [Theory]
-    [InlineData("api")]
-    [InlineData("janitor")]
-    public async Task What_azd_deploys_has_the_variables_of_the_manifest_and_one_replica_with_probes(string name)
+    [Fact]
+    public async Task Redis_is_a_secret_connection_string_in_the_manifest()
     {
-        var manifest = await ManifestAsync();
+        var manifest = await ManifestAsync(Redis, Existing);
+
+        Assert.Equal(["api: project.v0", "cache: parameter.v0", "cleanup-key: parameter.v0", "janitor: project.v0"], manifest.Select(entry => $"{entry.Key}: {entry.Value!["type"]}").Order());
+        Assert.True((bool)manifest["cache"]!["inputs"]!["value"]!["secret"]!);
+        Assert.Equal("redis", (string?)manifest["api"]!["env"]!["SESSIONS__STORAGE_TYPE"]);
+        Assert.Equal("{cache.connectionString}", (string?)manifest["api"]!["env"]!["ConnectionStrings__cache"]);
+        Assert.DoesNotContain("example.com", manifest.ToJsonString(), StringComparison.Ordinal);
+
+        // Where there is none to be known yet, azd asks for it.
+        Assert.Equal(manifest.ToJsonString(), (await ManifestAsync(Redis)).ToJsonString());
+    }
+
+    [Theory]
+    [InlineData("api", "memory", "1")]
+    [InlineData("api", "redis", "3")]
+    [InlineData("janitor", "memory", "1")]
+    public async Task What_azd_deploys_has_the_variables_of_the_manifest_probes_and_as_many_replicas_as_the_store_can_serve(string name, string storage, string replicas)
+    {
+        var manifest = await ManifestAsync(("SESSIONS__STORAGE_TYPE", storage));
         var template = await File.ReadAllTextAsync(Repository.File("Sessions.AppHost", "infra", $"{name}.tmpl.yaml"), Cancel);
 
         // What stands in {{ }} is filled in by azd; a YAML reader is not to trip over it.
+        template = IfRedis.Replace(template, condition => condition.Groups[storage == "redis" ? 1 : 2].Value);
         var app = Yaml(Placeholder.Replace(template, "0"));
 
         var container = app["properties"]["template"]["containers"][0];
         Assert.Equal(
             manifest[name]!["env"]!.AsObject().Select(variable => variable.Key).Append("AZURE_CLIENT_ID").Order(StringComparer.Ordinal),
             ((YamlSequenceNode)container["env"]).Select(variable => (string)variable["name"]!).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ((YamlSequenceNode)app["properties"]["configuration"]["secrets"]).Select(secret => (string)secret["name"]!),
+            ((YamlSequenceNode)container["env"]).Cast<YamlMappingNode>().Where(variable => variable.Children.ContainsKey("secretRef")).Select(variable => (string)variable["secretRef"]!));
         Assert.Equal(["Startup /alive", "Liveness /alive", "Readiness /health"], ((YamlSequenceNode)container["probes"]).Select(probe => $"{probe["type"]} {probe["httpGet"]["path"]}"));
-        Assert.Equal("1", (string?)app["properties"]["template"]["scale"]["maxReplicas"]);
+        Assert.Equal(replicas, (string?)app["properties"]["template"]["scale"]["maxReplicas"]);
         Assert.Equal("1", (string?)app["properties"]["template"]["scale"]["minReplicas"]);
         Assert.Equal(name == "api" ? "true" : "false", (string?)app["properties"]["configuration"]["ingress"]["external"]);
         Assert.Equal(name, (string?)app["tags"]["aspire-resource-name"]);
+    }
+
+    [Fact]
+    public async Task Compose_has_a_Redis_that_writes_everything_to_a_volume_and_wants_a_password()
+    {
+        var services = await ComposeAsync(Redis);
+        var (api, cache) = (services["services"]["api"], services["services"]["cache"]);
+
+        Assert.StartsWith("cache:6379,password=${CACHE_PASSWORD:?", (string?)api["environment"]["ConnectionStrings__cache"], StringComparison.Ordinal);
+        Assert.Equal("redis", (string?)api["environment"]["SESSIONS__STORAGE_TYPE"]);
+        Assert.DoesNotContain(((YamlMappingNode)api["environment"]).Children.Keys, name => ((string)name!).StartsWith("CACHE_", StringComparison.Ordinal));
+        Assert.StartsWith("${CACHE_PASSWORD:?", (string?)cache["environment"]["REDIS_PASSWORD"], StringComparison.Ordinal);
+        Assert.StartsWith("redis-server --requirepass $$REDIS_PASSWORD", (string?)cache["command"][1], StringComparison.Ordinal);
+        Assert.EndsWith("--appendonly yes --appendfsync always", (string?)cache["command"][1], StringComparison.Ordinal);
+        Assert.Equal(("sessions-cache", "/data"), ((string?)cache["volumes"][0]["source"], (string?)cache["volumes"][0]["target"]));
+        Assert.Equal("local", (string?)services["volumes"]["sessions-cache"]["driver"]);
+        Assert.Equal("unless-stopped", (string?)cache["restart"]);
+        Assert.False(((YamlMappingNode)cache).Children.ContainsKey("ports"));
+    }
+
+    [Fact]
+    public async Task Compose_takes_an_existing_Redis_from_the_env_file()
+    {
+        var services = (YamlMappingNode)(await ComposeAsync(Redis, Existing))["services"];
+
+        Assert.Equal(["api", "janitor"], services.Children.Keys.Select(name => (string)name!));
+        Assert.StartsWith("${CACHE:?", (string?)services["api"]["environment"]["ConnectionStrings__cache"], StringComparison.Ordinal);
+        Assert.DoesNotContain("example.com", await File.ReadAllTextAsync(Path.Combine(_folder.FullName, "docker-compose.yaml"), Cancel), StringComparison.Ordinal);
+        Assert.Contains("CACHE=\n", await File.ReadAllTextAsync(Path.Combine(_folder.FullName, ".env"), Cancel), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -110,20 +161,32 @@ public sealed partial class PublishTests : IDisposable
     [Theory]
     [InlineData(StorageType.Memory)]
     [InlineData(StorageType.Sqlite)]
-    public void More_than_one_replica_is_refused_as_long_as_no_store_is_shared(StorageType storage)
+    public void More_than_one_replica_is_refused_where_the_store_belongs_to_one_process(StorageType storage)
     {
         var settings = new SessionSettings { StorageType = storage };
 
-        Deployment.RequireOneReplica(settings, null);
-        Deployment.RequireOneReplica(settings, "1");
-        var refused = Assert.Throws<SettingsException>(() => Deployment.RequireOneReplica(settings, "2"));
+        Assert.Equal(1, Deployment.ReadReplicas(settings, null));
+        Assert.Equal(1, Deployment.ReadReplicas(settings, "1"));
+        var refused = Assert.Throws<SettingsException>(() => Deployment.ReadReplicas(settings, "2"));
         Assert.Contains("a store that they share", refused.Message, StringComparison.Ordinal);
     }
 
-    private async Task<JsonObject> ManifestAsync()
+    [Fact]
+    public void Redis_allows_as_many_replicas_as_are_asked_for_and_a_deployment_counts_them_itself()
+    {
+        var settings = new SessionSettings { StorageType = StorageType.Redis };
+
+        Assert.Equal(1, Deployment.ReadReplicas(settings, null));
+        Assert.Equal(3, Deployment.ReadReplicas(settings, "3"));
+        Assert.All(["0", "-1", "two", ""], faulty => Assert.Throws<SettingsException>(() => Deployment.ReadReplicas(settings, faulty)));
+        Assert.Equal(1, Deployment.ReadReplicas(settings, "1", published: true));
+        Assert.Throws<SettingsException>(() => Deployment.ReadReplicas(settings, "3", published: true));
+    }
+
+    private async Task<JsonObject> ManifestAsync(params (string Key, string Value)[] environment)
     {
         var path = Path.Combine(_folder.FullName, "manifest.json");
-        await PublishAsync(["--publisher", "manifest", "--output-path", path]);
+        await PublishAsync(["--publisher", "manifest", "--output-path", path], environment);
         return JsonNode.Parse(await File.ReadAllTextAsync(path, Cancel))!["resources"]!.AsObject();
     }
 
@@ -148,4 +211,7 @@ public sealed partial class PublishTests : IDisposable
 
     [GeneratedRegex(@"\{\{.*?\}\}")]
     private static partial Regex Placeholder { get; }
+
+    [GeneratedRegex(@"\{\{ if eq \.Env\.SESSIONS__STORAGE_TYPE ""redis"" \}\}(.*?)(?:\{\{ else \}\}(.*?))?\{\{ end \}\}", RegexOptions.Singleline)]
+    private static partial Regex IfRedis { get; }
 }

@@ -4,6 +4,7 @@ using Aspire.Hosting;
 using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
 using Microsoft.Extensions.DependencyInjection;
+using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.AppHost;
 
@@ -21,12 +22,56 @@ public sealed class RunTests
 
         var api = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "api");
         var janitor = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "janitor");
-        Assert.DoesNotContain(builder.Resources, resource => resource is ParameterResource);
+        Assert.DoesNotContain(builder.Resources, resource => resource is ParameterResource or ContainerResource);
         Assert.True(api.Annotations.OfType<EndpointAnnotation>().Single().IsExternal);
         Assert.False(janitor.Annotations.OfType<EndpointAnnotation>().Single().IsExternal);
         Assert.Contains(janitor.Annotations.OfType<WaitAnnotation>(), wait => wait.Resource == api && wait.WaitType == WaitType.WaitUntilHealthy);
         Assert.Equal(["Clean up expired sessions", "Statistics"], api.Annotations.OfType<ResourceCommandAnnotation>()
             .Where(command => command.Name is "cleanup" or "statistics").Select(command => command.DisplayName).Order());
+    }
+
+    [Fact]
+    public async Task Redis_is_a_container_that_keeps_what_it_is_told_where_there_is_none_yet()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(["--sessions:storage_type=redis"], Cancel);
+
+        var cache = builder.Resources.OfType<RedisResource>().Single();
+        var volume = cache.Annotations.OfType<ContainerMountAnnotation>().Single();
+        var arguments = new CommandLineArgsCallbackContext([], cache, Cancel) { ExecutionContext = builder.ExecutionContext };
+        foreach (var annotation in cache.Annotations.OfType<CommandLineArgsCallbackAnnotation>())
+        {
+            await annotation.Callback(arguments);
+        }
+
+        Assert.Equal(("cache", "sessions-cache", "/data"), (cache.Name, volume.Source, volume.Target));
+        Assert.Equal(ContainerLifetime.Persistent, cache.Annotations.OfType<ContainerLifetimeAnnotation>().Single().Lifetime);
+        Assert.Equal(["--appendonly", "yes", "--appendfsync", "always"], arguments.Args.TakeLast(4));
+        var api = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "api");
+        Assert.Contains(api.Annotations.OfType<WaitAnnotation>(), wait => wait.Resource == cache);
+        Assert.Equal(1, api.GetReplicaCount());
+    }
+
+    [Fact]
+    public async Task Replicas_on_a_Redis_that_is_there_already_hold_one_conversation_without_gaps()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var app = await StartAsync(arguments: ["--sessions:storage_type=redis", $"--ConnectionStrings:cache={redis.Address}", "--replicas=2"]);
+        using var client = app.CreateHttpClient("api", "http");
+        Assert.DoesNotContain(app.Services.GetRequiredService<DistributedApplicationModel>().Resources, resource => resource is ContainerResource);
+        var replicas = await ReplicasAsync(app, "api", 2);
+
+        var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(i => QueryAsync(client, $"Question {i}")));
+        Assert.Equal(Enumerable.Range(1, 20), answers.Select(answer => (int)answer["metadata"]!["turn"]!).Order());
+
+        // Either of them can go on alone.
+        Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[0], "stop", Cancel)).Success);
+        await app.ResourceNotifications.WaitForResourceAsync("api", resource => resource.ResourceId == replicas[0] && KnownResourceStates.TerminalStates.Contains(resource.Snapshot.State?.Text), Cancel).WaitAsync(Patience, Cancel);
+        Assert.Equal(21, (int)(await QueryAsync(client, "And now?"))["metadata"]!["turn"]!);
+        Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[0], "start", Cancel)).Success);
+        await ReplicasAsync(app, "api", 2);
+        Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[1], "stop", Cancel)).Success);
+        await app.ResourceNotifications.WaitForResourceAsync("api", resource => resource.ResourceId == replicas[1] && KnownResourceStates.TerminalStates.Contains(resource.Snapshot.State?.Text), Cancel).WaitAsync(Patience, Cancel);
+        Assert.Equal(22, (int)(await QueryAsync(client, "And now?"))["metadata"]!["turn"]!);
     }
 
     [Fact]
@@ -85,9 +130,9 @@ public sealed class RunTests
     }
 
     private static async Task<DistributedApplication> StartAsync(
-        Action<IResourceBuilder<ProjectResource>>? api = null, Action<IResourceBuilder<ProjectResource>>? janitor = null)
+        Action<IResourceBuilder<ProjectResource>>? api = null, Action<IResourceBuilder<ProjectResource>>? janitor = null, string[]? arguments = null)
     {
-        var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(Cancel);
+        var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(arguments ?? [], Cancel);
         api?.Invoke(builder.CreateResourceBuilder<ProjectResource>("api"));
         janitor?.Invoke(builder.CreateResourceBuilder<ProjectResource>("janitor"));
         var app = await builder.BuildAsync(Cancel);
@@ -95,6 +140,24 @@ public sealed class RunTests
         await app.ResourceNotifications.WaitForResourceHealthyAsync("api", Cancel).WaitAsync(Patience, Cancel);
         await app.ResourceNotifications.WaitForResourceHealthyAsync("janitor", Cancel).WaitAsync(Patience, Cancel);
         return app;
+    }
+
+    /// <summary>The processes of a resource, once as many as expected are running.</summary>
+    private static async Task<string[]> ReplicasAsync(DistributedApplication app, string resource, int count)
+    {
+        using var limited = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        limited.CancelAfter(Patience);
+        var running = new SortedSet<string>(StringComparer.Ordinal);
+        await foreach (var change in app.ResourceNotifications.WatchAsync(limited.Token).Where(change => change.Resource.Name == resource))
+        {
+            _ = change.Snapshot.State?.Text == KnownResourceStates.Running ? running.Add(change.ResourceId) : running.Remove(change.ResourceId);
+            if (running.Count == count)
+            {
+                break;
+            }
+        }
+
+        return [.. running];
     }
 
     private static async Task<JsonNode> QueryAsync(HttpClient client, string query)

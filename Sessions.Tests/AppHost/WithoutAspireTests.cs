@@ -35,4 +35,13 @@ public sealed class WithoutAspireTests
         Assert.Equal(1, await appHost.ExitAsync());
         Assert.Equal(1, appHost.Count("SESSIONS__TIMEOUT_HOURS"));
     }
+
+    [Fact]
+    public async Task More_than_one_replica_is_refused()
+    {
+        await using var appHost = ServiceProcess.AppHost(["--replicas", "2"]);
+
+        Assert.Equal(1, await appHost.ExitAsync());
+        Assert.Equal(1, appHost.Count("replicas: '2' is not allowed; allowed: 1."));
+    }
 }
