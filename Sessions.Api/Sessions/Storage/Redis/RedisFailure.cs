@@ -26,9 +26,12 @@ internal static class RedisFailure
     ];
 
     /// <summary>Whether this is the server's or the network's trouble, rather than a mistake of ours.</summary>
-    /// <remarks>No command is given a token: one that was cancelled was so by the driver, when it gave its connection up.</remarks>
-    public static bool IsTrouble(Exception e) => e is RedisConnectionException or RedisTimeoutException or ObjectDisposedException or OperationCanceledException
-        || (e is RedisServerException server && State(server) is not null);
+    /// <remarks>
+    /// Whatever the driver throws that is no answer of the server: it has several types for a connection that is lost, being given up or not there yet. No
+    /// command is given a token, so one that was cancelled was so by the driver.
+    /// </remarks>
+    public static bool IsTrouble(Exception e) => e is RedisServerException server ? State(server) is not null
+        : e is RedisException or TimeoutException or ObjectDisposedException or OperationCanceledException;
 
     /// <summary>The trouble as the caller of a store gets it.</summary>
     public static StoreUnavailableException ToUnavailable(Exception e)
@@ -36,7 +39,7 @@ internal static class RedisFailure
         var (text, seconds) = e switch
         {
             RedisServerException server when State(server) is { } state => state,
-            RedisTimeoutException => ("Redis did not answer in time.", 1),
+            TimeoutException => ("Redis did not answer in time.", 1),
             _ => ("Redis can't be reached.", 1),
         };
         return new StoreUnavailableException(text, TimeSpan.FromSeconds(seconds), e);

@@ -156,8 +156,9 @@ internal sealed partial class RedisSessionStore
         {
             database.ScriptEvaluate(RedisScripts.Release, RedisKeys.OfSession(sessionId), Arguments(Owner.Anyone, Now, token), CommandFlags.FireAndForget);
         }
-        catch (Exception e) when (RedisFailure.IsTrouble(e))
+        catch (Exception e)
         {
+            // Whatever it is, what the caller is about to be told matters more.
             Log.NotRenewed(logger, sessionId, e.Message);
         }
     }
