@@ -1,0 +1,147 @@
+namespace Sessions.Api;
+
+/// <content>Turns.</content>
+internal sealed partial class MemorySessionStore
+{
+    public ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken)
+    {
+        MemorySession session;
+        MemorySession.Snapshot snapshot;
+        MemoryTurn[] turns;
+        lock (_lock)
+        {
+            if (Find(request.SessionId, Owner.Anyone, Now) is not { } found)
+            {
+                return new(new MemoryTurnStart(request, null));
+            }
+
+            session = found;
+            if (!request.Owner.MayHave(session.UserId))
+            {
+                return new(new TurnStart(request, TurnStartStatus.NotFound));
+            }
+
+            snapshot = session.TakeSnapshot();
+            if (request.Idempotency is { } idempotency && session.Answered is not null && session.Answered.TryGetValue(idempotency.Key, out var answered))
+            {
+                return new(answered.Body == idempotency.Body
+                    ? new TurnStart(request, TurnStartStatus.Replayed) { Session = snapshot.ToSession(_timeout), Replay = session.Turns![answered.Turn - 1].ToTurn(answered.Turn) }
+                    : new TurnStart(request, TurnStartStatus.KeyReused));
+            }
+
+            var wanted = Math.Min(request.HistoryTurns, session.TurnCount);
+            turns = wanted == 0 ? [] : session.Turns!.GetRange(session.TurnCount - wanted, wanted).ToArray();
+        }
+
+        var before = snapshot.ToSession(_timeout);
+        var history = new Turn[turns.Length];
+        for (var i = 0; i < turns.Length; i++)
+        {
+            var number = before.TurnCount - turns.Length + i + 1;
+            history[i] = number == before.TurnCount ? before.LastTurn! : turns[i].ToTurn(number);
+        }
+
+        return new(new MemoryTurnStart(request, session) { Session = before, History = history });
+    }
+
+    public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    {
+        var stored = new MemoryTurn(turn);
+        var owner = start.Request.Owner;
+        lock (_lock)
+        {
+            var now = Now;
+            var session = ((MemoryTurnStart)start).Ground;
+            if (session is null)
+            {
+                if (Find(start.Request.SessionId, Owner.Anyone, now) is not null)
+                {
+                    return new(CommitStatus.Stale);
+                }
+
+                session = Add(New(start.Request), now);
+                session.Version--;
+            }
+            else if (session.IsRemoved || !owner.MayHave(session.UserId))
+            {
+                return new(CommitStatus.Gone);
+            }
+            else if (session.TurnCount != start.Session!.TurnCount)
+            {
+                return new(CommitStatus.Stale);
+            }
+
+            (session.Turns ??= new List<MemoryTurn>(1)).Add(stored);
+            session.Summary = summary ?? session.Summary;
+            if (start.Request.Idempotency is { } idempotency)
+            {
+                (session.Answered ??= [])[idempotency.Key] = (idempotency.Body, session.TurnCount);
+            }
+
+            Touch(session, owner.UserId, now);
+        }
+
+        if (start.Session is null)
+        {
+            metrics.Created(SessionOrigin.Query);
+        }
+
+        return new(CommitStatus.Committed);
+    }
+
+    public ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)
+    {
+        var created = false;
+        lock (_lock)
+        {
+            var now = Now;
+            var session = ((MemoryTurnStart)start).Ground;
+            if (session is null)
+            {
+                session = Find(start.Request.SessionId, start.Request.Owner, now);
+                if (session is null)
+                {
+                    if (Find(start.Request.SessionId, Owner.Anyone, now) is not null || IsFull(start.Request.Owner.UserId, now))
+                    {
+                        return default;
+                    }
+
+                    session = Add(New(start.Request), now);
+                    session.Version--;
+                    created = true;
+                }
+            }
+            else if (session.IsRemoved || !start.Request.Owner.MayHave(session.UserId))
+            {
+                return default;
+            }
+
+            session.ErrorCount++;
+            session.LastError = error;
+            Touch(session, userId: null, now);
+        }
+
+        if (created)
+        {
+            metrics.Created(SessionOrigin.Query);
+        }
+
+        return default;
+    }
+
+    // One process, and the turn gate in front: there is nothing to let go of.
+    public ValueTask AbandonTurnAsync(TurnStart start, CancellationToken cancellationToken) => default;
+
+    private static NewSession New(TurnRequest request) =>
+        new(request.SessionId, request.Owner.UserId, ReadOnlyMemory<byte>.Empty, SessionOrigin.Query, request.ReservedBy);
+
+    private bool IsFull(string? userId, long now) =>
+        _maxPerUser > 0 && userId is not null && _users.TryGetValue(userId, out var sessions)
+        && sessions.Count >= _maxPerUser && sessions.Count(session => !IsExpired(session, now)) >= _maxPerUser;
+
+    private sealed class MemoryTurnStart(TurnRequest request, MemorySession? ground) : TurnStart(request, TurnStartStatus.Started)
+    {
+        /// <summary>The very session the turn stands on: a later one with the same id is another.</summary>
+        public MemorySession? Ground { get; } = ground;
+    }
+}
