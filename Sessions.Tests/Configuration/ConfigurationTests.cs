@@ -14,7 +14,7 @@ public sealed class ConfigurationTests : IDisposable
     [Fact]
     public void The_shipped_file_is_sound_and_says_the_defaults()
     {
-        var shipped = new ConfigurationBuilder().Add(new YamlConfigurationSource(Path.Combine(RepositoryRoot(), "config.yaml"))).Build();
+        var shipped = new ConfigurationBuilder().Add(new YamlConfigurationSource(Repository.File("config.yaml"))).Build();
 
         var sessions = Settings.Read<SessionSettings>(shipped, SessionSettings.Section);
         var limits = Settings.Read<LimitSettings>(shipped, LimitSettings.Section);
@@ -144,15 +144,4 @@ public sealed class ConfigurationTests : IDisposable
 
     private T Read<T>(string section) where T : class, new() =>
         Settings.Read<T>(new ConfigurationBuilder().Add(new YamlConfigurationSource(_file)).Build(), section);
-
-    private static string RepositoryRoot()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-        while (!File.Exists(Path.Combine(folder.FullName, "Sessions.sln")))
-        {
-            folder = folder.Parent ?? throw new InvalidOperationException("Not in the repository.");
-        }
-
-        return folder.FullName;
-    }
 }

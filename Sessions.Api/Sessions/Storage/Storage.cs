@@ -1,4 +1,5 @@
 using System.Diagnostics.Metrics;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Sessions.ServiceDefaults;
 
@@ -11,7 +12,7 @@ internal static class Storage
     public static WebApplicationBuilder AddSessions(this WebApplicationBuilder builder)
     {
         var options = builder.AddSettings<SessionSettings>(SessionSettings.Section);
-        builder.Services.TryAddTime();
+        builder.Services.TryAddSingleton(TimeProvider.System);
         builder.Services.AddSingleton<SessionMetrics>();
         builder.Services.AddSingleton<CleanupSchedule>();
         builder.Services.AddHostedService(services => services.GetRequiredService<CleanupSchedule>());
@@ -31,8 +32,6 @@ internal static class Storage
                 builder.AddRedisConnection();
                 builder.Services.AddStore<RedisSessionStore>(options);
                 break;
-            default:
-                throw new SettingsException($"sessions.storage_type: {Settings.NameOf(options.StorageType)} is not part of this build.");
         }
 
         return builder;
@@ -47,9 +46,6 @@ internal static class Storage
         // Counts on the store itself: what no client asked for is not to be seen among what clients asked for.
         services.AddSingleton(all => ActivatorUtilities.CreateInstance<ActiveSessions>(all, all.GetRequiredService<TStore>()));
     }
-
-    private static void TryAddTime(this IServiceCollection services) =>
-        Microsoft.Extensions.DependencyInjection.Extensions.ServiceCollectionDescriptorExtensions.TryAddSingleton(services, TimeProvider.System);
 
     private sealed class StoreHealthCheck(ISessionStore store) : IHealthCheck
     {
