@@ -33,7 +33,7 @@ internal sealed record ArchiveKey(Guid Key, Guid Body)
 }
 
 /// <summary>What the first turns of a session amount to.</summary>
-internal sealed record ArchiveSummary(string Text, int CoversTurns);
+internal sealed record ArchiveSummary(Utf8Text Text, int CoversTurns);
 
 /// <summary>A session, but for its turns.</summary>
 internal sealed record ArchiveSession
@@ -110,9 +110,9 @@ internal sealed record ArchiveTurn
 {
     public required int Number { get; init; }
 
-    public required string Query { get; init; }
+    public required Utf8Text Query { get; init; }
 
-    public required string Response { get; init; }
+    public required Utf8Text Response { get; init; }
 
     public required string AgentType { get; init; }
 

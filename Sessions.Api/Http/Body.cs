@@ -107,7 +107,7 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
     private static string Kind(Type type)
     {
         type = Nullable.GetUnderlyingType(type) ?? type;
-        return type == typeof(string) ? "a text (valid Unicode)"
+        return type == typeof(string) || type == typeof(Utf8Text) ? "a text (valid Unicode)"
             : type == typeof(int) || type == typeof(long) ? "a whole number"
             : type == typeof(bool) ? "true or false"
             : "a JSON object";

@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Scalar.AspNetCore;
 using Sessions.ServiceDefaults;
@@ -30,12 +31,9 @@ internal static class Http
             ApiJson.Configure(options.SerializerOptions).TypeInfoResolverChain.Insert(0, ApiJson.Default);
         });
         builder.Services.AddExceptionHandler<ProblemHandling>();
-        builder.Services.AddOpenApi(options => options.AddDocumentTransformer((document, _, _) =>
-        {
-            document.Info.Title = "Sessions";
-            document.Info.Description = "The durable conversation layer for LLM agents.";
-            return Task.CompletedTask;
-        }));
+
+        // A lambda: the generator that puts the descriptions in looks for one.
+        builder.Services.AddOpenApi(options => Document(options));
         return builder;
     }
 
@@ -87,6 +85,30 @@ internal static class Http
 
         return Task.CompletedTask;
     });
+
+    private static void Document(OpenApiOptions options)
+    {
+        options.AddDocumentTransformer((document, _, _) =>
+        {
+            document.Info.Title = "Sessions";
+            document.Info.Description = "The durable conversation layer for LLM agents.";
+            return Task.CompletedTask;
+        });
+
+        // To a client a text is a string, however it is kept here.
+        options.CreateSchemaReferenceId = type => IsText(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
+        options.AddSchemaTransformer((schema, context, _) =>
+        {
+            if (IsText(context.JsonTypeInfo.Type))
+            {
+                schema.Type = context.JsonTypeInfo.Type == typeof(Utf8Text) ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
+            }
+
+            return Task.CompletedTask;
+        });
+
+        static bool IsText(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(Utf8Text);
+    }
 
     private static OpenApiParameter Parameter(string name, ParameterLocation location, string description, JsonSchemaType type) => new()
     {

@@ -9,7 +9,8 @@ internal static class IdempotencyKeys
     /// <summary>The header that marks an answer as one given before.</summary>
     public const string ReplayedHeader = "Idempotency-Replayed";
 
-    private const string Header = "Idempotency-Key";
+    /// <summary>The header itself.</summary>
+    public const string Header = "Idempotency-Key";
 
     /// <summary>Reads the key of a request, if it has one.</summary>
     /// <param name="headers">The request's headers.</param>

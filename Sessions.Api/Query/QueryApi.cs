@@ -1,4 +1,3 @@
-using System.Text;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Sessions.ServiceDefaults;
 
@@ -76,12 +75,12 @@ internal static class QueryApi
 
     private static TurnCommand Read(QueryRequest request, IHeaderDictionary headers, AgentCatalog agents, LimitSettings limits)
     {
-        if (string.IsNullOrWhiteSpace(request.Query))
+        if (request.Query is not { IsBlank: false } query)
         {
             throw new ProblemException(Problem.InvalidField("query", "is required, and must not be blank"));
         }
 
-        if (Encoding.UTF8.GetByteCount(request.Query) > limits.QueryBytes)
+        if (query.Length > limits.QueryBytes)
         {
             throw new ProblemException(Problem.LimitExceeded("query", $"must be at most {limits.QueryBytes} bytes of UTF-8", "limits.query_bytes"));
         }
@@ -105,8 +104,9 @@ internal static class QueryApi
         };
         var parameters = GenerationParameters.Read(request.Parameters);
         var agent = agents.Get(request.AgentType);
-        var idempotency = IdempotencyKeys.Read(
-            headers, "query", request.UserId, request.ThreadId, request.UserId, agent.Type, request.Query, request.Parameters?.GetRawText());
-        return new(request.ThreadId, request.UserId, request.Query, agent, parameters, idempotency, onBusy);
+        var idempotency = headers.ContainsKey(IdempotencyKeys.Header)
+            ? IdempotencyKeys.Read(headers, "query", request.UserId, request.ThreadId, request.UserId, agent.Type, query.ToString(), request.Parameters?.GetRawText())
+            : null;
+        return new(request.ThreadId, request.UserId, query, agent, parameters, idempotency, onBusy);
     }
 }

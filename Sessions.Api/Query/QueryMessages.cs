@@ -9,7 +9,7 @@ internal sealed record QueryRequest
 {
     /// <summary>What to ask: 1 byte to limits.query_bytes of text.</summary>
     [Required]
-    public string? Query { get; init; }
+    public Utf8Text? Query { get; init; }
 
     /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced where it is absent.</summary>
     public string? AgentType { get; init; }
@@ -34,7 +34,7 @@ internal sealed record QueryRequest
 /// <param name="Response">The answer.</param>
 /// <param name="AgentType">Which agent answered.</param>
 /// <param name="Metadata">About the answer and its session.</param>
-internal sealed record QueryResponse(string Response, string AgentType, QueryResponseMetadata Metadata)
+internal sealed record QueryResponse(Utf8Text Response, string AgentType, QueryResponseMetadata Metadata)
 {
     /// <summary>A turn as the API answers with it.</summary>
     public static QueryResponse From(TurnResult result) => new(result.Turn.Response, result.Turn.AgentType, new QueryResponseMetadata

@@ -173,7 +173,7 @@ internal sealed partial class TurnRunner(
 /// <param name="Idempotency">The request's key, if it has one.</param>
 /// <param name="OnBusy">What to do while another turn runs; <see langword="null"/>: as configured.</param>
 internal sealed record TurnCommand(
-    string? SessionId, string? UserId, string Query, Agent Agent, GenerationParameters Parameters, Idempotency? Idempotency, OnBusy? OnBusy);
+    string? SessionId, string? UserId, Utf8Text Query, Agent Agent, GenerationParameters Parameters, Idempotency? Idempotency, OnBusy? OnBusy);
 
 /// <summary>A turn that is in the history.</summary>
 /// <param name="SessionId">Its session.</param>

@@ -63,10 +63,10 @@ internal sealed record Turn
     public required int Number { get; init; }
 
     /// <summary>What the client asked.</summary>
-    public required string Query { get; init; }
+    public required Utf8Text Query { get; init; }
 
     /// <summary>What the agent answered.</summary>
-    public required string Response { get; init; }
+    public required Utf8Text Response { get; init; }
 
     /// <summary>The <c>agent_type</c> that was asked for.</summary>
     public required string AgentType { get; init; }
@@ -93,7 +93,7 @@ internal sealed record Turn
 /// <summary>What the turns up to one of them amount to.</summary>
 /// <param name="Text">In words, as an agent wrote it.</param>
 /// <param name="CoversTurns">The number of the last turn it covers.</param>
-internal sealed record Summary(string Text, int CoversTurns);
+internal sealed record Summary(Utf8Text Text, int CoversTurns);
 
 /// <summary>On whose behalf a session is asked for. Every operation on a session carries it, down to the store.</summary>
 /// <param name="UserId">The user; <see langword="null"/>: nobody in particular, for whom the session's id is enough.</param>

@@ -83,7 +83,7 @@ internal sealed record SessionResponse
         Context = new SessionContext
         {
             LastQuery = session.LastTurn?.Query,
-            LastResponse = SessionMetadata.Shorten(session.LastTurn?.Response, ResponseCharacters),
+            LastResponse = session.LastTurn?.Response.Shorten(ResponseCharacters),
             LastExecutionTime = session.LastTurn?.ExecutionTime.TotalSeconds,
             LastAgentUsed = session.LastTurn?.AgentUsed,
             ErrorCount = session.ErrorCount,
@@ -101,7 +101,7 @@ internal sealed record SessionMetadata
     public required int QueryCount { get; init; }
 
     /// <summary>The last query, shortened.</summary>
-    public required string? LastQuery { get; init; }
+    public required Utf8Text? LastQuery { get; init; }
 
     /// <summary>The <c>agent_type</c> of the last turn.</summary>
     public required string? LastAgentType { get; init; }
@@ -117,7 +117,7 @@ internal sealed record SessionMetadata
     public static SessionMetadata From(Session session) => new()
     {
         QueryCount = session.TurnCount,
-        LastQuery = Shorten(session.LastTurn?.Query, QueryCharacters),
+        LastQuery = session.LastTurn?.Query.Shorten(QueryCharacters),
         LastAgentType = session.LastTurn?.AgentType,
         CreatedFrom = Name(session.CreatedFrom),
         Own = OwnKeys(session),
@@ -156,21 +156,16 @@ internal sealed record SessionMetadata
 
         return own;
     }
-
-    /// <summary>The beginning of a text, never ending in half a character.</summary>
-    public static string? Shorten(string? text, int characters) =>
-        text is null || text.Length <= characters ? text
-        : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[characters - 1]) ? characters - 1 : characters), "…");
 }
 
 /// <summary>The last turn of a session.</summary>
 internal sealed record SessionContext
 {
     /// <summary>The last query, whole.</summary>
-    public required string? LastQuery { get; init; }
+    public required Utf8Text? LastQuery { get; init; }
 
     /// <summary>The last response, truncated.</summary>
-    public required string? LastResponse { get; init; }
+    public required Utf8Text? LastResponse { get; init; }
 
     /// <summary>How long the agent took for it, in seconds.</summary>
     public required double? LastExecutionTime { get; init; }
@@ -198,10 +193,10 @@ internal sealed record TurnResponse
     public required int Turn { get; init; }
 
     /// <summary>What was asked.</summary>
-    public required string Query { get; init; }
+    public required Utf8Text Query { get; init; }
 
     /// <summary>What was answered.</summary>
-    public required string Response { get; init; }
+    public required Utf8Text Response { get; init; }
 
     /// <summary>The agent that was asked for.</summary>
     public required string AgentType { get; init; }
@@ -234,7 +229,7 @@ internal sealed record TurnResponse
 }
 
 /// <summary>What the earliest turns of a session amount to, as an agent wrote it.</summary>
-internal sealed record SummaryResponse(string Text, int CoversTurns);
+internal sealed record SummaryResponse(Utf8Text Text, int CoversTurns);
 
 /// <summary>Tokens of a turn, as the model's provider counted them.</summary>
 internal sealed record UsageResponse(long? InputTokens, long? OutputTokens)

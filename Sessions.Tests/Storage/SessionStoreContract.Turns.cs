@@ -79,7 +79,7 @@ public abstract partial class SessionStoreContract
         var start = await store.BeginAsync("a", history: wanted);
 
         Assert.Equal(numbers, start.History.Select(turn => turn.Number));
-        Assert.Equal(numbers.Select(number => $"q{number}"), start.History.Select(turn => turn.Query));
+        Assert.Equal(numbers.Select(number => $"q{number}"), start.History.Select(turn => turn.Query.ToString()));
         Assert.Equal(5, start.Session!.TurnCount);
         await store.Store.AbandonTurnAsync(start, Cancel);
     }

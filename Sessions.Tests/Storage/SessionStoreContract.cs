@@ -89,8 +89,8 @@ public abstract partial class SessionStoreContract
         }
 
         var history = await store.HistoryAsync("a");
-        Assert.Equal(texts, history.Select(turn => turn.Query));
-        Assert.Equal(texts.Select(text => text + "!"), history.Select(turn => turn.Response));
+        Assert.Equal(texts, history.Select(turn => turn.Query.ToString()));
+        Assert.Equal(texts.Select(text => text + "!"), history.Select(turn => turn.Response.ToString()));
         Assert.Equal(["a"], await store.ListIdsAsync("user'\"%_"));
     }
 

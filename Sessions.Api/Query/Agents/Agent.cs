@@ -33,7 +33,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     /// <exception cref="AgentException">It could not.</exception>
     /// <exception cref="OperationCanceledException">The caller did not want to wait any longer.</exception>
     public async Task<AgentAnswer> AnswerAsync(
-        string sessionId, string query, Summary? summary, IReadOnlyList<Turn> history, GenerationParameters parameters, Action<string>? told, CancellationToken cancellationToken)
+        string sessionId, Utf8Text query, Summary? summary, IReadOnlyList<Turn> history, GenerationParameters parameters, Action<string>? told, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
         var timeout = TimeSpan.FromSeconds(options.TimeoutSeconds);
@@ -119,14 +119,14 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         }
 
         // A model may emit half a surrogate pair; what is stored and sent is valid Unicode.
-        var bytes = Encoding.UTF8.GetByteCount(text);
-        if (bytes > limits.ResponseBytes)
+        Utf8Text answer = text;
+        if (answer.Length > limits.ResponseBytes)
         {
-            throw new AgentException($"The agent's answer has {bytes} bytes; limits.response_bytes allows {limits.ResponseBytes}.");
+            throw new AgentException($"The agent's answer has {answer.Length} bytes; limits.response_bytes allows {limits.ResponseBytes}.");
         }
 
         return new AgentAnswer(
-            WellFormed(text), _name, new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond)), response.Usage?.InputTokenCount, response.Usage?.OutputTokenCount);
+            answer, _name, new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond)), response.Usage?.InputTokenCount, response.Usage?.OutputTokenCount);
     }
 
     private static string WellFormed(string text)
@@ -154,14 +154,14 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         List<ChatMessage> messages = [];
         if (summary is not null)
         {
-            messages.Add(new ChatMessage(ChatRole.Assistant, "") { AdditionalProperties = new() { [SummaryMark] = summary.Text } });
+            messages.Add(new ChatMessage(ChatRole.Assistant, "") { AdditionalProperties = new() { [SummaryMark] = summary.Text.ToString() } });
         }
 
         var before = messages.Count;
         foreach (var turn in rest)
         {
-            messages.Add(new ChatMessage(ChatRole.User, turn.Query));
-            messages.Add(new ChatMessage(ChatRole.Assistant, turn.Response));
+            messages.Add(new ChatMessage(ChatRole.User, turn.Query.ToString()));
+            messages.Add(new ChatMessage(ChatRole.Assistant, turn.Response.ToString()));
         }
 
 #pragma warning disable MEAI001 // Marked as experimental; the version is pinned, and a test holds it to what is used here.
@@ -173,14 +173,14 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
             {
                 // Whole turns only: one whose answer is not covered stays.
                 var covered = (i - before + 1) / 2;
-                return covered == 0 ? (null, rest) : (new Summary(WellFormed(text), rest[covered - 1].Number), rest.GetRange(covered, rest.Count - covered));
+                return covered == 0 ? (null, rest) : (new Summary(text, rest[covered - 1].Number), rest.GetRange(covered, rest.Count - covered));
             }
         }
 
         return (null, rest);
     }
 
-    private List<ChatMessage> Messages(string query, Summary? summary, IReadOnlyList<Turn> history)
+    private List<ChatMessage> Messages(Utf8Text query, Summary? summary, IReadOnlyList<Turn> history)
     {
         var first = FirstWithinBudget(history);
         var messages = new List<ChatMessage>((2 * (history.Count - first)) + 3);
@@ -191,16 +191,16 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
 
         if (summary is not null)
         {
-            messages.Add(new ChatMessage(ChatRole.Assistant, summary.Text));
+            messages.Add(new ChatMessage(ChatRole.Assistant, summary.Text.ToString()));
         }
 
         for (var i = first; i < history.Count; i++)
         {
-            messages.Add(new ChatMessage(ChatRole.User, history[i].Query));
-            messages.Add(new ChatMessage(ChatRole.Assistant, history[i].Response));
+            messages.Add(new ChatMessage(ChatRole.User, history[i].Query.ToString()));
+            messages.Add(new ChatMessage(ChatRole.Assistant, history[i].Response.ToString()));
         }
 
-        messages.Add(new ChatMessage(ChatRole.User, query));
+        messages.Add(new ChatMessage(ChatRole.User, query.ToString()));
         return messages;
     }
 
@@ -216,7 +216,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         var first = history.Count;
         while (first > 0)
         {
-            left -= Tokens.Value.CountTokens(history[first - 1].Query) + Tokens.Value.CountTokens(history[first - 1].Response);
+            left -= Tokens.Value.CountTokens(history[first - 1].Query.ToString()) + Tokens.Value.CountTokens(history[first - 1].Response.ToString());
             if (left < 0)
             {
                 break;
@@ -257,7 +257,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
 /// <param name="ExecutionTime">How long it took.</param>
 /// <param name="InputTokens">Tokens read, if the provider told.</param>
 /// <param name="OutputTokens">Tokens written, if the provider told.</param>
-internal readonly record struct AgentAnswer(string Text, string AgentUsed, TimeSpan ExecutionTime, long? InputTokens, long? OutputTokens)
+internal readonly record struct AgentAnswer(Utf8Text Text, string AgentUsed, TimeSpan ExecutionTime, long? InputTokens, long? OutputTokens)
 {
     /// <summary>A new summary of the earliest turns, if it was time for one.</summary>
     public Summary? Summary { get; init; }

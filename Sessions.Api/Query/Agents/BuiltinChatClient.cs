@@ -156,5 +156,10 @@ internal sealed class BuiltinChatClient : IChatClient
         }
     }
 
-    private static string Quote(string text) => SessionMetadata.Shorten(text.Trim(), QuotedCharacters)!;
+    private static string Quote(string text)
+    {
+        text = text.Trim();
+        return text.Length <= QuotedCharacters ? text
+            : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[QuotedCharacters - 1]) ? QuotedCharacters - 1 : QuotedCharacters), "…");
+    }
 }

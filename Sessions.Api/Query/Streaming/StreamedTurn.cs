@@ -47,7 +47,7 @@ internal sealed class StreamedTurn(TurnCommand command) : IDisposable
         {
             Replayed = true;
             Begin(result.SessionId, result.Turn.Number, result.Turn.StartedSession);
-            Add(result.Turn.Response);
+            Add(result.Turn.Response.ToString());
         }
 
         Tell(new("done", JsonSerializer.SerializeToUtf8Bytes(QueryResponse.From(result), ApiJson.Wire.QueryResponse)), last: true);

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Sessions.Api;
 
 /// <summary>A session in memory. Everything here is read and changed under the store's lock, and never handed out.</summary>
@@ -95,10 +93,8 @@ internal sealed class MemoryTurn
 
     public MemoryTurn(Turn turn)
     {
-        _queryBytes = Encoding.UTF8.GetByteCount(turn.Query);
-        _texts = new byte[_queryBytes + Encoding.UTF8.GetByteCount(turn.Response)];
-        Encoding.UTF8.GetBytes(turn.Query, _texts);
-        Encoding.UTF8.GetBytes(turn.Response, _texts.AsSpan(_queryBytes));
+        _queryBytes = turn.Query.Length;
+        _texts = [.. turn.Query.Span, .. turn.Response.Span];
         _agentType = turn.AgentType;
         _agentUsed = turn.AgentUsed;
         _createdAt = turn.CreatedAt.ToMicroseconds();
@@ -111,8 +107,8 @@ internal sealed class MemoryTurn
     public Turn ToTurn(int number) => new()
     {
         Number = number,
-        Query = Encoding.UTF8.GetString(_texts, 0, _queryBytes),
-        Response = Encoding.UTF8.GetString(_texts, _queryBytes, _texts.Length - _queryBytes),
+        Query = new(_texts.AsMemory(0, _queryBytes)),
+        Response = new(_texts.AsMemory(_queryBytes)),
         AgentType = _agentType,
         AgentUsed = _agentUsed,
         CreatedAt = Timestamps.FromMicroseconds(_createdAt),

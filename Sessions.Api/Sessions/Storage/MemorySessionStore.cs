@@ -5,7 +5,7 @@ namespace Sessions.Api;
 
 /// <summary>Sessions in the memory of this process: the fastest store, gone when the process ends.</summary>
 /// <remarks>
-/// One lock guards everything, and is held for dictionary work only: texts are encoded before and decoded after. Expired sessions are freed by
+/// One lock guards everything, and is held for dictionary work only: texts are copied before. Expired sessions are freed by
 /// <see cref="RemoveExpiredAsync"/> and, a few at a time, whenever a session is created; so memory stays bounded without a timer.
 /// </remarks>
 internal sealed partial class MemorySessionStore(SessionSettings options, TimeProvider time, SessionMetrics metrics) : ISessionStore

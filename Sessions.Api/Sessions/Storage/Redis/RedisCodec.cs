@@ -54,7 +54,8 @@ internal static class RedisCodec
     /// <summary>A session out of its fields and its last turn.</summary>
     public static RedisRow DecodeSession(string id, RedisResult fields, RedisResult lastTurn, long timeout)
     {
-        string? user = null, incarnation = null, error = null, summary = null, origin = null, reservation = null;
+        string? user = null, incarnation = null, error = null, origin = null, reservation = null;
+        Utf8Text? summary = null;
         long created = 0, activity = 0, version = 0;
         int turns = 0, errors = 0, covers = 0;
         var pending = false;
@@ -74,7 +75,7 @@ internal static class RedisCodec
                 case "m": metadata = (byte[]?)value; break;
                 case "e": errors = (int)value; break;
                 case "le": error = (string?)value; break;
-                case "st": summary = (string?)value; break;
+                case "st": summary = new Utf8Text((byte[]?)value); break;
                 case "sc": covers = (int)value; break;
                 case "r": reservation = (string?)value; break;
                 case "p": pending = true; break;
@@ -94,7 +95,7 @@ internal static class RedisCodec
             Metadata = metadata,
             TurnCount = turns,
             LastTurn = lastTurn.IsNull ? null : DecodeTurn(lastTurn, turns),
-            Summary = summary is null ? null : new Summary(summary, covers),
+            Summary = summary is { } text ? new Summary(text, covers) : null,
             ErrorCount = errors,
             LastError = error,
         };
@@ -132,8 +133,8 @@ internal sealed record RedisRemains(string? UserId, long Activity, string? Reser
 
 /// <summary>A turn as it is written.</summary>
 internal sealed record RedisTurn(
-    [property: JsonPropertyName("q")] string Query,
-    [property: JsonPropertyName("r")] string Response,
+    [property: JsonPropertyName("q")] Utf8Text Query,
+    [property: JsonPropertyName("r")] Utf8Text Response,
     [property: JsonPropertyName("a")] string AgentType,
     [property: JsonPropertyName("u")] string AgentUsed,
     [property: JsonPropertyName("t")] long CreatedAt,

@@ -164,7 +164,7 @@ internal sealed partial class RedisSessionStore
 
         if (imported.Summary is { } summary)
         {
-            fields.AddRange(["st", summary.Text, "sc", summary.CoversTurns]);
+            fields.AddRange(["st", summary.Text.Bytes, "sc", summary.CoversTurns]);
         }
 
         var added = new NewSession(imported.Id, imported.UserId, imported.Metadata, imported.CreatedFrom, session.CreatedBy?.Key);

@@ -46,7 +46,7 @@ internal sealed partial class RedisSessionStore
                 return new Fork(ForkStatus.SourceNotFound);
             }
 
-            RedisValue[] fields = source.Session.Summary is { } summary && summary.CoversTurns <= turns ? ["st", summary.Text, "sc", summary.CoversTurns] : [];
+            RedisValue[] fields = source.Session.Summary is { } summary && summary.CoversTurns <= turns ? ["st", summary.Text.Bytes, "sc", summary.CoversTurns] : [];
             return await AddAsync(session, now, copies, fields) is { } fork
                 ? new Fork(ForkStatus.Created, fork)
                 : new Fork(ForkStatus.IdTaken);

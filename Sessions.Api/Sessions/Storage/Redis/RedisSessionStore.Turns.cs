@@ -59,7 +59,7 @@ internal sealed partial class RedisSessionStore
         var now = Now;
         var result = await RunAsync(RedisScripts.Commit, request.SessionId, request.Owner, now,
             started.Token, started.Ground ?? "", start.Session?.TurnCount ?? 0, RedisCodec.Encode(turn), NewToken(), request.ReservedBy?.ToString("N") ?? "",
-            RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text ?? "", summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
+            RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text.Bytes ?? ReadOnlyMemory<byte>.Empty, summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
         started.HasEnded = true;
         if ((CommitStatus)(int)result[0] is not CommitStatus.Committed and var refused)
         {

@@ -29,7 +29,7 @@ internal static class SqliteRows
         TurnCount = row.Int(9),
         ErrorCount = row.Int(10),
         LastError = row.TextOrNull(11),
-        Summary = row.IsNull(12) ? null : new Summary(row.Text(12), row.Int(13)),
+        Summary = row.IsNull(12) ? null : new Summary(row.Utf8(12), row.Int(13)),
         LastTurn = row.IsNull(SessionColumns) ? null : row.ToTurn(SessionColumns),
     };
 
@@ -44,7 +44,7 @@ internal static class SqliteRows
         StartedSession = row.Long(first + 5) != 0,
         AgentType = row.Text(first + 6),
         AgentUsed = row.Text(first + 7),
-        Query = row.Text(first + 8),
-        Response = row.Text(first + 9),
+        Query = row.Utf8(first + 8),
+        Response = row.Utf8(first + 9),
     };
 }

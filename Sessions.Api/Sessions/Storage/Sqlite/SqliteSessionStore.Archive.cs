@@ -7,7 +7,7 @@ namespace Sessions.Api;
 internal sealed partial class SqliteSessionStore
 {
     private const int ExportedAtOnce = 100;
-    private const int ImportedCharactersPerStep = 1024 * 1024;
+    private const int ImportedBytesPerStep = 1024 * 1024;
 
     public async IAsyncEnumerable<ArchiveEntry> ExportAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
@@ -58,7 +58,7 @@ internal sealed partial class SqliteSessionStore
         long? built = null;
         var count = 0;
         var batch = new List<ArchivedTurn>();
-        var characters = 0;
+        var bytes = 0;
         await foreach (var turn in turns.WithCancellation(cancellationToken))
         {
             if (turn.Turn.Number != ++count)
@@ -67,13 +67,13 @@ internal sealed partial class SqliteSessionStore
             }
 
             batch.Add(turn);
-            characters += turn.Turn.Query.Length + turn.Turn.Response.Length;
-            if (batch.Count == SqliteTables.TurnsPerStep || characters > ImportedCharactersPerStep)
+            bytes += turn.Turn.Query.Length + turn.Turn.Response.Length;
+            if (batch.Count == SqliteTables.TurnsPerStep || bytes > ImportedBytesPerStep)
             {
                 built = await Writer.RunAsync(tables => Build(tables, built, batch), cancellationToken)
                     ?? throw new StoreUnavailableException($"Importing session '{id}' took too long; import it again.", TimeSpan.Zero);
                 batch.Clear();
-                characters = 0;
+                bytes = 0;
             }
         }
 

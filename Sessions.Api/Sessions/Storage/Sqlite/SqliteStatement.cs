@@ -51,6 +51,13 @@ internal sealed class SqliteStatement : IDisposable
         return Bound(code);
     }
 
+    /// <inheritdoc cref="Bind(long?)"/>
+    public SqliteStatement Bind(Utf8Text value) =>
+        Bound(value.Length == 0 ? raw.sqlite3_bind_text(_statement, ++_bound, "") : raw.sqlite3_bind_text(_statement, ++_bound, value.Span));
+
+    /// <inheritdoc cref="Bind(long?)"/>
+    public SqliteStatement Bind(Utf8Text? value) => value is { } text ? Bind(text) : Bound(raw.sqlite3_bind_null(_statement, ++_bound));
+
     /// <summary>Gives the next parameter its value: bytes, or nothing where there are none.</summary>
     public SqliteStatement Bind(ReadOnlySpan<byte> value) =>
         Bound(value.IsEmpty ? raw.sqlite3_bind_null(_statement, ++_bound) : raw.sqlite3_bind_blob(_statement, ++_bound, value));
@@ -130,6 +137,8 @@ internal sealed class SqliteStatement : IDisposable
         public long? LongOrNull(int column) => IsNull(column) ? null : Long(column);
 
         public string Text(int column) => Encoding.UTF8.GetString(raw.sqlite3_column_blob(_row, column));
+
+        public Utf8Text Utf8(int column) => new(Bytes(column));
 
         public string? TextOrNull(int column) => IsNull(column) ? null : Text(column);
 
