@@ -57,7 +57,7 @@ internal static class QueryApi
     {
         if (EventStream.Seen(http.Request.Headers) is { } seen)
         {
-            if (streams.Find(seen.Stream, command.UserId) is { } known)
+            if (streams.Find(seen.Stream, command.Owner) is { } known)
             {
                 return new EventStream(known, seen.Event + 1, streams);
             }
@@ -107,6 +107,6 @@ internal static class QueryApi
         var idempotency = headers.ContainsKey(IdempotencyKeys.Header)
             ? IdempotencyKeys.Read(headers, "query", request.UserId, request.ThreadId, request.UserId, agent.Type, query.ToString(), request.Parameters?.GetRawText())
             : null;
-        return new(request.ThreadId, request.UserId, query, agent, parameters, idempotency, onBusy);
+        return new(request.ThreadId, Owner.Claiming(request.UserId), query, agent, parameters, idempotency, onBusy);
     }
 }

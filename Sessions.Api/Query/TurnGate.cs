@@ -4,27 +4,33 @@ namespace Sessions.Api;
 /// Lets one turn at a time run on a session, in this process; the others wait in the order they came, bounded in number and time. Across
 /// processes it is the store that keeps turns apart (<see cref="ISessionStore.BeginTurnAsync"/>).
 /// </summary>
+/// <remarks>
+/// A user who only has sessions of its own stands in a line of its own: whoever names another's session learns nothing from how busy it is, and
+/// keeps nobody waiting.
+/// </remarks>
 internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
 {
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, Line> _lines = new(StringComparer.Ordinal);
+    private readonly Dictionary<(string SessionId, string? UserId), Line> _lines = [];
 
     /// <summary>Waits for the session's turn to come.</summary>
     /// <param name="sessionId">The session.</param>
+    /// <param name="owner">On whose behalf.</param>
     /// <param name="key">The request's idempotency key: while one with the same key waits or runs, another is not let in.</param>
     /// <param name="onBusy">Whether to wait at all.</param>
     /// <param name="cancellationToken">Leaves the queue.</param>
     /// <returns>The place, to be disposed of when the turn has ended.</returns>
     /// <exception cref="ProblemException">The queue is full, the wait was too long, or the same request is under way.</exception>
-    public async ValueTask<Place> EnterAsync(string sessionId, Guid? key, OnBusy onBusy, CancellationToken cancellationToken)
+    public async ValueTask<Place> EnterAsync(string sessionId, Owner owner, Guid? key, OnBusy onBusy, CancellationToken cancellationToken)
     {
+        var name = (sessionId, owner.MayClaim ? null : owner.UserId);
         LinkedListNode<Waiter> mine;
         lock (_lock)
         {
-            if (!_lines.TryGetValue(sessionId, out var line))
+            if (!_lines.TryGetValue(name, out var line))
             {
-                _lines.Add(sessionId, new Line { RunningKey = key });
-                return new Place(this, sessionId);
+                _lines.Add(name, new Line { RunningKey = key });
+                return new Place(this, name);
             }
 
             if (key is not null && (line.RunningKey == key || line.Waiting.Any(waiter => waiter.Key == key)))
@@ -42,10 +48,10 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
             mine = line.Waiting.AddLast(new Waiter(key));
         }
 
-        return await WaitAsync(sessionId, mine, cancellationToken);
+        return await WaitAsync(name, mine, cancellationToken);
     }
 
-    private async ValueTask<Place> WaitAsync(string sessionId, LinkedListNode<Waiter> mine, CancellationToken cancellationToken)
+    private async ValueTask<Place> WaitAsync((string SessionId, string? UserId) name, LinkedListNode<Waiter> mine, CancellationToken cancellationToken)
     {
         try
         {
@@ -62,27 +68,27 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
                 }
                 else
                 {
-                    PassOn(sessionId);
+                    PassOn(name);
                 }
             }
 
-            throw e is TimeoutException ? Busy(sessionId) : e;
+            throw e is TimeoutException ? Busy(name.SessionId) : e;
         }
 
-        return new Place(this, sessionId);
+        return new Place(this, name);
     }
 
-    private void Leave(string sessionId)
+    private void Leave((string SessionId, string? UserId) name)
     {
         lock (_lock)
         {
-            PassOn(sessionId);
+            PassOn(name);
         }
     }
 
-    private void PassOn(string sessionId)
+    private void PassOn((string SessionId, string? UserId) name)
     {
-        var line = _lines[sessionId];
+        var line = _lines[name];
         if (line.Waiting.First is { } next)
         {
             line.Waiting.RemoveFirst();
@@ -91,7 +97,7 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
         }
         else
         {
-            _lines.Remove(sessionId);
+            _lines.Remove(name);
         }
     }
 
@@ -104,9 +110,9 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
         });
 
     /// <summary>The right to run a turn on a session.</summary>
-    public readonly struct Place(TurnGate gate, string sessionId) : IDisposable
+    public readonly struct Place(TurnGate gate, (string SessionId, string? UserId) name) : IDisposable
     {
-        public void Dispose() => gate.Leave(sessionId);
+        public void Dispose() => gate.Leave(name);
     }
 
     private sealed class Line

@@ -23,7 +23,7 @@ internal sealed partial class TurnRunner(
             sessionId = Identifiers.NewSessionId(time);
             if (command.Idempotency is { } idempotency)
             {
-                var reservation = await store.ReserveSessionIdAsync(idempotency, sessionId, cancellationToken);
+                var reservation = await store.ReserveSessionIdAsync(idempotency, command.Owner, sessionId, cancellationToken);
                 sessionId = reservation.SameBody ? reservation.SessionId : throw new ProblemException(IdempotencyKeys.Reused);
                 reservedBy = idempotency.Key;
             }
@@ -33,13 +33,13 @@ internal sealed partial class TurnRunner(
         activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
 
         var arrived = time.GetTimestamp();
-        using var place = await gate.EnterAsync(sessionId, command.Idempotency?.Key, command.OnBusy ?? limits.OnBusy, cancellationToken);
+        using var place = await gate.EnterAsync(sessionId, command.Owner, command.Idempotency?.Key, command.OnBusy ?? limits.OnBusy, cancellationToken);
         metrics.Waited(time.GetElapsedTime(arrived));
 
         var request = new TurnRequest
         {
             SessionId = sessionId,
-            Owner = Owner.Claiming(command.UserId),
+            Owner = command.Owner,
             HistoryTurns = command.Agent.HistoryTurns(command.Parameters),
             Idempotency = command.Idempotency,
             ReservedBy = reservedBy,
@@ -166,14 +166,14 @@ internal sealed partial class TurnRunner(
 
 /// <summary>A turn to be run.</summary>
 /// <param name="SessionId">The session to continue; <see langword="null"/>: a new one.</param>
-/// <param name="UserId">The user who asks, if any.</param>
+/// <param name="Owner">On whose behalf.</param>
 /// <param name="Query">What is asked.</param>
 /// <param name="Agent">Who answers.</param>
 /// <param name="Parameters">What the agent is to heed.</param>
 /// <param name="Idempotency">The request's key, if it has one.</param>
 /// <param name="OnBusy">What to do while another turn runs; <see langword="null"/>: as configured.</param>
 internal sealed record TurnCommand(
-    string? SessionId, string? UserId, Utf8Text Query, Agent Agent, GenerationParameters Parameters, Idempotency? Idempotency, OnBusy? OnBusy);
+    string? SessionId, Owner Owner, Utf8Text Query, Agent Agent, GenerationParameters Parameters, Idempotency? Idempotency, OnBusy? OnBusy);
 
 /// <summary>A turn that is in the history.</summary>
 /// <param name="SessionId">Its session.</param>

@@ -81,9 +81,10 @@ internal interface ISessionStore
 
     /// <summary>
     /// Ties an idempotency key to the id of the session that its request is going to create, or finds the id that it was tied to. Lasts as long
-    /// as that session; where none came of it, as long as an idle session would.
+    /// as that session; where none came of it, as long as an idle session would. A key whose session the owner may not have is one that was used
+    /// for another request, and the id is not told.
     /// </summary>
-    ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, string sessionId, CancellationToken cancellationToken);
+    ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken);
 
     /// <summary>Removes everything of a user: sessions, turns, index entries, idempotency records.</summary>
     ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken);
@@ -260,8 +261,8 @@ internal enum CommitStatus
 }
 
 /// <summary>The session id an idempotency key is tied to.</summary>
-/// <param name="SessionId">The id.</param>
-/// <param name="SameBody">Whether the key was tied by the same request.</param>
+/// <param name="SessionId">The id, where it is the same request.</param>
+/// <param name="SameBody">Whether the key was tied by the same request, on behalf of somebody who may have the session.</param>
 /// <param name="IsNew">Whether the key was tied just now.</param>
 internal readonly record struct KeyReservation(string SessionId, bool SameBody, bool IsNew);
 

@@ -95,22 +95,6 @@ internal sealed record Turn
 /// <param name="CoversTurns">The number of the last turn it covers.</param>
 internal sealed record Summary(Utf8Text Text, int CoversTurns);
 
-/// <summary>On whose behalf a session is asked for. Every operation on a session carries it, down to the store.</summary>
-/// <param name="UserId">The user; <see langword="null"/>: nobody in particular, for whom the session's id is enough.</param>
-/// <param name="MayClaim">Whether a session that is bound to nobody counts as the user's.</param>
-internal readonly record struct Owner(string? UserId, bool MayClaim)
-{
-    /// <summary>Nobody in particular: the session's id is enough.</summary>
-    public static Owner Anyone => default;
-
-    /// <summary>A user who also gets sessions that nobody has claimed.</summary>
-    public static Owner Claiming(string? userId) => new(userId, MayClaim: true);
-
-    /// <summary>Whether a session bound to <paramref name="sessionUser"/> may be had.</summary>
-    public bool MayHave(string? sessionUser) =>
-        UserId is null || (sessionUser is null ? MayClaim : string.Equals(UserId, sessionUser, StringComparison.Ordinal));
-}
-
 /// <summary>A client's <c>Idempotency-Key</c> and what it stands for, both as 128-bit hashes.</summary>
 /// <param name="Key">Of the key and its scope.</param>
 /// <param name="Body">Of the request it came with: the same key with another request is a mistake.</param>

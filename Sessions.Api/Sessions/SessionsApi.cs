@@ -62,11 +62,12 @@ internal static class SessionsApi
         }
 
         var metadata = OwnMetadata.Check(request.Metadata, limits);
-        var session = new NewSession(Identifiers.NewSessionId(time), request.UserId, metadata, SessionOrigin.Api);
+        var owner = Owner.Claiming(request.UserId);
+        var session = new NewSession(Identifiers.NewSessionId(time), owner.UserId, metadata, SessionOrigin.Api);
         Session created;
         if (IdempotencyKeys.Read(http.Request.Headers, "sessions", request.UserId, request.Metadata?.GetRawText()) is { } idempotency)
         {
-            var reservation = await store.ReserveSessionIdAsync(idempotency, session.Id, cancellationToken);
+            var reservation = await store.ReserveSessionIdAsync(idempotency, owner, session.Id, cancellationToken);
             session = reservation.SameBody
                 ? session with { Id = reservation.SessionId, IdempotencyKey = idempotency.Key }
                 : throw new ProblemException(IdempotencyKeys.Reused);
@@ -74,7 +75,7 @@ internal static class SessionsApi
             {
                 created = first;
             }
-            else if (await store.GetAsync(session.Id, Owner.Anyone, cancellationToken) is { } replayed)
+            else if (await store.GetAsync(session.Id, owner, cancellationToken) is { } replayed)
             {
                 // The original answer: the session as it was created, whatever has become of it since.
                 http.Response.Headers[IdempotencyKeys.ReplayedHeader] = "true";

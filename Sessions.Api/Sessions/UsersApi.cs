@@ -85,7 +85,7 @@ internal static class UsersApi
         do
         {
             // Gone meanwhile: then there is nothing more to tell.
-            if (await store.ReadHistoryAsync(sessionId, new Owner(userId, MayClaim: false), new TurnPageRequest(ExportPage, after, Descending: false), cancellationToken) is not { } page)
+            if (await store.ReadHistoryAsync(sessionId, Owner.Of(userId), new TurnPageRequest(ExportPage, after, Descending: false), cancellationToken) is not { } page)
             {
                 return;
             }

@@ -15,7 +15,7 @@ public abstract partial class SessionStoreContract
         await from.CommitAsync(await from.BeginAsync("a", "user", idempotency: key), "asked with a key", summary: new Summary("in short", 1));
         await from.FailAsync("a", "user", "why");
         await from.CreateAsync("b", metadata: """{"tag":"blue","n":1.50}""");
-        await from.Store.ReserveSessionIdAsync(reservation, "c", Cancel);
+        await from.Store.ReserveSessionIdAsync(reservation, Owner.Anyone, "c", Cancel);
         await from.CommitAsync(await from.BeginAsync("c", reservedBy: reservation.Key));
 
         Assert.Equal([ImportStatus.Imported, ImportStatus.Imported, ImportStatus.Imported], (await MoveAsync(from, to)).Values);
@@ -32,7 +32,7 @@ public abstract partial class SessionStoreContract
         Assert.Equal(TurnStartStatus.Replayed, replay.Status);
         Assert.Equal("asked with a key", replay.Replay!.Query);
         Assert.Equal(TurnStartStatus.KeyReused, (await to.BeginAsync("a", "user", idempotency: key with { Body = Guid.NewGuid() })).Status);
-        Assert.Equal(new KeyReservation("c", SameBody: true, IsNew: false), await to.Store.ReserveSessionIdAsync(reservation, "d", Cancel));
+        Assert.Equal(new KeyReservation("c", SameBody: true, IsNew: false), await to.Store.ReserveSessionIdAsync(reservation, Owner.Anyone, "d", Cancel));
         await to.TurnAsync("a", "user", "and on");
         Assert.Equal(3, (await to.HistoryAsync("a")).Count);
     }

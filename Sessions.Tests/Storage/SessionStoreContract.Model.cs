@@ -77,7 +77,7 @@ public abstract partial class SessionStoreContract
                 await store.Store.AbandonTurnAsync(await store.BeginAsync(id, user), Cancel);
                 break;
             case Kind.Delete:
-                Assert.Equal(model.Delete(id, user), await store.Store.DeleteAsync(id, new Owner(user, MayClaim: false), Cancel));
+                Assert.Equal(model.Delete(id, user), await store.Store.DeleteAsync(id, user is null ? Owner.Anyone : Owner.Of(user), Cancel));
                 break;
             case Kind.Fork:
                 var source = await store.GetAsync(id);

@@ -335,14 +335,14 @@ public abstract partial class SessionStoreContract
         await using var store = await OpenAsync(timeoutHours: 1);
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
 
-        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: true), await store.Store.ReserveSessionIdAsync(key, "a", Cancel));
-        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: false), await store.Store.ReserveSessionIdAsync(key, "b", Cancel));
-        Assert.False((await store.Store.ReserveSessionIdAsync(key with { Body = Guid.NewGuid() }, "b", Cancel)).SameBody);
-        Assert.Equal("b", (await store.Store.ReserveSessionIdAsync(key with { Key = Guid.NewGuid() }, "b", Cancel)).SessionId);
+        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: true), await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "a", Cancel));
+        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: false), await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "b", Cancel));
+        Assert.False((await store.Store.ReserveSessionIdAsync(key with { Body = Guid.NewGuid() }, Owner.Anyone, "b", Cancel)).SameBody);
+        Assert.Equal("b", (await store.Store.ReserveSessionIdAsync(key with { Key = Guid.NewGuid() }, Owner.Anyone, "b", Cancel)).SessionId);
 
         // Nothing came of it: it ends like an idle session.
         store.Time.Advance(TimeSpan.FromHours(2));
-        Assert.Equal(new KeyReservation("c", SameBody: true, IsNew: true), await store.Store.ReserveSessionIdAsync(key, "c", Cancel));
+        Assert.Equal(new KeyReservation("c", SameBody: true, IsNew: true), await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "c", Cancel));
     }
 
     [Fact]
@@ -350,18 +350,18 @@ public abstract partial class SessionStoreContract
     {
         await using var store = await OpenAsync(timeoutHours: 1);
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
-        await store.Store.ReserveSessionIdAsync(key, "a", Cancel);
+        await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "a", Cancel);
         await store.CommitAsync(await store.BeginAsync("a", idempotency: key, reservedBy: key.Key));
         for (var i = 0; i < 4; i++)
         {
             store.Time.Advance(TimeSpan.FromMinutes(40));
             await store.TurnAsync("a");
             await store.Store.RemoveExpiredAsync(Cancel);
-            Assert.Equal("a", (await store.Store.ReserveSessionIdAsync(key, "x", Cancel)).SessionId);
+            Assert.Equal("a", (await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "x", Cancel)).SessionId);
         }
 
         await store.Store.DeleteAsync("a", Owner.Anyone, Cancel);
-        Assert.Equal("y", (await store.Store.ReserveSessionIdAsync(key, "y", Cancel)).SessionId);
+        Assert.Equal("y", (await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, "y", Cancel)).SessionId);
     }
 
     [Fact]

@@ -94,41 +94,6 @@ public abstract partial class SessionStoreContract
         Assert.Equal(["a"], await store.ListIdsAsync("user'\"%_"));
     }
 
-    [Theory]
-    [InlineData("user", true, true)]
-    [InlineData("user", false, true)]
-    [InlineData("other", true, false)]
-    [InlineData("USER", true, false)]
-    [InlineData(null, false, true)]
-    public async Task A_bound_session_is_only_for_its_user_and_for_those_who_name_none(string? caller, bool mayClaim, bool has)
-    {
-        await using var store = await OpenAsync();
-        await store.TurnAsync("a", "user");
-        var owner = new Owner(caller, mayClaim);
-
-        Assert.Equal(has, await store.Store.GetAsync("a", owner, Cancel) is not null);
-        Assert.Equal(has, await store.Store.ReadHistoryAsync("a", owner, new TurnPageRequest(10, null, false), Cancel) is not null);
-        Assert.Equal(has, (await store.Store.ForkAsync("a", owner, null, TestStore.New("fork", "user"), Cancel)).Status == ForkStatus.Created);
-        Assert.Equal(has, (await store.Store.ReplaceMetadataAsync("a", owner, 1, "{\"k\":1}"u8.ToArray(), Cancel)).Replaced);
-        Assert.Equal(has, await store.Store.DeleteAsync("a", owner, Cancel));
-        Assert.Equal(has, await store.GetAsync("a") is null);
-    }
-
-    [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public async Task An_unbound_session_is_a_users_only_if_it_may_be_claimed(bool mayClaim)
-    {
-        await using var store = await OpenAsync();
-        await store.CreateAsync("a");
-
-        Assert.Equal(mayClaim, await store.Store.GetAsync("a", new Owner("user", mayClaim), Cancel) is not null);
-        var start = await store.Store.BeginTurnAsync(new TurnRequest { SessionId = "a", Owner = new Owner("user", mayClaim), HistoryTurns = 1 }, Cancel);
-        Assert.Equal(mayClaim ? TurnStartStatus.Started : TurnStartStatus.NotFound, start.Status);
-        await store.Store.AbandonTurnAsync(start, Cancel);
-        Assert.Null((await store.GetAsync("a"))!.UserId);
-    }
-
     [Fact]
     public async Task Metadata_is_replaced_only_at_the_expected_version_and_is_no_activity()
     {

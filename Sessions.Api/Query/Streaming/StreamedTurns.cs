@@ -34,9 +34,8 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
         return started;
     }
 
-    /// <summary>Finds a stream by its id, for the user it was started for.</summary>
-    public StreamedTurn? Find(Guid id, string? userId) =>
-        _byId.TryGetValue(id, out var turn) && string.Equals(turn.Command.UserId, userId, StringComparison.Ordinal) ? turn : null;
+    /// <summary>Finds a stream by its id, for whom it was started.</summary>
+    public StreamedTurn? Find(Guid id, Owner owner) => _byId.TryGetValue(id, out var turn) && turn.Command.Owner == owner ? turn : null;
 
     /// <summary>A client has stopped reading before the end.</summary>
     public void Abandon(StreamedTurn turn)

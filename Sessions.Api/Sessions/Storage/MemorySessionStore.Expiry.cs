@@ -3,7 +3,7 @@ namespace Sessions.Api;
 /// <content>What ends by itself: expired sessions, and session ids that were reserved.</content>
 internal sealed partial class MemorySessionStore
 {
-    public ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, string sessionId, CancellationToken cancellationToken)
+    public ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken)
     {
         lock (_lock)
         {
@@ -13,7 +13,9 @@ internal sealed partial class MemorySessionStore
                 var session = Find(reserved.SessionId, Owner.Anyone, now);
                 if (reserved.ExpiresAt > now || session?.ReservedBy == key.Key)
                 {
-                    return new(new KeyReservation(reserved.SessionId, reserved.Body == key.Body, IsNew: false));
+                    return new(session is null || owner.MayHave(session.UserId)
+                        ? new KeyReservation(reserved.SessionId, reserved.Body == key.Body, IsNew: false)
+                        : new KeyReservation(sessionId, SameBody: false, IsNew: false));
                 }
             }
 

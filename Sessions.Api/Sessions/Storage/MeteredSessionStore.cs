@@ -62,8 +62,8 @@ internal sealed class MeteredSessionStore : ISessionStore
     // Follows every turn and mostly has nothing to do: it would only blur the picture.
     public ValueTask AbandonTurnAsync(TurnStart start, CancellationToken cancellationToken) => _store.AbandonTurnAsync(start, cancellationToken);
 
-    public ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, string sessionId, CancellationToken cancellationToken) =>
-        TimeAsync("reserve_session_id", (key, sessionId, cancellationToken), static (store, x) => store.ReserveSessionIdAsync(x.key, x.sessionId, x.cancellationToken));
+    public ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+        TimeAsync("reserve_session_id", (key, owner, sessionId, cancellationToken), static (store, x) => store.ReserveSessionIdAsync(x.key, x.owner, x.sessionId, x.cancellationToken));
 
     public ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken) =>
         TimeAsync("erase_user", (userId, cancellationToken), static (store, x) => store.EraseUserAsync(x.userId, x.cancellationToken));

@@ -206,7 +206,7 @@ public sealed class RedisTests(RedisFixture redis)
         {
             var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
             var user = i % 5 == 0 ? null : $"u{{}}{i % 4}";
-            await store.Store.ReserveSessionIdAsync(key, $"s{i}", Cancel);
+            await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, $"s{i}", Cancel);
             await store.CommitAsync(await store.BeginAsync($"s{i}", user, idempotency: key, reservedBy: key.Key));
             await store.TurnAsync($"s{i}", user);
             await store.FailAsync($"f{i}", user);

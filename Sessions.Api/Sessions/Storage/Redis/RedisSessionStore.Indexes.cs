@@ -108,7 +108,7 @@ internal sealed partial class RedisSessionStore
         }
 
         var keys = RedisKeys.OfUser(userId);
-        var removals = await Task.WhenAll(doomed.Select(entry => RemoveAsync(entry.Id, new Owner(userId, MayClaim: false), Now, "at", entry.Activity)));
+        var removals = await Task.WhenAll(doomed.Select(entry => RemoveAsync(entry.Id, Owner.Of(userId), Now, "at", entry.Activity)));
         metrics.Evicted(removals.Count(removal => removal is { Removed: true, Remains.WasLive: true }));
         for (var i = 0; i < doomed.Count; i++)
         {

@@ -42,7 +42,7 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    public async ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, string sessionId, CancellationToken cancellationToken)
+    public async ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
         RedisKey[] keys = [RedisKeys.Reservation(key.Key)];
@@ -52,9 +52,17 @@ internal sealed partial class RedisSessionStore
         {
             var result = await RunAsync(RedisScripts.Reserve, keys, [now, now + _timeout, (long)_indexLife.TotalMilliseconds, key.Body.ToByteArray(), sessionId, replaced]);
             var (id, sameBody, state) = ((string)result[0]!, new Guid((byte[])result[1]!) == key.Body, (int)result[2]);
-            if (state != 0 || (await ReadAsync(id, Owner.Anyone, now))?.Reservation == key.Key.ToString("N"))
+            if (state == 2)
             {
-                return new KeyReservation(id, sameBody, IsNew: state == 2);
+                return new KeyReservation(id, sameBody, IsNew: true);
+            }
+
+            var row = await ReadAsync(id, Owner.Anyone, now);
+            if (state == 1 || row?.Reservation == key.Key.ToString("N"))
+            {
+                return row is null || owner.MayHave(row.Session.UserId)
+                    ? new KeyReservation(id, sameBody, IsNew: false)
+                    : new KeyReservation(sessionId, SameBody: false, IsNew: false);
             }
 
             replaced = id;
@@ -65,7 +73,7 @@ internal sealed partial class RedisSessionStore
     {
         long sessions = 0, turns = 0;
         var index = RedisKeys.OfUser(userId);
-        var owner = new Owner(userId, MayClaim: false);
+        var owner = Owner.Of(userId);
         for (PageCursor? after = null; ;)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -96,7 +104,7 @@ internal sealed partial class RedisSessionStore
     private async Task<List<(PageCursor Entry, Session Session)>> LiveAsync(string userId, List<(string Id, long Activity)> entries)
     {
         var now = Now;
-        var owner = new Owner(userId, MayClaim: false);
+        var owner = Owner.Of(userId);
         var rows = await Task.WhenAll(entries.Select(entry => ReadAsync(entry.Id, owner, now)));
         List<(PageCursor Entry, Session Session)> live = [];
         List<(string Id, long Activity)> dead = [];

@@ -128,7 +128,7 @@ internal sealed partial class RedisSessionStore(
         [
             RedisCodec.Encode(session.CreatedFrom), NewToken(), session.IdempotencyKey?.ToString("N") ?? "", session.Metadata, .. fields,
         ];
-        var owner = new Owner(session.UserId, MayClaim: false);
+        var owner = session.UserId is { } user ? Owner.Of(user) : Owner.Nobody;
         var result = await RunAsync(RedisScripts.Create, [.. RedisKeys.OfSession(session.Id), .. ready], Arguments(owner, now, more));
         if ((int)result[0] == 0)
         {
@@ -156,7 +156,7 @@ internal sealed partial class RedisSessionStore(
         RunAsync(script, RedisKeys.OfSession(id), Arguments(owner, now, more));
 
     private RedisValue[] Arguments(Owner owner, long now, params RedisValue[] more) =>
-        [now, _timeout, (long)_life.TotalMilliseconds, owner.UserId ?? "", owner.MayClaim, .. more];
+        [now, _timeout, (long)_life.TotalMilliseconds, owner.UserId ?? "", owner.IsAnyone ? 2 : owner.MayClaim ? 1 : 0, .. more];
 
     private Task<RedisResult> RunAsync(string script, RedisKey[] keys, RedisValue[] values) =>
         TryAsync(() => database.ScriptEvaluateAsync(script, keys, values));

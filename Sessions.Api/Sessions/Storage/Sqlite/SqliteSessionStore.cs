@@ -108,8 +108,8 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
             return new MetadataReplacement(tables.Get(key), Replaced: true);
         }, cancellationToken);
 
-    public async ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, string sessionId, CancellationToken cancellationToken) =>
-        await Writer.RunAsync(tables => tables.Reserve(key, sessionId, tables.Now), cancellationToken);
+    public async ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+        await Writer.RunAsync(tables => tables.Reserve(key, owner, sessionId, tables.Now), cancellationToken);
 
     public async ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken)
     {

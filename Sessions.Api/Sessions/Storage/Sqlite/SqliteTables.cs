@@ -153,7 +153,7 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
     public void Fail(long session, string error, long now) => link[SqliteSql.Fail].Bind(now).Bind(now + _timeout).Bind(error).Bind(session).Run();
 
-    public KeyReservation Reserve(Idempotency key, string sessionId, long now)
+    public KeyReservation Reserve(Idempotency key, Owner owner, string sessionId, long now)
     {
         using (var rows = link[SqliteSql.FindReservation].Bind(key.Key).Read())
         {
@@ -162,7 +162,9 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
                 var reserved = rows.Text(1);
                 if (rows.Long(2) > now || IsReservedBy(reserved, key.Key, now))
                 {
-                    return new(reserved, rows.GuidOrNull(0) == key.Body, IsNew: false);
+                    return IsLive(reserved, now) && Find(reserved, owner, now, out _) is null
+                        ? new(sessionId, SameBody: false, IsNew: false)
+                        : new(reserved, rows.GuidOrNull(0) == key.Body, IsNew: false);
                 }
             }
         }

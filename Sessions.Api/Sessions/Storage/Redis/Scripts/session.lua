@@ -1,16 +1,17 @@
 -- What all scripts on one session share; it goes before each of them.
 -- KEYS: the session, its turns, the requests it has answered, its lease, who waits for the lease.
--- ARGV: now and the timeout in microseconds, how long keys live in milliseconds, the owner ('': anyone), whether it may claim.
+-- ARGV: now and the timeout in microseconds, how long keys live in milliseconds, the owner's user ('': none), what the owner may have beside that
+-- user's sessions (0: nothing, 1: those of nobody, 2: all).
 local session, turns, answered, lease, waiter = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local now, timeout, ttl, owner, claims = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5] == '1'
+local now, timeout, ttl, owner, more = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
 local function live(activity)
   return activity and tonumber(activity) + timeout > now
 end
 
 local function may_have(user)
-  if owner == '' then return true end
-  if not user then return claims end
+  if more == '2' then return true end
+  if not user then return more == '1' end
   return user == owner
 end
 
