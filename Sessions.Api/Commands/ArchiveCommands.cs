@@ -10,7 +10,7 @@ internal static class ArchiveCommands
     /// <summary>Writes all sessions of the configured store.</summary>
     public static async Task<string> ExportAsync(WebApplicationBuilder builder, string target, CancellationToken cancellationToken)
     {
-        await using var app = Open(builder);
+        await using var app = await OpenAsync(builder, cancellationToken);
         await using var output = target == "-" ? Console.OpenStandardOutput() : PrivateFile.Create(target);
         return await ExportAsync(app.Services.GetRequiredService<ISessionStore>(), output, cancellationToken);
     }
@@ -18,7 +18,7 @@ internal static class ArchiveCommands
     /// <summary>Adds the sessions of an export to the configured store.</summary>
     public static async Task<string> ImportAsync(WebApplicationBuilder builder, string source, CancellationToken cancellationToken)
     {
-        await using var app = Open(builder);
+        await using var app = await OpenAsync(builder, cancellationToken);
         await using var input = source == "-" ? Console.OpenStandardInput() : File.OpenRead(source);
         return await ImportAsync(app.Services.GetRequiredService<ISessionStore>(), input, cancellationToken);
     }
@@ -86,10 +86,11 @@ internal static class ArchiveCommands
         output.WriteByte((byte)'\n');
     }
 
-    private static WebApplication Open(WebApplicationBuilder builder)
+    private static async Task<WebApplication> OpenAsync(WebApplicationBuilder builder, CancellationToken cancellationToken)
     {
         builder.AddSessions();
         var app = builder.Build();
+        await Encryption.CheckAsync(app.Services, cancellationToken);
         return app.Services.GetRequiredService<SessionSettings>().StorageType == StorageType.Memory
             ? throw new SettingsException("sessions.storage_type is memory: such sessions are in a server's own memory, where no command can get at them.")
             : app;

@@ -15,6 +15,8 @@ internal static class Commands
           check           looks for damage in the database (storage_type: sqlite)
           export FILE|-   writes all sessions as NDJSON to FILE or to the standard output
           import FILE|-   adds the sessions that an export wrote, but for those that are there already
+          backup-keys FILE  copies users' keys to FILE, in the place of an earlier copy (encryption.enabled, storage_type: sqlite)
+          rekey           wraps all users' keys with the current master key (encryption.enabled)
         """;
 
     /// <summary>Runs the command that the arguments name.</summary>
@@ -54,6 +56,12 @@ internal static class Commands
                     return 0;
                 case ["import", var file]:
                     await Console.Error.WriteLineAsync(await ArchiveCommands.ImportAsync(Settings(settings), file, interrupted.Token));
+                    return 0;
+                case ["backup-keys", var file]:
+                    await Console.Error.WriteLineAsync(SqliteCommands.BackupKeys(Settings(settings), file));
+                    return 0;
+                case ["rekey"]:
+                    await Console.Error.WriteLineAsync(await EncryptionCommands.RekeyAsync(Settings(settings), interrupted.Token));
                     return 0;
                 default:
                     await Console.Error.WriteLineAsync($"'{string.Join(' ', words)}' is no command.{Environment.NewLine}{Usage}");

@@ -13,6 +13,17 @@ internal static class SqliteCommands
         return $"'{file.Path}' is copied to '{target}'.";
     }
 
+    /// <summary>Copies users' keys as they are at this moment, in the place of an earlier copy: what has been destroyed since is not to be kept.</summary>
+    public static string BackupKeys(WebApplicationBuilder builder, string target)
+    {
+        var file = SqliteFile.Existing(Find(builder).Path + SqliteUserKeys.Suffix);
+        var copy = Path.GetFullPath(target);
+        var unfinished = $"{copy}.{Guid.NewGuid():N}";
+        SqliteBackup.Write(file, unfinished);
+        File.Move(unfinished, copy, overwrite: true);
+        return $"'{file.Path}' is copied to '{target}'.";
+    }
+
     /// <summary>Looks for damage.</summary>
     public static string Check(WebApplicationBuilder builder)
     {

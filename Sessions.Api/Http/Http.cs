@@ -14,7 +14,7 @@ internal static class Http
     /// <summary>Registers it.</summary>
     public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, string[] args)
     {
-        builder.RequireKnownSections(SessionSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section);
+        builder.RequireKnownSections(SessionSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section);
         builder.AddSettings<AgentsSettings>(AgentsSettings.Section);
         var limits = builder.AddSettings<LimitSettings>(LimitSettings.Section);
         ListenOn(builder, args);

@@ -49,7 +49,7 @@ internal interface ISessionStore
     /// </summary>
     ValueTask<MetadataReplacement> ReplaceMetadataAsync(string sessionId, Owner owner, long expectedVersion, ReadOnlyMemory<byte> metadata, CancellationToken cancellationToken);
 
-    /// <summary>Creates a session that starts with the first turns of another one. The copied turns keep their numbers and times; a summary goes along
+    /// <summary>Creates a session that starts with the first turns of another one, and belongs to whom that one belongs, whatever <paramref name="session"/> says. The copied turns keep their numbers and times; a summary goes along
     /// where it covers no more than these.</summary>
     ValueTask<Fork> ForkAsync(string sourceId, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken);
 

@@ -50,7 +50,7 @@ public sealed class MemoryApiTests : ApiContract
     private protected override string StorageName => "memory";
 }
 
-public sealed class SqliteApiTests : ApiContract
+public class SqliteApiTests : ApiContract
 {
     private readonly TestFolder _folder = new();
 
@@ -69,5 +69,14 @@ public sealed class SqliteApiTests : ApiContract
     {
         await base.DisposeAsync();
         _folder.Dispose();
+        GC.SuppressFinalize(this);
     }
+}
+
+public sealed class EncryptedSqliteApiTests : SqliteApiTests
+{
+    private readonly string _master = Convert.ToBase64String(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
+
+    private protected override IEnumerable<(string Key, string Value)> Storage =>
+        [.. base.Storage, ("encryption:enabled", "true"), ("encryption:master_key", _master)];
 }

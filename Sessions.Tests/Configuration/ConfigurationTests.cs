@@ -24,9 +24,10 @@ public sealed class ConfigurationTests : IDisposable
         Assert.Equivalent(new SessionSettings(), sessions, strict: true);
         Assert.Equivalent(new LimitSettings(), limits, strict: true);
         Assert.Equivalent(new StreamingSettings(), streaming, strict: true);
+        Assert.Equivalent(new EncryptionSettings(), Settings.Read<EncryptionSettings>(shipped, EncryptionSettings.Section), strict: true);
         Assert.Equivalent(new AgentSettings(), Assert.Single(agents).Value, strict: true);
         Assert.Equal(AgentsSettings.Default, agents.Keys.Single());
-        Assert.Equal(["agents", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
+        Assert.Equal(["agents", "encryption", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
     }
 
     [Fact]

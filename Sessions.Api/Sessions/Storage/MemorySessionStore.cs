@@ -127,7 +127,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
             // Taken before the new session is added: adding it may evict the source.
             var copied = source.Turns?.GetRange(0, turns);
             var summary = source.Summary?.CoversTurns <= turns ? source.Summary : null;
-            var fork = Add(session, now);
+            var fork = Add(session with { UserId = source.UserId }, now);
             fork.Turns = copied;
             fork.Summary = summary;
             snapshot = fork.TakeSnapshot();

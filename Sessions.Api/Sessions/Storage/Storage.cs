@@ -34,6 +34,7 @@ internal static class Storage
                 break;
         }
 
+        builder.AddEncryption(options);
         return builder;
     }
 
@@ -41,7 +42,15 @@ internal static class Storage
     {
         services.AddSingleton<TStore>();
         services.AddSingleton<ISessionStore>(all =>
-            new MeteredSessionStore(all.GetRequiredService<TStore>(), Settings.NameOf(options.StorageType), all.GetRequiredService<IMeterFactory>()));
+        {
+            ISessionStore store = all.GetRequiredService<TStore>();
+            if (all.GetService<UserKeyRing>() is { } ring)
+            {
+                store = new EncryptedSessionStore(store, ring);
+            }
+
+            return new MeteredSessionStore(store, Settings.NameOf(options.StorageType), all.GetRequiredService<IMeterFactory>());
+        });
 
         // Counts on the store itself: what no client asked for is not to be seen among what clients asked for.
         services.AddSingleton(all => ActivatorUtilities.CreateInstance<ActiveSessions>(all, all.GetRequiredService<TStore>()));

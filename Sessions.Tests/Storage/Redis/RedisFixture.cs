@@ -40,6 +40,14 @@ public sealed class RedisFixture : IAsyncDisposable
         return NewStore(_connection!, $"{_run}{Interlocked.Increment(ref _prefixes)}:", settings, time);
     }
 
+    /// <summary>The same, with the space that it is on.</summary>
+    internal async Task<(TestStore Store, IDatabase Database)> NewStoreAndDatabaseAsync(SessionSettings settings, FakeTimeProvider time)
+    {
+        await StartAsync();
+        var prefix = $"{_run}{Interlocked.Increment(ref _prefixes)}:";
+        return (NewStore(_connection!, prefix, settings, time), _connection!.GetDatabase().WithKeyPrefix(prefix));
+    }
+
     internal static TestStore NewStore(IConnectionMultiplexer connection, string prefix, SessionSettings settings, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
         new(new RedisSessionStore(connection.GetDatabase().WithKeyPrefix(prefix), settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
 

@@ -45,6 +45,15 @@ internal static class RedisKeys
     /// <summary>The session id that an idempotency key is tied to.</summary>
     public static RedisKey Reservation(Guid key) => $"r:{{{key:N}}}";
 
+    /// <summary>A user's key for encryption; nobody's where the user is empty.</summary>
+    public static RedisKey UserKey(string userId) => $"k:{{{Tag(userId)}}}";
+
+    /// <summary>All users' keys.</summary>
+    public static RedisValue UserKeys => "k:{*}";
+
+    /// <summary>Whose key it is.</summary>
+    public static string? HolderOf(RedisKey key) => (string?)key is ['k', ':', '{', .. var tag, '}'] ? tag.Replace("%7D", "}", StringComparison.Ordinal).Replace("%25", "%", StringComparison.Ordinal) : null;
+
     // A tag ends at the first brace, and an empty one is none: what a user is called must not matter.
     private static string Tag(string userId) => userId.Replace("%", "%25", StringComparison.Ordinal).Replace("}", "%7D", StringComparison.Ordinal);
 }

@@ -30,6 +30,7 @@ internal sealed partial class RedisSessionStore
             return new Fork(ForkStatus.IdTaken);
         }
 
+        session = session with { UserId = source.Session.UserId };
         var copies = CopyKeys(session.Id);
         try
         {

@@ -198,6 +198,7 @@ internal sealed partial class SqliteSessionStore
 
         // The turns before the session: adding it may push out the source.
         var original = tables.Get(source);
+        session = session with { UserId = original.UserId };
         var turns = afterTurn ?? original.TurnCount;
         var key = ahead?.Key ?? tables.StartBuilding(now + BuildingMicroseconds);
         tables.CopyTurns(source, key, ahead?.Turns ?? 0, turns);
