@@ -28,7 +28,11 @@ internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) :
             case ProblemException known:
                 return known.Problem;
             case StoreUnavailableException unavailable:
-                Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
+                if (!unavailable.WasKnown)
+                {
+                    Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
+                }
+
                 return From(unavailable);
             case BadHttpRequestException bad:
                 return Problem.FromStatus(bad.StatusCode);

@@ -1,15 +1,22 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Sessions.Api;
+using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.Api;
 
-public sealed class ObservabilityTests
+public sealed class ObservabilityTests(RedisFixture redis)
 {
     [Fact]
-    public async Task The_documentation_names_every_instrument_with_its_unit()
+    public Task The_documentation_names_every_instrument_with_its_unit() => CheckAsync(9);
+
+    [Fact]
+    public async Task The_documentation_names_every_instrument_of_the_Redis_store() =>
+        await CheckAsync(11, ("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+
+    private static async Task CheckAsync(int least, params IEnumerable<(string, string)> settings)
     {
-        await using var server = SessionsServer.Start([]);
+        await using var server = SessionsServer.Start(settings);
         await server.QueryAsync("Hello");
         var meters = server.Services.GetRequiredService<IMeterFactory>();
         var instruments = new List<Instrument>();
@@ -27,7 +34,7 @@ public sealed class ObservabilityTests
 
         var documentation = await File.ReadAllTextAsync(Repository.File("docs", "observability.md"), TestContext.Current.CancellationToken);
 
-        Assert.True(instruments.Count >= 9, $"{instruments.Count} instruments");
+        Assert.True(instruments.Count >= least, $"{instruments.Count} instruments");
         Assert.All(instruments, instrument => Assert.Contains($"| `{instrument.Name}` | {instrument.Unit} |", documentation, StringComparison.Ordinal));
     }
 }

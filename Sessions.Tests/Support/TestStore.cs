@@ -17,8 +17,9 @@ internal sealed class TestStore(ISessionStore store, FakeTimeProvider time, Sess
 
     public static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    public static SessionMetrics NewMetrics() =>
-        new(new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>());
+    public static IMeterFactory NewMeters() => new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
+
+    public static SessionMetrics NewMetrics() => new(NewMeters());
 
     public async Task<Session> CreateAsync(string id, string? userId = null, string? metadata = null) =>
         await Store.CreateAsync(New(id, userId, metadata), Cancel) ?? throw new InvalidOperationException($"{id} exists.");

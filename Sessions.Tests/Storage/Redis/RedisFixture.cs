@@ -49,7 +49,8 @@ public sealed class RedisFixture : IAsyncDisposable
     }
 
     internal static TestStore NewStore(IConnectionMultiplexer connection, string prefix, SessionSettings settings, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
-        new(new RedisSessionStore(connection.GetDatabase().WithKeyPrefix(prefix), settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
+        new(new RedisSessionStore(new RedisCommands(connection.GetDatabase().WithKeyPrefix(prefix), TestStore.NewMeters(), NullLogger<RedisCommands>.Instance),
+            settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
 
     public async ValueTask DisposeAsync()
     {

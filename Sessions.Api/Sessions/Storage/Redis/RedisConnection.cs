@@ -19,6 +19,7 @@ internal static class RedisConnection
         var connection = Open(builder.Configuration.GetConnectionString(Name));
         builder.Services.AddSingleton<IConnectionMultiplexer>(_ => connection);
         builder.Services.AddSingleton(connection.GetDatabase());
+        builder.Services.AddSingleton<RedisCommands>();
     }
 
     /// <summary>Connects.</summary>
@@ -64,6 +65,9 @@ internal static class RedisConnection
         options.BacklogPolicy = BacklogPolicy.FailFast;
         options.ReconnectRetryPolicy = new LinearRetry((int)ReconnectInterval.TotalMilliseconds);
         options.HeartbeatInterval = ReconnectInterval;
+
+        // Also bounds how long the driver waits for a server that takes a connection and then says nothing: a minute otherwise.
+        options.KeepAlive = (int)CommandTimeout.TotalSeconds;
         return options;
     }
 }

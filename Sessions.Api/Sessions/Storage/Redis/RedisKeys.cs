@@ -11,6 +11,9 @@ internal static class RedisKeys
     /// <summary>How many indexes of all sessions there are: enough to spread over a cluster, few enough to ask them all.</summary>
     public const int Shards = 16;
 
+    /// <summary>What <c>/health</c> writes.</summary>
+    public static readonly RedisKey Health = "health";
+
     /// <summary>The session itself: a hash.</summary>
     public static RedisKey Session(string id) => $"s:{{{id}}}";
 

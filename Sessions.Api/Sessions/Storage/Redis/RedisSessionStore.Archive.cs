@@ -59,7 +59,7 @@ internal sealed partial class RedisSessionStore
         }
         finally
         {
-            database.KeyDelete(copies, CommandFlags.FireAndForget);
+            redis.Send(database => database.KeyDelete(copies, CommandFlags.FireAndForget));
         }
     }
 
@@ -72,7 +72,7 @@ internal sealed partial class RedisSessionStore
         }
 
         Dictionary<int, Idempotency> answered = [];
-        foreach (var record in await TryAsync(() => database.HashGetAllAsync(RedisKeys.Answered(id))))
+        foreach (var record in await redis.RunAsync(RedisKeys.Answered(id), (database, key) => database.HashGetAllAsync(key)))
         {
             var value = (byte[])record.Value!;
             answered[int.Parse(value.AsSpan(16), CultureInfo.InvariantCulture)] = new Idempotency(new Guid((byte[])record.Name!), new Guid(value.AsSpan(0, 16)));
@@ -80,7 +80,7 @@ internal sealed partial class RedisSessionStore
 
         Idempotency? createdBy = null;
         if (row.Reservation is { } reservation
-            && await TryAsync(() => database.HashGetAsync(RedisKeys.Reservation(Guid.Parse(reservation)), ["s", "b"])) is [var reserved, { IsNull: false } body] && reserved == id)
+            && await redis.RunAsync(RedisKeys.Reservation(Guid.Parse(reservation)), (database, key) => database.HashGetAsync(key, ["s", "b"])) is [var reserved, { IsNull: false } body] && reserved == id)
         {
             createdBy = new Idempotency(Guid.Parse(reservation), new Guid((byte[])body!));
         }
@@ -88,7 +88,7 @@ internal sealed partial class RedisSessionStore
         List<ArchiveEntry> entries = [new(new ArchivedSession(session, createdBy), null)];
         for (var first = 0; first < session.TurnCount; first += TurnsPerStep)
         {
-            var encoded = await TryAsync(() => database.ListRangeAsync(RedisKeys.Turns(id), first, Math.Min(session.TurnCount, first + TurnsPerStep) - 1));
+            var encoded = await redis.RunAsync(RedisKeys.Turns(id), (database, key) => database.ListRangeAsync(key, first, Math.Min(session.TurnCount, first + TurnsPerStep) - 1));
             for (var i = 0; i < encoded.Length; i++)
             {
                 var number = first + i + 1;
@@ -96,7 +96,7 @@ internal sealed partial class RedisSessionStore
             }
         }
 
-        var still = await TryAsync(() => database.HashGetAsync(RedisKeys.Session(id), "i"));
+        var still = await redis.RunAsync(RedisKeys.Session(id), (database, key) => database.HashGetAsync(key, "i"));
         return still == row.Incarnation ? entries : null;
     }
 
@@ -138,12 +138,12 @@ internal sealed partial class RedisSessionStore
             if (answered.Count > 0)
             {
                 HashEntry[] records = [.. answered];
-                await TryAsync(async () =>
+                await redis.RunAsync(copies[1], async (database, key) =>
                 {
-                    await database.HashSetAsync(copies[1], records);
+                    await database.HashSetAsync(key, records);
                     return true;
                 });
-                await TryAsync(() => database.KeyExpireAsync(copies[1], CopyLife));
+                await redis.RunAsync(copies[1], (database, key) => database.KeyExpireAsync(key, CopyLife));
             }
 
             encoded.Clear();
@@ -175,7 +175,7 @@ internal sealed partial class RedisSessionStore
 
         if (session.CreatedBy is { } key)
         {
-            await RunAsync(RedisScripts.Reserve, [RedisKeys.Reservation(key.Key)],
+            await redis.ScriptAsync(RedisScripts.Reserve, [RedisKeys.Reservation(key.Key)],
                 [Now, activity + _timeout, (long)_indexLife.TotalMilliseconds, key.Body.ToByteArray(), imported.Id, ""]);
         }
 

@@ -37,12 +37,12 @@ internal sealed partial class RedisSessionStore
             for (var first = 0; first < turns; first += TurnsPerStep)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                var encoded = await TryAsync(() => database.ListRangeAsync(RedisKeys.Turns(sourceId), first, Math.Min(turns, first + TurnsPerStep) - 1));
+                var encoded = await redis.RunAsync(RedisKeys.Turns(sourceId), (database, key) => database.ListRangeAsync(key, first, Math.Min(turns, first + TurnsPerStep) - 1));
                 await AppendAsync(copies[0], encoded);
             }
 
             // Turns are only ever added to one incarnation: if it is still the same, these are its turns.
-            if (turns > 0 && (await TryAsync(() => database.HashGetAsync(RedisKeys.Session(sourceId), "i"))) != source.Incarnation)
+            if (turns > 0 && (await redis.RunAsync(RedisKeys.Session(sourceId), (database, key) => database.HashGetAsync(key, "i"))) != source.Incarnation)
             {
                 return new Fork(ForkStatus.SourceNotFound);
             }
@@ -54,7 +54,7 @@ internal sealed partial class RedisSessionStore
         }
         finally
         {
-            database.KeyDelete(copies, CommandFlags.FireAndForget);
+            redis.Send(database => database.KeyDelete(copies, CommandFlags.FireAndForget));
         }
     }
 
@@ -66,7 +66,7 @@ internal sealed partial class RedisSessionStore
 
     private async Task AppendAsync(RedisKey list, RedisValue[] encoded)
     {
-        await TryAsync(() => database.ListRightPushAsync(list, encoded));
-        await TryAsync(() => database.KeyExpireAsync(list, CopyLife));
+        await redis.RunAsync(list, (database, key) => database.ListRightPushAsync(key, encoded));
+        await redis.RunAsync(list, (database, key) => database.KeyExpireAsync(key, CopyLife));
     }
 }

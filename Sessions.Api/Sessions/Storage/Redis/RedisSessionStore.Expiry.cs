@@ -20,8 +20,8 @@ internal sealed partial class RedisSessionStore
     {
         cancellationToken.ThrowIfCancellationRequested();
         var expired = Now - _timeout;
-        var counts = await TryAsync(() => Task.WhenAll(Enumerable.Range(0, RedisKeys.Shards)
-            .Select(shard => database.SortedSetLengthAsync(RedisKeys.Shard(shard), expired, double.PositiveInfinity, Exclude.Start))));
+        var counts = await Task.WhenAll(Enumerable.Range(0, RedisKeys.Shards).Select(RedisKeys.Shard)
+            .Select(shard => redis.RunAsync(shard, (database, key) => database.SortedSetLengthAsync(key, expired, double.PositiveInfinity, Exclude.Start))));
         return new StoreStatistics(counts.Sum(), 0);
     }
 
@@ -55,7 +55,7 @@ internal sealed partial class RedisSessionStore
 
                 if (remains?.Reservation is { } reservation)
                 {
-                    told.Add(RunAsync(RedisScripts.Unreserve, [RedisKeys.Reservation(Guid.Parse(reservation))], [due[i].Id]));
+                    told.Add(redis.ScriptAsync(RedisScripts.Unreserve, [RedisKeys.Reservation(Guid.Parse(reservation))], [due[i].Id]));
                 }
             }
 

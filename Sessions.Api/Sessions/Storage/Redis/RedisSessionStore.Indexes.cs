@@ -16,7 +16,7 @@ internal sealed partial class RedisSessionStore
             var all = TouchAsync([RedisKeys.ShardOf(id)], id, activity, most: 0);
             if (reservation is not null)
             {
-                database.KeyExpire(RedisKeys.Reservation(Guid.Parse(reservation)), _indexLife, flags: CommandFlags.FireAndForget);
+                redis.Send(database => database.KeyExpire(RedisKeys.Reservation(Guid.Parse(reservation)), _indexLife, flags: CommandFlags.FireAndForget));
             }
 
             if (userId is not null)
@@ -28,10 +28,10 @@ internal sealed partial class RedisSessionStore
 
             if (isPending)
             {
-                database.HashDelete(RedisKeys.Session(id), "p", CommandFlags.FireAndForget);
+                redis.Send(database => database.HashDelete(RedisKeys.Session(id), "p", CommandFlags.FireAndForget));
             }
         }
-        catch (Exception e) when (e is StoreUnavailableException || RedisFailure.IsTrouble(e))
+        catch (StoreUnavailableException e)
         {
             Log.NotListed(logger, id, e.Message);
         }
@@ -69,7 +69,7 @@ internal sealed partial class RedisSessionStore
 
             if (remains.Reservation is { } reservation)
             {
-                steps.Add(RunAsync(RedisScripts.Unreserve, [RedisKeys.Reservation(Guid.Parse(reservation))], [id]));
+                steps.Add(redis.ScriptAsync(RedisScripts.Unreserve, [RedisKeys.Reservation(Guid.Parse(reservation))], [id]));
             }
 
             await Task.WhenAll(steps);
@@ -84,7 +84,7 @@ internal sealed partial class RedisSessionStore
     private async Task<List<(string Id, long Activity)>> TouchAsync(RedisKey[] index, string id, long activity, int most)
     {
         var longDead = $"({activity - (_indexLife.Ticks / TimeSpan.TicksPerMicrosecond)}";
-        return Entries(await RunAsync(RedisScripts.IndexTouch, index, [activity, id, (long)_indexLife.TotalMilliseconds, longDead, most]));
+        return Entries(await redis.ScriptAsync(RedisScripts.IndexTouch, index, [activity, id, (long)_indexLife.TotalMilliseconds, longDead, most]));
     }
 
     // Entries that have been active since stay.
@@ -96,7 +96,7 @@ internal sealed partial class RedisSessionStore
         }
 
         RedisValue[] values = [.. entries.SelectMany(entry => (RedisValue[])[entry.Id, entry.Activity])];
-        return (int)await RunAsync(RedisScripts.IndexDrop, index, values);
+        return (int)await redis.ScriptAsync(RedisScripts.IndexDrop, index, values);
     }
 
     // Removes sessions that have left their user's index because they were too many: those that just did, and those that somebody left behind.
@@ -126,7 +126,7 @@ internal sealed partial class RedisSessionStore
     private async Task<(List<(string Id, long Activity)> Doomed, List<(string Id, long Activity)> Entries)> PageAsync(
         RedisKey[] index, bool descending, PageCursor? after, int limit)
     {
-        var page = await RunAsync(RedisScripts.IndexPage, index, [descending, after?.Position.ToString(CultureInfo.InvariantCulture) ?? "", limit]);
+        var page = await redis.ScriptAsync(RedisScripts.IndexPage, index, [descending, after?.Position.ToString(CultureInfo.InvariantCulture) ?? "", limit]);
         var entries = Entries(page[1]);
         if (after is { } place)
         {
@@ -155,6 +155,9 @@ internal sealed partial class RedisSessionStore
 
         [LoggerMessage(EventId = 41, Level = LogLevel.Debug, Message = "The lease on session {SessionId} could not be renewed: {Reason}")]
         public static partial void NotRenewed(ILogger logger, string sessionId, string reason);
+
+        [LoggerMessage(EventId = 46, Level = LogLevel.Debug, Message = "The lease on session {SessionId} could not be let go of, and will run out: {Reason}")]
+        public static partial void NotReleased(ILogger logger, string sessionId, string reason);
 
         [LoggerMessage(EventId = 42, Level = LogLevel.Warning, Message = "The lease on session {SessionId} was lost; its turn will not be committed if another one was")]
         public static partial void LeaseLost(ILogger logger, string sessionId);

@@ -21,7 +21,7 @@ internal sealed partial class RedisSessionStore
         var token = NewToken();
         var arrived = Stopwatch.GetTimestamp();
         var look = FirstLook;
-        var answered = false;
+        var leaves = true;
         try
         {
             while (true)
@@ -31,7 +31,7 @@ internal sealed partial class RedisSessionStore
                 var start = await TryBeginAsync(request, token, mayWait: left > TimeSpan.Zero);
                 if (start.Status != TurnStartStatus.Busy || left <= TimeSpan.Zero)
                 {
-                    answered = start.Status == TurnStartStatus.Started;
+                    leaves = start.Status != TurnStartStatus.Started;
                     return start;
                 }
 
@@ -41,10 +41,16 @@ internal sealed partial class RedisSessionStore
                 look = look * 2 < LastLook ? look * 2 : LastLook;
             }
         }
+        catch (StoreUnavailableException e) when (e.InnerException is { } reason && RedisFailure.WasNotCarriedOut(reason))
+        {
+            // Nothing to let go of, and no need to bother a server in trouble.
+            leaves = false;
+            throw;
+        }
         finally
         {
             // Neither a place nor, where the answer was lost, a lease is left behind.
-            if (!answered)
+            if (leaves)
             {
                 Release(request.SessionId, token);
             }
@@ -57,9 +63,11 @@ internal sealed partial class RedisSessionStore
         var request = start.Request;
         started.Dispose();
         var now = Now;
-        var result = await RunAsync(RedisScripts.Commit, request.SessionId, request.Owner, now,
+
+        // What an agent has worked for is not given up for a moment's trouble.
+        var result = await redis.ScriptPatientlyAsync(RedisScripts.Commit, RedisKeys.OfSession(request.SessionId), Arguments(request.Owner, now,
             started.Token, started.Ground ?? "", start.Session?.TurnCount ?? 0, RedisCodec.Encode(turn), NewToken(), request.ReservedBy?.ToString("N") ?? "",
-            RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text.Bytes ?? ReadOnlyMemory<byte>.Empty, summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "");
+            RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text.Bytes ?? ReadOnlyMemory<byte>.Empty, summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? ""));
         started.HasEnded = true;
         if ((CommitStatus)(int)result[0] is not CommitStatus.Committed and var refused)
         {
@@ -142,24 +150,24 @@ internal sealed partial class RedisSessionStore
                 turn.Dispose();
             }
         }
-        catch (Exception e) when (e is StoreUnavailableException or RedisException)
+        catch (Exception e)
         {
             // The next one may get through, and if none does, the commit finds out.
             Log.NotRenewed(logger, turn.Request.SessionId, e.Message);
         }
     }
 
-    // Nobody waits for it: what gets lost runs out by itself.
-    private void Release(string sessionId, string token)
+    private void Release(string sessionId, string token) => _ = ReleaseAsync(sessionId, token);
+
+    private async Task ReleaseAsync(string sessionId, string token)
     {
         try
         {
-            database.ScriptEvaluate(RedisScripts.Release, RedisKeys.OfSession(sessionId), Arguments(Owner.Anyone, Now, token), CommandFlags.FireAndForget);
+            await redis.ScriptPatientlyAsync(RedisScripts.Release, RedisKeys.OfSession(sessionId), Arguments(Owner.Anyone, Now, token));
         }
         catch (Exception e)
         {
-            // Whatever it is, what the caller is about to be told matters more.
-            Log.NotRenewed(logger, sessionId, e.Message);
+            Log.NotReleased(logger, sessionId, e.Message);
         }
     }
 

@@ -50,7 +50,7 @@ internal sealed partial class RedisSessionStore
         string replaced = "";
         while (true)
         {
-            var result = await RunAsync(RedisScripts.Reserve, keys, [now, now + _timeout, (long)_indexLife.TotalMilliseconds, key.Body.ToByteArray(), sessionId, replaced]);
+            var result = await redis.ScriptAsync(RedisScripts.Reserve, keys, [now, now + _timeout, (long)_indexLife.TotalMilliseconds, key.Body.ToByteArray(), sessionId, replaced]);
             var (id, sameBody, state) = ((string)result[0]!, new Guid((byte[])result[1]!) == key.Body, (int)result[2]);
             if (state == 2)
             {

@@ -17,7 +17,7 @@ namespace Sessions.Api;
 /// </para>
 /// </remarks>
 internal sealed partial class RedisSessionStore(
-    IDatabase database, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<RedisSessionStore> logger) : ISessionStore
+    RedisCommands redis, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<RedisSessionStore> logger) : ISessionStore
 {
     private readonly long _timeout = options.Timeout.Ticks / TimeSpan.TicksPerMicrosecond;
     private readonly int _maxPerUser = options.MaxSessionsPerUser;
@@ -84,12 +84,14 @@ internal sealed partial class RedisSessionStore(
         try
         {
             // A write: a server that only answers may be a replica, or full.
-            await database.StringSetAsync("health", Environment.MachineName, TimeSpan.FromMinutes(1)).WaitAsync(cancellationToken);
-            return HealthCheckResult.Healthy("Sessions are kept in Redis.");
+            await redis.RunAsync(RedisKeys.Health, (database, key) => database.StringSetAsync(key, Environment.MachineName, TimeSpan.FromMinutes(1))).WaitAsync(cancellationToken);
+            return redis.Unresponsive == 0
+                ? HealthCheckResult.Healthy("Sessions are kept in Redis.")
+                : HealthCheckResult.Degraded("A server of the Redis cluster does not answer.");
         }
-        catch (Exception e) when (RedisFailure.IsTrouble(e))
+        catch (StoreUnavailableException e)
         {
-            return HealthCheckResult.Unhealthy(RedisFailure.ToUnavailable(e).Message, e);
+            return HealthCheckResult.Unhealthy(e.Message, e);
         }
         catch (Exception e) when (e is RedisException or OperationCanceledException)
         {
@@ -129,7 +131,7 @@ internal sealed partial class RedisSessionStore(
             RedisCodec.Encode(session.CreatedFrom), NewToken(), session.IdempotencyKey?.ToString("N") ?? "", session.Metadata, .. fields,
         ];
         var owner = session.UserId is { } user ? Owner.Of(user) : Owner.Nobody;
-        var result = await RunAsync(RedisScripts.Create, [.. RedisKeys.OfSession(session.Id), .. ready], Arguments(owner, now, more));
+        var result = await redis.ScriptAsync(RedisScripts.Create, [.. RedisKeys.OfSession(session.Id), .. ready], Arguments(owner, now, more));
         if ((int)result[0] == 0)
         {
             return null;
@@ -153,23 +155,8 @@ internal sealed partial class RedisSessionStore(
     }
 
     private Task<RedisResult> RunAsync(string script, string id, Owner owner, long now, params RedisValue[] more) =>
-        RunAsync(script, RedisKeys.OfSession(id), Arguments(owner, now, more));
+        redis.ScriptAsync(script, RedisKeys.OfSession(id), Arguments(owner, now, more));
 
     private RedisValue[] Arguments(Owner owner, long now, params RedisValue[] more) =>
         [now, _timeout, (long)_life.TotalMilliseconds, owner.UserId ?? "", owner.IsAnyone ? 2 : owner.MayClaim ? 1 : 0, .. more];
-
-    private Task<RedisResult> RunAsync(string script, RedisKey[] keys, RedisValue[] values) =>
-        TryAsync(() => database.ScriptEvaluateAsync(script, keys, values));
-
-    private static async Task<T> TryAsync<T>(Func<Task<T>> command)
-    {
-        try
-        {
-            return await command();
-        }
-        catch (Exception e) when (RedisFailure.IsTrouble(e))
-        {
-            throw RedisFailure.ToUnavailable(e);
-        }
-    }
 }
