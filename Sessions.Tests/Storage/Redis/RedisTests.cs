@@ -116,6 +116,45 @@ public sealed class RedisTests(RedisFixture redis)
     }
 
     [Fact]
+    public async Task A_turn_moves_its_session_in_the_indexes_that_know_it_and_puts_it_into_those_that_do_not()
+    {
+        var (store, database) = await OpenAsync();
+        await using var _ = store;
+        await store.TurnAsync("a", "user");
+        await store.TurnAsync("b", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("a", "user");
+        Assert.Equal(["a", "b"], await store.ListIdsAsync("user"));
+        Assert.Equal(Score(store), await database.SortedSetScoreAsync("u:{user}", "a"));
+        Assert.Equal(Score(store), await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
+
+        // As if an index had been lost.
+        await database.KeyDeleteAsync(["u:{user}", RedisKeys.ShardOf("a")]);
+        await store.TurnAsync("a", "user");
+        Assert.Equal(Score(store), await database.SortedSetScoreAsync("u:{user}", "a"));
+        Assert.Equal(Score(store), await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
+    }
+
+    [Fact]
+    public async Task A_turn_on_a_session_that_has_gone_leaves_nothing_in_the_indexes()
+    {
+        var (store, database) = await OpenAsync(maxPerUser: 2);
+        await using var _ = store;
+        await store.TurnAsync("a", "user");
+        await store.TurnAsync("b", "user");
+        var start = await store.BeginAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+
+        // Deleted by a process that has not come to tell the indexes.
+        await database.KeyDeleteAsync(["s:{a}", "s:{a}:t"]);
+        Assert.Equal(CommitStatus.Gone, await store.CommitAsync(start));
+
+        Assert.Null(await database.SortedSetScoreAsync("u:{user}", "a"));
+        Assert.Null(await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
+        Assert.NotNull(await store.GetAsync("b"));
+    }
+
+    [Fact]
     public async Task Scripts_that_the_server_has_forgotten_are_loaded_again()
     {
         var (store, database) = await OpenAsync();

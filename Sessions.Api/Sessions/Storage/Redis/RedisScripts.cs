@@ -17,6 +17,7 @@ internal static class RedisScripts
     public static readonly string Renew = OnSession("renew");
     public static readonly string Release = OnSession("release");
     public static readonly string IndexTouch = Read("index-touch");
+    public static readonly string IndexMove = Read("index-move");
     public static readonly string IndexDrop = Read("index-drop");
     public static readonly string IndexPage = Read("index-page");
     public static readonly string Reserve = Read("reserve");

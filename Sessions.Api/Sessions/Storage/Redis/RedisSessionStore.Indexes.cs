@@ -14,11 +14,7 @@ internal sealed partial class RedisSessionStore
         try
         {
             var all = TouchAsync([RedisKeys.ShardOf(id)], id, activity, most: 0);
-            if (reservation is not null)
-            {
-                redis.Send(database => database.KeyExpire(RedisKeys.Reservation(Guid.Parse(reservation)), _indexLife, flags: CommandFlags.FireAndForget));
-            }
-
+            KeepReservation(reservation);
             if (userId is not null)
             {
                 await EvictAsync(userId, await TouchAsync(RedisKeys.OfUser(userId), id, activity, mayEvict ? _maxPerUser : 0));
@@ -34,6 +30,54 @@ internal sealed partial class RedisSessionStore
         catch (StoreUnavailableException e)
         {
             Log.NotListed(logger, id, e.Message);
+        }
+    }
+
+    // As ListedAsync, for a session that is listed: in one step with what changes it. Answers with whether it was.
+    private async Task<bool> MoveAsync(string id, string? userId, long activity)
+    {
+        try
+        {
+            RedisValue[] values = [activity, id, (long)_indexLife.TotalMilliseconds];
+            var all = redis.ScriptAsync(RedisScripts.IndexMove, [RedisKeys.ShardOf(id)], values);
+            var ofUser = userId is null ? all : redis.ScriptAsync(RedisScripts.IndexMove, RedisKeys.OfUser(userId), values);
+            await Task.WhenAll(all, ofUser);
+            var (moved, alsoMoved) = (await all, await ofUser);
+            if (userId is not null)
+            {
+                await EvictAsync(userId, Entries(alsoMoved[1]));
+            }
+
+            return (int)moved[0] == 1 && (int)alsoMoved[0] == 1;
+        }
+        catch (StoreUnavailableException e)
+        {
+            Log.NotListed(logger, id, e.Message);
+            return false;
+        }
+    }
+
+    // Takes back what MoveAsync did, where the session turned out to be gone: unless there is another one by now.
+    private async Task UnlistAsync(string id, string? userId, long activity)
+    {
+        try
+        {
+            if (await ReadAsync(id, Owner.Anyone, activity) is null)
+            {
+                await Task.WhenAll(DropAsync([RedisKeys.ShardOf(id)], [(id, activity)]), userId is null ? Task.CompletedTask : DropAsync([RedisKeys.OfUser(userId)[0]], [(id, activity)]));
+            }
+        }
+        catch (StoreUnavailableException e)
+        {
+            Log.NotListed(logger, id, e.Message);
+        }
+    }
+
+    private void KeepReservation(string? reservation)
+    {
+        if (!string.IsNullOrEmpty(reservation))
+        {
+            redis.Send(database => database.KeyExpire(RedisKeys.Reservation(Guid.Parse(reservation)), _indexLife, flags: CommandFlags.FireAndForget));
         }
     }
 

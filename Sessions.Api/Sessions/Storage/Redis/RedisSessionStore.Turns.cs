@@ -65,13 +65,29 @@ internal sealed partial class RedisSessionStore
         var now = Now;
 
         // What an agent has worked for is not given up for a moment's trouble.
-        var result = await redis.ScriptPatientlyAsync(RedisScripts.Commit, RedisKeys.OfSession(request.SessionId), Arguments(request.Owner, now,
+        var commit = redis.ScriptPatientlyAsync(RedisScripts.Commit, RedisKeys.OfSession(request.SessionId), Arguments(request.Owner, now,
             started.Token, started.Ground ?? "", start.Session?.TurnCount ?? 0, RedisCodec.Encode(turn), NewToken(), request.ReservedBy?.ToString("N") ?? "",
             RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body), summary?.Text.Bytes ?? ReadOnlyMemory<byte>.Empty, summary?.CoversTurns.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? ""));
+
+        // Behind it in the same pipeline: if there is to be no turn after all, the indexes are ahead by a little.
+        var move = started.IsListed ? MoveAsync(request.SessionId, start.Session!.UserId, now) : Task.FromResult(false);
+        var result = await commit;
         started.HasEnded = true;
+        var isMoved = await move;
         if ((CommitStatus)(int)result[0] is not CommitStatus.Committed and var refused)
         {
+            if (isMoved && refused == CommitStatus.Gone)
+            {
+                await UnlistAsync(request.SessionId, start.Session!.UserId, now);
+            }
+
             return refused;
+        }
+
+        if (isMoved && (int)result[3] == 0)
+        {
+            KeepReservation((string?)result[2]);
+            return CommitStatus.Committed;
         }
 
         await ChangedAsync(request.SessionId, now, result, isNew: started.Ground is null);
@@ -127,6 +143,7 @@ internal sealed partial class RedisSessionStore
         var start = new RedisTurnStart(request, row?.Incarnation, token)
         {
             Session = row?.Session,
+            IsListed = row is { IsPending: false } && (row.Session.UserId is not null || request.Owner.UserId is null),
             History = row is null ? [] : RedisCodec.DecodeTurns(result[3], row.Session.TurnCount - result[3].Length + 1),
         };
         start.RenewEvery(RenewalInterval, turn => _ = RenewAsync(turn));

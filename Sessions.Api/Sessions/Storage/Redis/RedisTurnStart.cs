@@ -12,6 +12,9 @@ internal sealed class RedisTurnStart(TurnRequest request, string? ground, string
 
     public string Token { get; } = token;
 
+    /// <summary>Whether the session is in all the indexes where it belongs after the turn.</summary>
+    public bool IsListed { get; init; }
+
     /// <summary>Whether the lease is to be kept no longer: the turn is ending, or the lease was lost.</summary>
     public bool IsEnding { get; private set; }
 
