@@ -19,3 +19,28 @@ public sealed class RedisApiTests(RedisFixture redis) : ApiContract
         return Start(("limits:page_size_max", "1000"));
     }
 }
+
+// A cluster has no databases to be apart in: one of its own, emptied before each test.
+public sealed class RedisClusterApiTests(RedisClusterApiTests.Cluster cluster) : ApiContract, IClassFixture<RedisClusterApiTests.Cluster>
+{
+    private string _connection = "";
+
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+
+    private protected override string StorageName => "redis";
+
+    public override async ValueTask InitializeAsync() => _connection = await cluster.Redis.EmptyAsync();
+
+    private protected override async Task<SessionsServer> RestartAsync(SessionsServer server)
+    {
+        await server.DisposeAsync();
+        return Start(("limits:page_size_max", "1000"));
+    }
+
+    public sealed class Cluster : IAsyncDisposable
+    {
+        internal RedisClusterFixture Redis { get; } = new();
+
+        public ValueTask DisposeAsync() => Redis.DisposeAsync();
+    }
+}

@@ -19,19 +19,20 @@ public sealed class RedisClusterFixture : IAsyncDisposable
     private int _prefixes;
 
     /// <summary>A store on an empty space of its own.</summary>
-    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time)
+    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time) =>
+        RedisFixture.NewStore(await ConnectAsync(), $"{Interlocked.Increment(ref _prefixes)}:", settings, time);
+
+    /// <summary>A connection string to the whole cluster, emptied before: for those who share it with nobody.</summary>
+    internal async Task<string> EmptyAsync()
     {
-        await _lock.WaitAsync(TestContext.Current.CancellationToken);
-        try
+        await ConnectAsync();
+        foreach (var process in _nodes)
         {
-            _connection ??= await StartAsync();
-        }
-        finally
-        {
-            _lock.Release();
+            await using var node = await process.ConnectAsync();
+            await node.GetServer(process.Address).FlushAllDatabasesAsync();
         }
 
-        return RedisFixture.NewStore(_connection, $"{Interlocked.Increment(ref _prefixes)}:", settings, time);
+        return string.Join(',', _nodes.Select(node => node.Address));
     }
 
     public async ValueTask DisposeAsync()
@@ -47,6 +48,19 @@ public sealed class RedisClusterFixture : IAsyncDisposable
         }
 
         _lock.Dispose();
+    }
+
+    private async Task<ConnectionMultiplexer> ConnectAsync()
+    {
+        await _lock.WaitAsync(TestContext.Current.CancellationToken);
+        try
+        {
+            return _connection ??= await StartAsync();
+        }
+        finally
+        {
+            _lock.Release();
+        }
     }
 
     private async Task<ConnectionMultiplexer> StartAsync()
