@@ -25,8 +25,11 @@ namespace Sessions.Api;
 [JsonSerializable(typeof(SummaryResponse))]
 internal sealed partial class ApiJson : JsonSerializerContext
 {
-    /// <summary>How deep JSON from a client may nest.</summary>
+    /// <summary>How deep an answer may nest: many parsers read no deeper.</summary>
     public const int MaxDepth = 64;
+
+    /// <summary>How deep JSON from a client may nest. Less: answers wrap what a client has stored.</summary>
+    public const int MaxRequestDepth = MaxDepth - 8;
 
     /// <summary>The same, writing UTF-8 as it is: the answers are never embedded in HTML, and <c>\uXXXX</c> would treble them.</summary>
     public static ApiJson Wire => OnTheWire.Context;

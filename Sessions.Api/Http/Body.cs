@@ -30,6 +30,11 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
             {
                 throw TooLarge(limit);
             }
+            catch (IOException e) when (e is not BadHttpRequestException)
+            {
+                // A chunk whose length is no number that fits, which the framework throws without a status; or the client has gone.
+                throw new ProblemException(Problem.FromStatus(StatusCodes.Status400BadRequest));
+            }
 
             if (read.Buffer.Length > limit)
             {
@@ -71,7 +76,7 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
         var type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
         try
         {
-            var reader = new Utf8JsonReader(body, new JsonReaderOptions { MaxDepth = ApiJson.MaxDepth });
+            var reader = new Utf8JsonReader(body, new JsonReaderOptions { MaxDepth = ApiJson.MaxRequestDepth });
             var value = JsonSerializer.Deserialize(ref reader, type);
             while (reader.Read())
             {
@@ -101,7 +106,7 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
         }
 
         return new Problem(StatusCodes.Status400BadRequest, "invalid_json",
-            $"The body is not valid JSON, at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}.");
+            $"The body is not valid JSON, or nests more than {ApiJson.MaxRequestDepth} levels deep, at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}.");
     }
 
     private static string Kind(Type type)

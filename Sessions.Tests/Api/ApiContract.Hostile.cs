@@ -121,6 +121,25 @@ public abstract partial class ApiContract
         (await server.PostAsync("/sessions", $"{{\"metadata\":{{\"x\":{deep}}}}}")).IsProblem(400, "invalid_json");
     }
 
+    [Fact]
+    public async Task Metadata_as_deep_as_is_allowed_can_be_read_wherever_it_is_shown()
+    {
+        // The body and the metadata are two levels.
+        static string Nested(int depth) => $"{{\"user_id\":\"ada\",\"metadata\":{{\"x\":{new string('[', depth - 2)}{new string(']', depth - 2)}}}}}";
+        var server = Start();
+
+        (await server.PostAsync("/sessions", Nested(57))).IsProblem(400, "invalid_json");
+        var created = await server.PostAsync("/sessions", Nested(56));
+
+        Assert.Equal(201, created.Status);
+        foreach (var path in (string[])[$"/sessions/{created.Json["session_id"]}", "/users/ada/sessions", "/users/ada/export"])
+        {
+            var answer = await server.GetAsync(path);
+            Assert.Equal(200, answer.Status);
+            Assert.NotNull(answer.Json);
+        }
+    }
+
     [Theory]
     [InlineData("limit=0")]
     [InlineData("limit=101")]
@@ -224,9 +243,11 @@ public abstract partial class ApiContract
         var server = Start();
         var broken = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{\"query\":", closeEarly: true);
         var chunked = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n9\r\n{\"query\":\r\n8\r\n\"hello\"}\r\n0\r\n\r\n");
+        var senseless = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\nabc", closeEarly: true);
 
         Assert.DoesNotContain("HTTP/1.1 5", broken, StringComparison.Ordinal);
         Assert.StartsWith("HTTP/1.1 200 ", chunked, StringComparison.Ordinal);
+        Assert.StartsWith("HTTP/1.1 400 ", senseless, StringComparison.Ordinal);
         Assert.Equal(1, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
     }
 
