@@ -1,0 +1,179 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Text;
+using CsCheck;
+using Sessions.Api;
+
+namespace Sessions.Tests.Fuzz;
+
+/// <summary>
+/// A server that is sent generated requests by several clients at once, and checked after each and in between. Which requests these are is
+/// settled by the seed alone; how they meet is not.
+/// </summary>
+internal sealed class FuzzRun : IAsyncDisposable
+{
+    /// <summary>After this nothing of what was there is left.</summary>
+    public static readonly TimeSpan Lifetime = TimeSpan.FromHours(25);
+
+    /// <summary>The time at which a run begins, on its server's clock.</summary>
+    public static readonly DateTimeOffset Began = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
+
+    private const int Clients = 4;
+    private const int MostFailures = 5;
+
+    // For one answer, on a machine that is busy with other things: what takes longer hangs.
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+
+    private static readonly string Seed = Environment.GetEnvironmentVariable("SESSIONS_FUZZ_SEED") ?? PCG.ThreadPCG.Next64().ToString("x", CultureInfo.InvariantCulture);
+
+    private readonly SessionsServer _server;
+    private readonly Gen<FuzzRequest> _requests;
+    private readonly ConcurrentQueue<string> _failures = new();
+    private readonly ConcurrentDictionary<int, int> _statuses = new();
+    private int _next;
+
+    private FuzzRun(SessionsServer server, Gen<FuzzRequest> requests) => (_server, _requests) = (server, requests);
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    /// <summary>How many requests a run has: <c>SESSIONS_FUZZ_REQUESTS</c>, or <paramref name="usual"/>.</summary>
+    public static int Length(int usual) => int.TryParse(Environment.GetEnvironmentVariable("SESSIONS_FUZZ_REQUESTS"), CultureInfo.InvariantCulture, out var requests) ? requests : usual;
+
+    public static async Task<FuzzRun> StartAsync(params IEnumerable<(string Key, string Value)> settings)
+    {
+        TestContext.Current.TestOutputHelper?.WriteLine($"SESSIONS_FUZZ_SEED={Seed}");
+        var server = SessionsServer.Start(settings);
+        server.Time.SetUtcNow(Began);
+        return new FuzzRun(server, FuzzRequests.All((await server.GetAsync("/openapi/v1.json")).Json));
+    }
+
+    /// <summary>Sends the next requests, and checks every answer, and then all that is left behind.</summary>
+    public async Task SendAsync(int requests)
+    {
+        var canary = await PutCanaryAsync();
+        var end = _next + requests;
+        await Task.WhenAll(Enumerable.Range(0, Clients).Select(_ => Task.Run(() => ClientAsync(end), Cancel)));
+        _next = end;
+        Assert.True(_failures.IsEmpty, $"SESSIONS_FUZZ_SEED={Seed}\n\n{string.Join("\n\n", _failures)}");
+
+        // Proper requests were among them, and were done.
+        Assert.All([200, 201, 404, 422], status => Assert.True(_statuses.ContainsKey(status), $"No answer had the status {status}."));
+        Assert.Equal(canary, await ReadCanaryAsync());
+        await CheckStoreAsync();
+    }
+
+    /// <summary>Lets everything expire and go.</summary>
+    public async Task ClearAsync()
+    {
+        _server.Time.Advance(Lifetime);
+        Assert.Equal(0, (int)(await _server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+        Assert.Equal(200, (await _server.PostAsync("/sessions/cleanup")).Status);
+        Assert.Equal(0, (int)(await _server.GetAsync("/sessions/stats")).Json["active_sessions_memory"]!);
+    }
+
+    public ValueTask DisposeAsync() => _server.DisposeAsync();
+
+    private async Task ClientAsync(int end)
+    {
+        RawConnection? connection = null;
+        try
+        {
+            while (Interlocked.Increment(ref _next) - 1 is var index && index < end && _failures.Count < MostFailures)
+            {
+                var request = _requests.Generate(new PCG((uint)index, Convert.ToUInt64(Seed, 16)), null, out _);
+                connection ??= await RawConnection.OpenAsync(_server.Client.BaseAddress!.Port, Cancel);
+                if (await TryAsync(connection, request) is { } wrong)
+                {
+                    _failures.Enqueue($"Request {index}: {wrong}\n--- sent:\n{request}\n---");
+                    connection.Dispose();
+                    connection = null;
+                }
+                else if (connection.Closed || request.Broken)
+                {
+                    connection.Dispose();
+                    connection = null;
+                }
+            }
+        }
+        finally
+        {
+            connection?.Dispose();
+        }
+    }
+
+    private async Task<string?> TryAsync(RawConnection connection, FuzzRequest request)
+    {
+        using var limited = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        limited.CancelAfter(Patience);
+        try
+        {
+            var answers = await connection.SendAsync(request, limited.Token);
+            foreach (var answer in answers)
+            {
+                _statuses.AddOrUpdate(answer.Status, 1, (_, count) => count + 1);
+            }
+
+            return AnswerRules.Check(request, answers);
+        }
+        catch (OperationCanceledException) when (!Cancel.IsCancellationRequested)
+        {
+            return $"no answer within {Patience.TotalSeconds} s";
+        }
+        catch (EndOfStreamException e)
+        {
+            return request.Broken ? null : e.Message;
+        }
+        catch (InvalidDataException e)
+        {
+            return e.Message;
+        }
+    }
+
+    private async Task<string> PutCanaryAsync()
+    {
+        await _server.QueryAsync("Sing.", FuzzValues.Canary, FuzzValues.Canary);
+        await _server.QueryAsync("Sing again.", FuzzValues.Canary, FuzzValues.Canary);
+        return await ReadCanaryAsync();
+    }
+
+    private async Task<string> ReadCanaryAsync() =>
+        $"{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}")).Text}\n{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}/history")).Text}\n{(await _server.GetAsync($"/users/{FuzzValues.Canary}/sessions")).Text}";
+
+    // What is counted, listed and kept is the same, and every history is whole.
+    private async Task CheckStoreAsync()
+    {
+        var byUser = new Dictionary<string, List<string>>();
+        var sessions = 0;
+        Session? current = null;
+        var turns = 0;
+        await foreach (var entry in _server.Get<ISessionStore>().ExportAsync(Cancel))
+        {
+            if (entry.Session is { } next)
+            {
+                Assert.Equal(current?.TurnCount ?? 0, turns);
+                (current, turns) = (next.Session, 0);
+                sessions++;
+                if (current.UserId is { } user)
+                {
+                    byUser.TryAdd(user, []);
+                    byUser[user].Add(current.Id);
+                }
+            }
+            else
+            {
+                Assert.Equal(++turns, entry.Turn!.Turn.Number);
+            }
+        }
+
+        Assert.Equal(current?.TurnCount ?? 0, turns);
+        Assert.Equal(sessions, (int)(await _server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
+        foreach (var (user, ids) in byUser)
+        {
+            Assert.InRange(ids.Count, 1, 10);
+            var listed = (await _server.GetAsync($"/users/{Uri.EscapeDataString(user)}/sessions")).Json["sessions"]!.AsArray();
+            Assert.Equal(ids.Order(), listed.Select(session => (string)session!["session_id"]!).Order());
+        }
+    }
+
+    public override string ToString() => new StringBuilder().AppendJoin(", ", _statuses.OrderBy(status => status.Key).Select(status => $"{status.Key}: {status.Value}")).ToString();
+}
