@@ -13,7 +13,7 @@ try
     var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
-    builder.AddHttp(args).AddSessions().AddQueries();
+    builder.AddHttp(args).AddAuth().AddSessions().AddQueries();
 
     var app = builder.Build();
     app.UseHttp().MapDefaultEndpoints();

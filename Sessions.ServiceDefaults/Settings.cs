@@ -134,7 +134,11 @@ public static class Settings
         private void ReadProperty(IConfigurationSection section, object settings, PropertyInfo property)
         {
             var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
-            if (type.IsClass && type != typeof(string) && type != typeof(Uri))
+            if (type.IsArray)
+            {
+                ReadArray(section, settings, property, type.GetElementType()!);
+            }
+            else if (type.IsClass && type != typeof(string) && type != typeof(Uri))
             {
                 property.SetValue(settings, ReadObject(section, type));
             }
@@ -154,6 +158,28 @@ public static class Settings
                     Refuse(section.Path, $"{given} is not allowed; allowed: {Allowed(property, type)}");
                 }
             }
+        }
+
+        // A list in the file; one after the other, separated by commas, in an environment variable.
+        private void ReadArray(IConfigurationSection section, object settings, PropertyInfo property, Type element)
+        {
+            var texts = string.IsNullOrEmpty(section.Value)
+                ? section.GetChildren().Select(item => (item.Path, Text: item.Value ?? "")).ToList()
+                : [.. section.Value.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Select(text => (section.Path, text))];
+            var items = Array.CreateInstance(element, texts.Count);
+            for (var i = 0; i < items.Length; i++)
+            {
+                if (TryParse(texts[i].Text, element, out var value))
+                {
+                    items.SetValue(value, i);
+                }
+                else
+                {
+                    Refuse(texts[i].Path, $"'{Shorten(texts[i].Text)}' is not allowed; allowed: {Allowed(property, element)}");
+                }
+            }
+
+            property.SetValue(settings, items);
         }
 
         private static bool TryParse(string text, Type type, out object? value)

@@ -16,6 +16,7 @@ internal static class Commands
           export FILE|-   writes all sessions as NDJSON to FILE or to the standard output
           import FILE|-   adds the sessions that an export wrote, but for those that are there already
           backup-keys FILE  copies users' keys to FILE, in the place of an earlier copy (encryption.enabled, storage_type: sqlite)
+          key NAME SCOPES [USER]  makes an API key: SCOPES are user, service, admin, separated by commas; user needs the USER
           rekey           wraps all users' keys with the current master key (encryption.enabled)
         """;
 
@@ -59,6 +60,9 @@ internal static class Commands
                     return 0;
                 case ["backup-keys", var file]:
                     await Console.Error.WriteLineAsync(SqliteCommands.BackupKeys(Settings(settings), file));
+                    return 0;
+                case ["key", var name, var scopes, .. { Length: <= 1 } user]:
+                    await Console.Out.WriteLineAsync(KeyCommand.Make(name, scopes, user.FirstOrDefault()));
                     return 0;
                 case ["rekey"]:
                     await Console.Error.WriteLineAsync(await EncryptionCommands.RekeyAsync(Settings(settings), interrupted.Token));

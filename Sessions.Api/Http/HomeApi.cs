@@ -22,7 +22,7 @@ internal static class HomeApi
     /// <summary>Maps the endpoint.</summary>
     public static WebApplication MapHome(this WebApplication app)
     {
-        app.MapGet("/", Ok<ServiceDescription> () => TypedResults.Ok(Description)).WithTags("About").WithSummary("What this is and where to go");
+        app.MapGet("/", Ok<ServiceDescription> () => TypedResults.Ok(Description)).AllowAnonymous().WithTags("About").WithSummary("What this is and where to go");
         return app;
     }
 }

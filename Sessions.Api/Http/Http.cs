@@ -14,7 +14,7 @@ internal static class Http
     /// <summary>Registers it.</summary>
     public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, string[] args)
     {
-        builder.RequireKnownSections(SessionSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section);
+        builder.RequireKnownSections(SessionSettings.Section, AuthSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section);
         builder.AddSettings<AgentsSettings>(AgentsSettings.Section);
         var limits = builder.AddSettings<LimitSettings>(LimitSettings.Section);
         ListenOn(builder, args);
@@ -48,8 +48,9 @@ internal static class Http
         });
         app.UseExceptionHandler(_ => { });
         app.UseStatusCodePages(context => Problem.FromStatus(context.HttpContext.Response.StatusCode).ExecuteAsync(context.HttpContext));
-        app.MapOpenApi();
-        app.MapScalarApiReference();
+        app.UseAuth();
+        app.MapOpenApi().AllowAnonymous();
+        app.MapScalarApiReference().AllowAnonymous();
         return app;
     }
 

@@ -8,7 +8,7 @@ namespace Sessions.Api;
 internal static class Identifiers
 {
     private const string SessionIdRule = "must be 1 to 128 characters out of A-Z a-z 0-9 . _ : @ - and none of: stats, cleanup, '.', '..'";
-    private const string UserIdRule = "must be 1 to 256 printable characters, and neither '.' nor '..'";
+    public const string UserIdRule = "must be 1 to 256 printable characters, and neither '.' nor '..'";
 
     private static readonly SearchValues<char> SessionIdCharacters =
         SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:@-");

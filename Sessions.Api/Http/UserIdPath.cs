@@ -19,6 +19,7 @@ internal sealed record UserIdPath(string Value) : IBindableFromHttpContext<UserI
         var routed = (string?)context.GetRouteValue(Name) ?? "";
         var userId = routed.Contains('%', StringComparison.Ordinal) ? Uri.UnescapeDataString(SegmentAsSent(context, routed)) : routed;
         Identifiers.CheckUserId(Name, userId);
+        Caller.Of(context).CheckAddress(userId);
         return new(new UserIdPath(userId));
     }
 

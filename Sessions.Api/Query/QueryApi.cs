@@ -26,6 +26,7 @@ internal static class QueryApi
         app.Services.GetRequiredService<AgentCatalog>();
 
         app.MapPost("/query", QueryAsync)
+            .ForConversations()
             .WithTags("Query")
             .WithSummary("Ask an agent, in a session")
             .WithDescription("Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or with one that does not exist, a new session is created. Send an Idempotency-Key header to make a retry safe. With stream: true, or Accept: text/event-stream, the answer comes as server-sent events: session, delta, done, error.")
@@ -36,9 +37,9 @@ internal static class QueryApi
     }
 
     private static async Task<Results<Ok<QueryResponse>, EventStream, Problem>> QueryAsync(
-        Body<QueryRequest> body, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
+        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
     {
-        var command = Read(body.Value, http.Request.Headers, agents, limits);
+        var command = Read(body.Value, caller, http.Request.Headers, agents, limits);
         if (EventStream.IsWanted(body.Value, http.Request))
         {
             return Stream(command, http, streams);
@@ -73,7 +74,7 @@ internal static class QueryApi
         return new EventStream(streams.Start(command), 0, streams);
     }
 
-    private static TurnCommand Read(QueryRequest request, IHeaderDictionary headers, AgentCatalog agents, LimitSettings limits)
+    private static TurnCommand Read(QueryRequest request, Caller caller, IHeaderDictionary headers, AgentCatalog agents, LimitSettings limits)
     {
         if (request.Query is not { IsBlank: false } query)
         {
@@ -95,6 +96,7 @@ internal static class QueryApi
             Identifiers.CheckUserId("user_id", request.UserId);
         }
 
+        var owner = caller.ActingFor(request.UserId);
         OnBusy? onBusy = request.OnBusy switch
         {
             null => null,
@@ -105,8 +107,8 @@ internal static class QueryApi
         var parameters = GenerationParameters.Read(request.Parameters);
         var agent = agents.Get(request.AgentType);
         var idempotency = headers.ContainsKey(IdempotencyKeys.Header)
-            ? IdempotencyKeys.Read(headers, "query", request.UserId, request.ThreadId, request.UserId, agent.Type, query.ToString(), request.Parameters?.GetRawText())
+            ? IdempotencyKeys.Read(headers, "query", caller.KeyScope(owner), request.ThreadId, owner.UserId, agent.Type, query.ToString(), request.Parameters?.GetRawText())
             : null;
-        return new(request.ThreadId, Owner.Claiming(request.UserId), query, agent, parameters, idempotency, onBusy);
+        return new(request.ThreadId, owner, query, agent, parameters, idempotency, onBusy);
     }
 }

@@ -18,6 +18,9 @@ internal static class CleanupKey
     public static bool Allows(HttpRequest request, SessionSettings settings) =>
         string.IsNullOrEmpty(settings.CleanupKey) || Same(settings.CleanupKey, request.Headers[SessionSettings.CleanupKeyHeader].ToString());
 
+    /// <summary>Whether there is a key, and a request carries it.</summary>
+    public static bool IsSent(HttpRequest request, SessionSettings settings) => !string.IsNullOrEmpty(settings.CleanupKey) && Allows(request, settings);
+
     // In constant time: the hashes have the same length whatever was sent.
     private static bool Same(string key, string given) =>
         CryptographicOperations.FixedTimeEquals(SHA256.HashData(Encoding.UTF8.GetBytes(key)), SHA256.HashData(Encoding.UTF8.GetBytes(given)));

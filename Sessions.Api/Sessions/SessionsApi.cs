@@ -18,16 +18,18 @@ internal static class SessionsApi
         app.Services.GetRequiredService<ISessionStore>();
         app.Services.GetRequiredService<ActiveSessions>();
 
-        var sessions = app.MapGroup("/sessions").WithTags("Sessions").Problems(StatusCodes.Status503ServiceUnavailable);
+        var sessions = app.MapGroup("/sessions").WithTags("Sessions").ForConversations().Problems(StatusCodes.Status503ServiceUnavailable);
         sessions.MapPost("/", CreateAsync)
             .WithSummary("Create a session")
             .WithDescription("An empty or absent body is fine. Send an Idempotency-Key header to make a retry safe.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/stats", GetStatisticsAsync)
-            .WithSummary("Count the sessions there are");
+            .WithSummary("Count the sessions there are")
+            .ForAdmins();
         sessions.MapPost("/cleanup", CleanUpAsync)
             .WithSummary("Remove what has expired, now")
             .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
+            .ForAdmins(orCleanupKey: true)
             .Problems(StatusCodes.Status401Unauthorized);
         sessions.MapGet("/{session_id}", GetAsync)
             .WithSummary("Get a session")
@@ -53,7 +55,7 @@ internal static class SessionsApi
     }
 
     private static async Task<Created<SessionResponse>> CreateAsync(
-        Body<CreateSessionRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, SessionSettings options, CancellationToken cancellationToken)
+        Body<CreateSessionRequest> body, Caller caller, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, SessionSettings options, CancellationToken cancellationToken)
     {
         var request = body.Value;
         if (request.UserId is not null)
@@ -62,10 +64,10 @@ internal static class SessionsApi
         }
 
         var metadata = OwnMetadata.Check(request.Metadata, limits);
-        var owner = Owner.Claiming(request.UserId);
+        var owner = caller.ActingFor(request.UserId);
         var session = new NewSession(Identifiers.NewSessionId(time), owner.UserId, metadata, SessionOrigin.Api);
         Session created;
-        if (IdempotencyKeys.Read(http.Request.Headers, "sessions", request.UserId, request.Metadata?.GetRawText()) is { } idempotency)
+        if (IdempotencyKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata?.GetRawText()) is { } idempotency)
         {
             var reservation = await store.ReserveSessionIdAsync(idempotency, owner, session.Id, cancellationToken);
             session = reservation.SameBody
@@ -82,7 +84,7 @@ internal static class SessionsApi
                 created = new Session
                 {
                     Id = replayed.Id,
-                    UserId = request.UserId,
+                    UserId = owner.UserId,
                     CreatedAt = replayed.CreatedAt,
                     LastActivityAt = replayed.CreatedAt,
                     ExpiresAt = replayed.CreatedAt + options.Timeout,
@@ -106,9 +108,9 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<Ok<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
-        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, HttpContext http, ISessionStore store, CancellationToken cancellationToken)
+        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, ISessionStore store, CancellationToken cancellationToken)
     {
-        if (!Identifiers.IsSessionId(sessionId) || await store.GetAsync(sessionId, Owner.Anyone, cancellationToken) is not { } session)
+        if (!Identifiers.IsSessionId(sessionId) || await store.GetAsync(sessionId, owner.Value, cancellationToken) is not { } session)
         {
             return Problem.SessionNotFound(sessionId);
         }
@@ -120,7 +122,7 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<Ok<SessionResponse>, Problem>> PatchAsync(
-        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, Body<PatchSessionRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
+        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<PatchSessionRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
     {
         if (body.Value.Others is { Count: > 0 } others)
         {
@@ -140,7 +142,7 @@ internal static class SessionsApi
         var conditions = http.Request.GetTypedHeaders().IfMatch;
         for (var attempt = 0; attempt < PatchAttempts; attempt++)
         {
-            if (await store.GetAsync(sessionId, Owner.Anyone, cancellationToken) is not { } session)
+            if (await store.GetAsync(sessionId, owner.Value, cancellationToken) is not { } session)
             {
                 return Problem.SessionNotFound(sessionId);
             }
@@ -152,7 +154,7 @@ internal static class SessionsApi
             }
 
             var merged = OwnMetadata.Merge(session.Metadata, patch, limits);
-            var (result, replaced) = await store.ReplaceMetadataAsync(sessionId, Owner.Anyone, session.Version, merged, cancellationToken);
+            var (result, replaced) = await store.ReplaceMetadataAsync(sessionId, owner.Value, session.Version, merged, cancellationToken);
             if (replaced)
             {
                 Tag(http, result!);
@@ -164,23 +166,23 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<Ok<DeletedResponse>, Problem>> DeleteAsync(
-        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, ISessionStore store, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await store.DeleteAsync(sessionId, Owner.Anyone, cancellationToken)
+        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, ISessionStore store, CancellationToken cancellationToken) =>
+        Identifiers.IsSessionId(sessionId) && await store.DeleteAsync(sessionId, owner.Value, cancellationToken)
             ? TypedResults.Ok(new DeletedResponse(sessionId, Deleted: true))
             : Problem.SessionNotFound(sessionId);
 
     private static async Task<Results<Ok<HistoryResponse>, Problem>> ReadHistoryAsync(
-        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, HttpRequest request, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
+        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         return Identifiers.IsSessionId(sessionId)
-            && await store.ReadHistoryAsync(sessionId, Owner.Anyone, new TurnPageRequest(paging.Limit, paging.After, paging.Descending), cancellationToken) is { } page
+            && await store.ReadHistoryAsync(sessionId, owner.Value, new TurnPageRequest(paging.Limit, paging.After, paging.Descending), cancellationToken) is { } page
             ? TypedResults.Ok(new HistoryResponse(sessionId, [.. page.Items.Select(TurnResponse.From)], page.Next is not null, Paging.Encode(page.Next)))
             : Problem.SessionNotFound(sessionId);
     }
 
     private static async Task<Results<Created<SessionResponse>, Problem>> ForkAsync(
-        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, Body<ForkRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
+        [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<ForkRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
     {
         var request = body.Value;
         if (request.SessionId is not null)
@@ -188,7 +190,7 @@ internal static class SessionsApi
             Identifiers.CheckSessionId("session_id", request.SessionId);
         }
 
-        if (!Identifiers.IsSessionId(sessionId) || await store.GetAsync(sessionId, Owner.Anyone, cancellationToken) is not { } source)
+        if (!Identifiers.IsSessionId(sessionId) || await store.GetAsync(sessionId, owner.Value, cancellationToken) is not { } source)
         {
             return Problem.SessionNotFound(sessionId);
         }
@@ -196,7 +198,7 @@ internal static class SessionsApi
         var copy = new NewSession(
             request.SessionId ?? Identifiers.NewSessionId(time), source.UserId,
             request.Metadata is null ? source.Metadata : OwnMetadata.Check(request.Metadata, limits), SessionOrigin.Fork);
-        var fork = await store.ForkAsync(sessionId, Owner.Anyone, request.AfterTurn, copy, cancellationToken);
+        var fork = await store.ForkAsync(sessionId, owner.Value, request.AfterTurn, copy, cancellationToken);
         return fork.Status switch
         {
             ForkStatus.Created => Created(http, fork.Session!),
@@ -221,8 +223,8 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<Ok<CleanupResponse>, Problem>> CleanUpAsync(
-        HttpRequest request, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken) =>
-        CleanupKey.Allows(request, options) ? TypedResults.Ok(await cleanup.RunAsync(cancellationToken)) : CleanupKey.Required;
+        HttpRequest request, SessionSettings options, AuthSettings auth, CleanupSchedule cleanup, CancellationToken cancellationToken) =>
+        auth.Mode != AuthMode.None || CleanupKey.Allows(request, options) ? TypedResults.Ok(await cleanup.RunAsync(cancellationToken)) : CleanupKey.Required;
 
     private static Created<SessionResponse> Created(HttpContext http, Session session)
     {

@@ -15,7 +15,7 @@ internal static class UsersApi
     /// <summary>Maps the endpoints.</summary>
     public static WebApplication MapUsers(this WebApplication app)
     {
-        var users = app.MapGroup("/users/{user_id}").WithTags("Users")
+        var users = app.MapGroup("/users/{user_id}").WithTags("Users").ForConversations()
             .WithPathParameter(UserIdPath.Name, "1 to 256 printable characters, percent-encoded.")
             .Problems(StatusCodes.Status422UnprocessableEntity, StatusCodes.Status503ServiceUnavailable);
         users.MapGet("/sessions", ListAsync)

@@ -25,9 +25,10 @@ public sealed class ConfigurationTests : IDisposable
         Assert.Equivalent(new LimitSettings(), limits, strict: true);
         Assert.Equivalent(new StreamingSettings(), streaming, strict: true);
         Assert.Equivalent(new EncryptionSettings(), Settings.Read<EncryptionSettings>(shipped, EncryptionSettings.Section), strict: true);
+        Assert.Equivalent(new AuthSettings(), Settings.Read<AuthSettings>(shipped, AuthSettings.Section), strict: true);
         Assert.Equivalent(new AgentSettings(), Assert.Single(agents).Value, strict: true);
         Assert.Equal(AgentsSettings.Default, agents.Keys.Single());
-        Assert.Equal(["agents", "encryption", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
+        Assert.Equal(["agents", "auth", "encryption", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
     }
 
     [Fact]
