@@ -103,6 +103,13 @@ internal static class Deployment
             {
                 service.Image = $"${{{service.Name.ToUpperInvariant()}_IMAGE:-sessions-{service.Name}:latest}}";
                 service.Restart = "unless-stopped";
+                service.StopGracePeriod = "40s";
+
+                // Nothing is written but the data, which is on a volume; the runtime's own sockets are in /tmp.
+                service.ReadOnly = true;
+                service.Tmpfs = ["/tmp"];
+                service.CapDrop = ["ALL"];
+                service.SecurityOpt = ["no-new-privileges:true"];
                 service.Environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "${OTEL_EXPORTER_OTLP_ENDPOINT:-}";
 
                 // An empty key would leave the route open to all.

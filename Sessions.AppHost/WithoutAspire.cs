@@ -83,7 +83,7 @@ static async Task EndAsync(Process process)
     if (!process.HasExited)
     {
         using var kill = OperatingSystem.IsWindows() ? null : Process.Start("/bin/sh", ["-c", $"kill -TERM {process.Id}"]);
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(40));
         try
         {
             await process.WaitForExitAsync(patience.Token);

@@ -17,44 +17,62 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
     public static async ValueTask<Body<T>?> BindAsync(HttpContext context, ParameterInfo parameter)
     {
         var request = context.Request;
-        var limit = context.RequestServices.GetRequiredService<LimitSettings>().RequestBodyBytes;
+        var limits = context.RequestServices.GetRequiredService<LimitSettings>();
         var reader = request.BodyReader;
-        while (true)
+        ITimer? patience = null;
+        try
         {
-            ReadResult read;
-            try
+            while (true)
             {
-                read = await reader.ReadAsync(context.RequestAborted);
-            }
-            catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
-            {
-                throw TooLarge(limit);
-            }
-            catch (IOException e) when (e is not BadHttpRequestException)
-            {
-                // A chunk whose length is no number that fits, which the framework throws without a status; or the client has gone.
-                throw new ProblemException(Problem.FromStatus(StatusCodes.Status400BadRequest));
-            }
-
-            if (read.Buffer.Length > limit)
-            {
-                reader.AdvanceTo(read.Buffer.End);
-                throw TooLarge(limit);
-            }
-
-            if (read.IsCompleted)
-            {
+                ReadResult read;
                 try
                 {
-                    return new(Parse(request, read.Buffer));
+                    read = await reader.ReadAsync(context.RequestAborted);
                 }
-                finally
+                catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
+                {
+                    throw TooLarge(limits.RequestBodyBytes);
+                }
+                catch (IOException e) when (e is not BadHttpRequestException)
+                {
+                    // A chunk whose length is no number that fits, which the framework throws without a status; or the client has gone.
+                    throw new ProblemException(Problem.FromStatus(StatusCodes.Status400BadRequest));
+                }
+
+                if (read.Buffer.Length > limits.RequestBodyBytes)
                 {
                     reader.AdvanceTo(read.Buffer.End);
+                    throw TooLarge(limits.RequestBodyBytes);
                 }
-            }
 
-            reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+                if (read.IsCompleted)
+                {
+                    try
+                    {
+                        return new(Parse(request, read.Buffer));
+                    }
+                    finally
+                    {
+                        reader.AdvanceTo(read.Buffer.End);
+                    }
+                }
+
+                if (read.IsCanceled)
+                {
+                    reader.AdvanceTo(read.Buffer.End);
+                    throw new ProblemException(Problem.FromStatus(StatusCodes.Status408RequestTimeout));
+                }
+
+                reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+
+                // Most bodies are there at once. One that is not has so much time: Kestrel alone would be content with a few bytes a second.
+                patience ??= context.RequestServices.GetRequiredService<TimeProvider>().CreateTimer(
+                    late => ((PipeReader)late!).CancelPendingRead(), reader, TimeSpan.FromSeconds(limits.ReceiveSeconds), Timeout.InfiniteTimeSpan);
+            }
+        }
+        finally
+        {
+            patience?.Dispose();
         }
     }
 

@@ -1,6 +1,5 @@
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
-using Scalar.AspNetCore;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api;
@@ -9,23 +8,22 @@ namespace Sessions.Api;
 internal static class Http
 {
     private const string DefaultUrl = "http://localhost:8080";
-    private const long Surplus = 32 << 20;
 
     /// <summary>Registers it.</summary>
     public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, string[] args)
     {
-        builder.RequireKnownSections(SessionSettings.Section, AuthSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section);
+        builder.RequireKnownSections(
+            SessionSettings.Section, AuthSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section, RateLimitSettings.Section, CorsSettings.Section,
+            TelemetrySettings.Section);
         builder.AddSettings<AgentsSettings>(AgentsSettings.Section);
         var limits = builder.AddSettings<LimitSettings>(LimitSettings.Section);
         ListenOn(builder, args);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            kestrel.AddServerHeader = false;
-
-            // More than is allowed (see Body): many clients read no answer before they have sent everything, so what is too
-            // large is answered and then, within reason, read and thrown away.
-            kestrel.Limits.MaxRequestBodySize = limits.RequestBodyBytes + Surplus;
-        });
+        builder.AnswerToOwnHosts();
+        builder.AddTransport(limits);
+        builder.AddAdmission(limits);
+        builder.AddRateLimits();
+        builder.AddCorsFor();
+        builder.AddTelemetry();
         builder.Services.ConfigureHttpJsonOptions(options =>
         {
             ApiJson.Configure(options.SerializerOptions).TypeInfoResolverChain.Insert(0, ApiJson.Default);
@@ -40,17 +38,15 @@ internal static class Http
     /// <summary>Makes every early end of a request a problem, and maps the documentation.</summary>
     public static WebApplication UseHttp(this WebApplication app)
     {
-        app.Use((context, next) =>
-        {
-            // What users write is in the answers: no browser may take them for anything but what they say they are.
-            context.Response.Headers.XContentTypeOptions = "nosniff";
-            return next(context);
-        });
+        app.UseSecurityHeaders();
+        app.UseConfiguredCors();
+        app.UseAdmission();
         app.UseExceptionHandler(_ => { });
         app.UseStatusCodePages(context => Problem.FromStatus(context.HttpContext.Response.StatusCode).ExecuteAsync(context.HttpContext));
         app.UseAuth();
+        app.UseRateLimits();
         app.MapOpenApi().AllowAnonymous();
-        app.MapScalarApiReference().AllowAnonymous();
+        app.MapReferencePage();
         return app;
     }
 

@@ -44,6 +44,26 @@ internal sealed class LimitSettings
     [Range(0, 3600)]
     public double TurnWaitSeconds { get; set; } = 30;
 
+    /// <summary>How many requests may be in progress at a time, those that wait for an agent included; as many streamed turns may run whose clients have gone.</summary>
+    [Range(1, 1_000_000)]
+    public int ConcurrentRequests { get; set; } = 5000;
+
+    /// <summary>How many bytes the bodies of the requests in progress may have together.</summary>
+    [Range(1 << 20, 1L << 40)]
+    public long RequestBodiesBytes { get; set; } = 256 << 20;
+
+    /// <summary>How many connections may be open.</summary>
+    [Range(1, 10_000_000)]
+    public int Connections { get; set; } = 20_000;
+
+    /// <summary>How long a client may take to send the headers of a request, and again to send its body.</summary>
+    [Range(0.1, 3600)]
+    public double ReceiveSeconds { get; set; } = 30;
+
+    /// <summary>How long what is in progress may take to finish when the server is told to stop.</summary>
+    [Range(0, 3600)]
+    public double ShutdownSeconds { get; set; } = 25;
+
     /// <summary>What a query finds while another one runs on its session, unless it says so itself.</summary>
     public OnBusy OnBusy { get; set; } = OnBusy.Enqueue;
 }

@@ -52,6 +52,10 @@ internal sealed record Problem : IResult
     [JsonIgnore]
     public TimeSpan? RetryAfter { get; init; }
 
+    /// <summary>Whether the connection is of no more use after this.</summary>
+    [JsonIgnore]
+    public bool ClosesConnection { get; init; }
+
     /// <summary>A field of the request breaks a rule.</summary>
     public static Problem InvalidField(string field, string rule) =>
         new(StatusCodes.Status422UnprocessableEntity, "invalid_request", $"{field}: {rule}.") { Errors = new() { [field] = [rule] } };
@@ -69,6 +73,7 @@ internal sealed record Problem : IResult
     {
         StatusCodes.Status404NotFound => new(status, "route_not_found", "There is nothing at this address. GET / lists what there is."),
         StatusCodes.Status405MethodNotAllowed => new(status, "method_not_allowed", "This address does not take this method; see the Allow header."),
+        StatusCodes.Status408RequestTimeout => new(status, "request_timeout", "The request did not arrive in time.") { ClosesConnection = true },
         StatusCodes.Status413PayloadTooLarge => new(status, "limit_exceeded", "The request is too large."),
         StatusCodes.Status415UnsupportedMediaType => new(status, "unsupported_media_type", "Send JSON: Content-Type: application/json."),
         >= 500 => new(status, "internal_error", "Something went wrong on our side."),
@@ -83,7 +88,12 @@ internal sealed record Problem : IResult
         TraceId ??= httpContext.TraceIdentifier;
         var response = httpContext.Response;
         response.StatusCode = Status;
-        response.Headers.XContentTypeOptions = "nosniff";
+        SecurityHeaders.Set(response.Headers);
+        if (ClosesConnection)
+        {
+            response.Headers.Connection = "close";
+        }
+
         if (RetryAfter is { } wait)
         {
             response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);

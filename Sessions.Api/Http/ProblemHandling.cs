@@ -3,7 +3,7 @@ using Microsoft.AspNetCore.Diagnostics;
 namespace Sessions.Api;
 
 /// <summary>Turns whatever ends a request early into a problem: nothing else ever reaches a client.</summary>
-internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) : IExceptionHandler
+internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogger<ProblemHandling> logger) : IExceptionHandler
 {
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
     {
@@ -37,7 +37,7 @@ internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) :
             case BadHttpRequestException bad:
                 return Problem.FromStatus(bad.StatusCode);
             default:
-                Log.Unexpected(logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, exception);
+                Log.Unexpected(logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
                 return Problem.FromStatus(StatusCodes.Status500InternalServerError);
         }
     }
@@ -47,7 +47,7 @@ internal sealed partial class ProblemHandling(ILogger<ProblemHandling> logger) :
         [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "The store is unavailable: {Reason}")]
         public static partial void StoreUnavailable(ILogger logger, string reason, Exception? exception);
 
-        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly")]
-        public static partial void Unexpected(ILogger logger, string method, string? endpoint, Exception exception);
+        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure}")]
+        public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, Exception? exception);
     }
 }

@@ -4,7 +4,7 @@ namespace Sessions.Api;
 
 /// <summary>Runs turns: waits for the session, reads what was said before, asks the agent, commits.</summary>
 internal sealed partial class TurnRunner(
-    ISessionStore store, TurnGate gate, LimitSettings limits, TimeProvider time, QueryMetrics metrics, ILogger<TurnRunner> logger)
+    ISessionStore store, TurnGate gate, LimitSettings limits, TimeProvider time, QueryMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
 {
     // How often a turn is run again because another process was faster on the same session.
     private const int Attempts = 3;
@@ -15,6 +15,19 @@ internal sealed partial class TurnRunner(
     /// <param name="stream">Where to tell what the agent says as it says it, if anybody wants to know.</param>
     /// <exception cref="ProblemException">The turn did not come about; the problem says why.</exception>
     public async Task<TurnResult> RunAsync(TurnCommand command, CancellationToken cancellationToken, StreamedTurn? stream = null)
+    {
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping.TimeIsUp);
+        try
+        {
+            return await RunToEndAsync(command, stream, ended.Token);
+        }
+        catch (OperationCanceledException) when (stopping.TimeIsUp.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+        {
+            throw new ProblemException(Stopping.Refusal);
+        }
+    }
+
+    private async Task<TurnResult> RunToEndAsync(TurnCommand command, StreamedTurn? stream, CancellationToken cancellationToken)
     {
         var sessionId = command.SessionId;
         Guid? reservedBy = null;
@@ -68,7 +81,7 @@ internal sealed partial class TurnRunner(
         catch (AgentException e)
         {
             outcome = "failed";
-            Log.AgentFailed(logger, command.Agent.Type, sessionId, e.Message, e.InnerException);
+            Log.AgentFailed(logger, command.Agent.Type, sessionId, e.Message, telemetry.IncludeContent ? e.InnerException : null);
             activity?.SetStatus(ActivityStatusCode.Error, e.Message);
             throw new ProblemException(new Problem(
                 e.TimedOut ? StatusCodes.Status504GatewayTimeout : StatusCodes.Status502BadGateway, e.TimedOut ? "agent_timeout" : "agent_failed", e.Message)

@@ -236,6 +236,7 @@ internal static class SessionsApi
     {
         var etag = ETag(session);
         http.Response.Headers.ETag = etag.ToString();
+        http.Response.Headers.CacheControl = SecurityHeaders.Revalidated;
         return etag;
     }
 

@@ -145,6 +145,11 @@ public sealed partial class PublishTests : IDisposable
             Assert.StartsWith("${CLEANUP_KEY:?", (string?)service.Value["environment"]["SESSIONS__CLEANUP_KEY"], StringComparison.Ordinal);
             Assert.Equal("unless-stopped", (string?)service.Value["restart"]);
             Assert.Equal("8080", (string?)service.Value["environment"]["HTTP_PORTS"]);
+            Assert.Equal("true", (string?)service.Value["read_only"]);
+            Assert.Equal("/tmp", (string?)service.Value["tmpfs"][0]);
+            Assert.Equal("ALL", (string?)service.Value["cap_drop"][0]);
+            Assert.Equal("no-new-privileges:true", (string?)service.Value["security_opt"][0]);
+            Assert.Equal("40s", (string?)service.Value["stop_grace_period"]);
         });
     }
 

@@ -24,11 +24,14 @@ public sealed class ConfigurationTests : IDisposable
         Assert.Equivalent(new SessionSettings(), sessions, strict: true);
         Assert.Equivalent(new LimitSettings(), limits, strict: true);
         Assert.Equivalent(new StreamingSettings(), streaming, strict: true);
+        Assert.Equivalent(new RateLimitSettings(), Settings.Read<RateLimitSettings>(shipped, RateLimitSettings.Section), strict: true);
+        Assert.Equivalent(new CorsSettings(), Settings.Read<CorsSettings>(shipped, CorsSettings.Section), strict: true);
+        Assert.Equivalent(new TelemetrySettings(), Settings.Read<TelemetrySettings>(shipped, TelemetrySettings.Section), strict: true);
         Assert.Equivalent(new EncryptionSettings(), Settings.Read<EncryptionSettings>(shipped, EncryptionSettings.Section), strict: true);
         Assert.Equivalent(new AuthSettings(), Settings.Read<AuthSettings>(shipped, AuthSettings.Section), strict: true);
         Assert.Equivalent(new AgentSettings(), Assert.Single(agents).Value, strict: true);
         Assert.Equal(AgentsSettings.Default, agents.Keys.Single());
-        Assert.Equal(["agents", "auth", "encryption", "limits", "sessions", "streaming"], shipped.GetChildren().Select(section => section.Key).Order());
+        Assert.Equal(["agents", "auth", "cors", "encryption", "limits", "rate_limit", "sessions", "streaming", "telemetry"], shipped.GetChildren().Select(section => section.Key).Order());
     }
 
     [Fact]
@@ -125,6 +128,7 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("session:\n  storage_type: memory", null, "line 1: session: unknown section; allowed: sessions, ")]
     [InlineData("", "abc", "environment variable SESSIONS__TIMEOUT_HOURS: sessions.timeout_hours: 'abc' is not allowed")]
     [InlineData("agents:\n  a:\n    provider: openai", null, "agents.a.model: is missing")]
+    [InlineData("limits:\n  request_body_bytes: 2000000\n  request_bodies_bytes: 1900000", null, "limits.request_bodies_bytes: must be at least limits.request_body_bytes, 2000000.")]
     public async Task The_server_does_not_start_with_a_mistake_and_says_it_in_one_message(string yaml, string? timeout, string message)
     {
         await File.WriteAllTextAsync(_file, yaml, TestContext.Current.CancellationToken);

@@ -12,6 +12,7 @@ internal sealed class OtlpReceiver : IAsyncDisposable
 {
     private readonly WebApplication _app;
     private readonly List<OtlpSpan> _spans = [];
+    private readonly List<byte[]> _bodies = [];
     private readonly Dictionary<(string Service, string Metric), double> _metrics = [];
 
     private OtlpReceiver(WebApplication app) => _app = app;
@@ -43,9 +44,9 @@ internal sealed class OtlpReceiver : IAsyncDisposable
         builder.WebHost.UseUrls("http://127.0.0.1:0");
         var app = builder.Build();
         var receiver = new OtlpReceiver(app);
-        app.MapPost("/v1/traces", http => ReadAsync(http, receiver.AddSpans));
-        app.MapPost("/v1/metrics", http => ReadAsync(http, receiver.AddMetrics));
-        app.MapPost("/v1/logs", http => ReadAsync(http, _ => { }));
+        app.MapPost("/v1/traces", http => receiver.ReadAsync(http, receiver.AddSpans));
+        app.MapPost("/v1/metrics", http => receiver.ReadAsync(http, receiver.AddMetrics));
+        app.MapPost("/v1/logs", http => receiver.ReadAsync(http, _ => { }));
         await app.StartAsync(TestContext.Current.CancellationToken);
         return receiver;
     }
@@ -59,12 +60,26 @@ internal sealed class OtlpReceiver : IAsyncDisposable
         }
     }
 
+    /// <summary>Whether this text was anywhere in what arrived: spans, metrics or logs.</summary>
+    public bool Received(string text)
+    {
+        lock (_app)
+        {
+            return _bodies.Any(body => body.AsSpan().IndexOf(Encoding.UTF8.GetBytes(text)) >= 0);
+        }
+    }
+
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 
-    private static async Task ReadAsync(HttpContext http, Action<Protobuf> add)
+    private async Task ReadAsync(HttpContext http, Action<Protobuf> add)
     {
         using var body = new MemoryStream();
         await http.Request.Body.CopyToAsync(body, http.RequestAborted);
+        lock (_app)
+        {
+            _bodies.Add(body.ToArray());
+        }
+
         add(new Protobuf(body.ToArray()));
     }
 

@@ -40,6 +40,8 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
         _process.BeginErrorReadLine();
     }
 
+    public int Id => _process.Id;
+
     public IReadOnlyList<string> Lines
     {
         get

@@ -242,8 +242,9 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     };
 
     // In words fit for a client: no addresses, no keys, nothing of the provider's own text.
-    private static string Describe(Exception e) => e switch
+    internal static string Describe(Exception e) => e switch
     {
+        AgentException known => known.Message,
         ClientResultException { Status: > 0 } result => $"The agent's provider answered with status {result.Status}.",
         _ when e.GetBaseException() is HttpRequestException or System.Net.Sockets.SocketException or IOException || e is AggregateException
             => "The agent's provider can't be reached.",

@@ -12,13 +12,13 @@ internal sealed class AgentCatalog
 {
     private readonly FrozenDictionary<string, Agent> _agents;
 
-    public AgentCatalog(AgentsSettings options, LimitSettings limits, IConfiguration configuration, TimeProvider time, ILoggerFactory loggers)
+    public AgentCatalog(AgentsSettings options, LimitSettings limits, TelemetrySettings telemetry, IConfiguration configuration, TimeProvider time, ILoggerFactory loggers)
     {
         var all = new Dictionary<string, AgentSettings>(options, StringComparer.OrdinalIgnoreCase);
         all.TryAdd(AgentsSettings.Default, new AgentSettings());
         _agents = all.ToFrozenDictionary(
             entry => entry.Key,
-            entry => new Agent(entry.Key, entry.Value, Connect(entry.Key, entry.Value, configuration, loggers), limits, time),
+            entry => new Agent(entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, loggers), limits, time),
             StringComparer.OrdinalIgnoreCase);
     }
 
@@ -32,7 +32,7 @@ internal sealed class AgentCatalog
             Errors = new() { ["agent_type"] = [$"must be one of: {string.Join(", ", _agents.Keys.Order(StringComparer.Ordinal))}"] },
         });
 
-    private static IChatClient Connect(string type, AgentSettings options, IConfiguration configuration, ILoggerFactory loggers)
+    private static IChatClient Connect(string type, AgentSettings options, TelemetrySettings telemetry, IConfiguration configuration, ILoggerFactory loggers)
     {
         if (options.Summarize && options.Provider == AgentProvider.Builtin)
         {
@@ -42,8 +42,8 @@ internal sealed class AgentCatalog
         var client = options.Provider == AgentProvider.Builtin ? new BuiltinChatClient() : OpenAi(type, options, configuration);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told.
-        return client.AsBuilder()
-            .UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName)
+        return (telemetry.IncludeContent ? client : new DiscreetChatClient(client)).AsBuilder()
+            .UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName, spans => spans.EnableSensitiveData |= telemetry.IncludeContent)
             .ConfigureOptions(chat => chat.ConversationId = null)
             .Build();
     }

@@ -8,11 +8,15 @@ namespace Sessions.Api;
 /// </summary>
 internal sealed class StreamedTurn(TurnCommand command) : IDisposable
 {
+    // An event's own objects, and its place in the list.
+    private const int EventOverhead = 96;
+
     private readonly Lock _lock = new();
     private readonly List<StreamEvent> _events = [];
     private readonly CancellationTokenSource _cancellation = new();
     private TaskCompletionSource _changed = NewSignal();
     private int _readers;
+    private long _bytes;
 
     /// <summary>Names the stream in event ids. Random: who knows it has read from the stream before.</summary>
     public Guid Id { get; } = Guid.NewGuid();
@@ -31,6 +35,9 @@ internal sealed class StreamedTurn(TurnCommand command) : IDisposable
 
     /// <summary>Whether nothing more will be told.</summary>
     public bool Ended { get; private set; }
+
+    /// <summary>What has been told so far takes about as many bytes.</summary>
+    public long Bytes => Volatile.Read(ref _bytes);
 
     /// <summary>The turn has begun.</summary>
     public void Begin(string sessionId, int turn, bool sessionCreated) =>
@@ -97,6 +104,7 @@ internal sealed class StreamedTurn(TurnCommand command) : IDisposable
         lock (_lock)
         {
             _events.Add(told);
+            _bytes += told.Data.Length + EventOverhead;
             Ended = last;
             (changed, _changed) = (_changed, NewSignal());
         }

@@ -3,17 +3,27 @@ using System.Collections.Concurrent;
 namespace Sessions.Api;
 
 /// <summary>The streamed turns that are running or can still be picked up again. A stop of the server waits for those that run.</summary>
-internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings settings, TimeProvider time, ILogger<StreamedTurns> logger) : IHostedService
+internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings settings, LimitSettings limits, TelemetrySettings telemetry, TimeProvider time, ILogger<StreamedTurns> logger) : IHostedService
 {
     // Ended streams that are kept; with more the oldest are forgotten before their time.
     private const int MostKept = 1000;
+    private const long MostKeptBytes = 64 << 20;
 
     private readonly ConcurrentDictionary<Guid, StreamedTurn> _byId = new();
     private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
     private readonly ConcurrentQueue<StreamedTurn> _kept = new();
+    private long _keptBytes;
+    private int _count;
+
+    /// <summary>How many turns are running.</summary>
+    public int Running => Volatile.Read(ref _count);
+
+    /// <summary>How many bytes the ended streams take that can be picked up again.</summary>
+    public long KeptBytes => Volatile.Read(ref _keptBytes);
 
     /// <summary>Starts a turn; or finds the running one, where the same request came before.</summary>
+    /// <remarks>Turns outlive the requests that started them: where there are too many already, the turn has failed when this returns.</remarks>
     public StreamedTurn Start(TurnCommand command)
     {
         var started = new StreamedTurn(command);
@@ -25,6 +35,14 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
                 started.Dispose();
                 return turn;
             }
+        }
+
+        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests)
+        {
+            Interlocked.Decrement(ref _count);
+            ForgetKey(started);
+            started.Fail(Admission.Overloaded);
+            return started;
         }
 
         _byId[started.Id] = started;
@@ -48,11 +66,14 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
 
     public Task StartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 
+    /// <summary>Waits for those that are running.</summary>
+    public Task EndedAsync() => Task.WhenAll(_running.Values);
+
     public async Task StopAsync(CancellationToken cancellationToken)
     {
         try
         {
-            await Task.WhenAll(_running.Values).WaitAsync(cancellationToken);
+            await EndedAsync().WaitAsync(cancellationToken);
         }
         catch (OperationCanceledException)
         {
@@ -79,6 +100,7 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
         {
             Keep(turn);
             _running.TryRemove(turn.Id, out _);
+            Interlocked.Decrement(ref _count);
         }
     }
 
@@ -93,7 +115,7 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
             case OperationCanceledException:
                 return new Problem(StatusCodes.Status499ClientClosedRequest, "cancelled", "The client went away; nothing was kept.");
             default:
-                Log.Unexpected(logger, exception);
+                Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
                 return Problem.FromStatus(StatusCodes.Status500InternalServerError);
         }
     }
@@ -108,21 +130,36 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
         }
 
         _kept.Enqueue(turn);
-        if (_kept.Count > MostKept && _kept.TryDequeue(out var oldest))
+        Interlocked.Add(ref _keptBytes, turn.Bytes);
+        while (_kept.Count > MostKept || Volatile.Read(ref _keptBytes) > MostKeptBytes)
         {
-            Forget(oldest);
+            DropOldest();
         }
 
-        _ = ForgetLaterAsync(turn);
+        _ = ForgetLaterAsync(turn.Id);
     }
 
-    private async Task ForgetLaterAsync(StreamedTurn turn)
+    // By its id: what was dropped before its time is not to be held by this.
+    private async Task ForgetLaterAsync(Guid id)
     {
         await Task.Delay(TimeSpan.FromSeconds(settings.ResumeSeconds), time);
-        Forget(turn);
-        while (_kept.TryPeek(out var oldest) && !_byId.ContainsKey(oldest.Id) && _kept.TryDequeue(out _))
+        if (_byId.TryGetValue(id, out var turn))
         {
-            // Those that have been forgotten, in whatever order.
+            Forget(turn);
+        }
+
+        while (_kept.TryPeek(out var oldest) && !_byId.ContainsKey(oldest.Id))
+        {
+            DropOldest();
+        }
+    }
+
+    private void DropOldest()
+    {
+        if (_kept.TryDequeue(out var oldest))
+        {
+            Interlocked.Add(ref _keptBytes, -oldest.Bytes);
+            Forget(oldest);
         }
     }
 
@@ -143,7 +180,7 @@ internal sealed partial class StreamedTurns(TurnRunner turns, StreamingSettings 
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 30, Level = LogLevel.Error, Message = "A streamed turn failed unexpectedly")]
-        public static partial void Unexpected(ILogger logger, Exception exception);
+        [LoggerMessage(EventId = 30, Level = LogLevel.Error, Message = "A streamed turn failed unexpectedly: {Failure}")]
+        public static partial void Unexpected(ILogger logger, string failure, Exception? exception);
     }
 }

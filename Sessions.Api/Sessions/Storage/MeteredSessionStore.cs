@@ -99,7 +99,7 @@ internal sealed class MeteredSessionStore : ISessionStore
         catch (Exception e)
         {
             tags.Add("error.type", e.GetType().Name);
-            activity?.SetTag("error.type", e.GetType().Name).SetStatus(ActivityStatusCode.Error, e.Message);
+            activity?.SetTag("error.type", e.GetType().Name).SetStatus(ActivityStatusCode.Error, (e as StoreUnavailableException)?.Message);
             throw;
         }
         finally

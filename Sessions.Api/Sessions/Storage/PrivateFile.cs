@@ -1,6 +1,6 @@
 namespace Sessions.Api;
 
-/// <summary>Files that hold conversations: readable by nobody else, from the first moment.</summary>
+/// <summary>Files and folders that hold conversations: readable by nobody else, from the first moment.</summary>
 internal static class PrivateFile
 {
     /// <summary>Creates a file that must not exist.</summary>
@@ -13,5 +13,18 @@ internal static class PrivateFile
         }
 
         return new FileStream(path, options);
+    }
+
+    /// <summary>Creates a folder where there is none yet; those above it are the system's affair.</summary>
+    public static void CreateFolder(string path)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Directory.CreateDirectory(path);
+        }
+        else
+        {
+            Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
     }
 }

@@ -30,6 +30,32 @@ public sealed class SqliteFileTests : IDisposable
     }
 
     [Fact]
+    public void Everything_that_holds_conversations_is_for_its_owner_alone()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Assert.Skip("Windows has no file modes.");
+            return;
+        }
+
+        var path = _folder["new/data/sessions.db"];
+        var file = SqliteFile.Prepare(path);
+        using var link = file.OpenWriter();
+        link.Execute("BEGIN IMMEDIATE; UPDATE sessions SET key = key; CREATE TABLE t (x); COMMIT");
+        SqliteBackup.Write(file, _folder["new/data/backup.db"]);
+        PrivateFile.Create(_folder["new/data/export.ndjson"]).Dispose();
+
+        var files = Directory.GetFiles(_folder["new/data"]);
+        Assert.Equal(["backup.db", "export.ndjson", "sessions.db", "sessions.db-shm", "sessions.db-wal"], files.Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        foreach (var name in files)
+        {
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(name));
+        }
+
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(_folder["new/data"]));
+    }
+
+    [Fact]
     public void The_writer_syncs_every_commit_and_wipes_what_it_deletes()
     {
         using var link = SqliteFile.Prepare(Db).OpenWriter();

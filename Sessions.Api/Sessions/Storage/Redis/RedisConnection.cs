@@ -58,6 +58,9 @@ internal static class RedisConnection
     private static ConfigurationOptions Configure(ConfigurationOptions options)
     {
         options.ClientName ??= "sessions";
+
+        // They would name keys, and with them users.
+        options.IncludeDetailInExceptions = false;
         options.ConnectTimeout = (int)CommandTimeout.TotalMilliseconds;
         options.SyncTimeout = options.ConnectTimeout;
         options.AsyncTimeout = options.ConnectTimeout;

@@ -143,7 +143,7 @@ internal sealed class SqliteFile
         var folder = System.IO.Path.GetDirectoryName(path)!;
         try
         {
-            Directory.CreateDirectory(folder);
+            PrivateFile.CreateFolder(folder);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

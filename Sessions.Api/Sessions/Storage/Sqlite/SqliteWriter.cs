@@ -16,7 +16,8 @@ namespace Sessions.Api;
 /// </remarks>
 internal sealed partial class SqliteWriter : IAsyncDisposable
 {
-    private const int Capacity = 4096;
+    // Each request and each streamed turn waits for one change at a time: more than there are of both (LimitSettings.ConcurrentRequests), so that no answer is lost for want of a place.
+    private const int Capacity = 16_384;
     private const int MostPerCommit = 256;
 
     private readonly SqliteFile _file;
@@ -185,7 +186,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         }
         catch (Exception e)
         {
-            Log.Again(_logger, batch.Count, e);
+            Log.Again(_logger, batch.Count, e as SqliteException);
             Recover(e);
             for (var i = 0; i < batch.Count && Open(batch.Skip(i)); i++)
             {
@@ -331,6 +332,6 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         public static partial void Recovered(ILogger logger);
 
         [LoggerMessage(EventId = 42, Level = LogLevel.Warning, Message = "A transaction of {Changes} changes failed; each runs again on its own")]
-        public static partial void Again(ILogger logger, int changes, Exception exception);
+        public static partial void Again(ILogger logger, int changes, Exception? exception);
     }
 }

@@ -1,0 +1,104 @@
+namespace Sessions.Api;
+
+/// <summary>
+/// Lets in as many requests at a time as the server has room for, and none once it is to stop. The others are answered at once, rather than
+/// to wait for memory that is not there. <c>/health</c> and <c>/alive</c> are always answered.
+/// </summary>
+internal sealed class Admission(LimitSettings limits, Stopping stopping, RequestMetrics metrics)
+{
+    // Bodies up to this size are bounded well enough by the number of requests.
+    private const int SmallBody = 8 << 10;
+
+    private readonly TaskCompletionSource _empty = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _requests;
+    private long _bodyBytes;
+    private long _lastRefusal = long.MinValue / 2;
+
+    /// <summary>How many requests are being answered.</summary>
+    public int Requests => Volatile.Read(ref _requests);
+
+    /// <summary>When the last request was refused because the server is to stop, as <see cref="Environment.TickCount64"/> has it.</summary>
+    public long LastRefusal => Volatile.Read(ref _lastRefusal);
+
+    /// <summary>The answer where there is no room.</summary>
+    public static Problem Overloaded => new(StatusCodes.Status503ServiceUnavailable, "overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
+
+    /// <summary>Whether an orchestrator asks how the server is.</summary>
+    public static bool IsProbe(HttpRequest request) => request.Path.Value is "/health" or "/alive";
+
+    /// <summary>Lets no more requests in.</summary>
+    /// <returns>Ends when the last of those that are in has been answered.</returns>
+    public Task CloseAsync()
+    {
+        stopping.Request();
+
+        // In and out once, so that somebody is the last.
+        Interlocked.Increment(ref _requests);
+        Leave(0);
+        return _empty.Task;
+    }
+
+    /// <summary>The middleware.</summary>
+    public Task InvokeAsync(HttpContext context, RequestDelegate next)
+    {
+        if (IsProbe(context.Request))
+        {
+            return next(context);
+        }
+
+        var bytes = BodyBytes(context.Request);
+        var hasRoom = Interlocked.Increment(ref _requests) <= limits.ConcurrentRequests & (bytes == 0 || Interlocked.Add(ref _bodyBytes, bytes) <= limits.RequestBodiesBytes);
+        if (hasRoom && !stopping.IsRequested)
+        {
+            return AnswerAsync(context, next, bytes);
+        }
+
+        Leave(bytes);
+        return RefuseAsync(context);
+    }
+
+    private async Task AnswerAsync(HttpContext context, RequestDelegate next, long bytes)
+    {
+        try
+        {
+            await next(context);
+        }
+        finally
+        {
+            Leave(bytes);
+        }
+    }
+
+    private void Leave(long bytes)
+    {
+        if (bytes > 0)
+        {
+            Interlocked.Add(ref _bodyBytes, -bytes);
+        }
+
+        if (Interlocked.Decrement(ref _requests) == 0 && stopping.IsRequested)
+        {
+            _empty.TrySetResult();
+        }
+    }
+
+    private Task RefuseAsync(HttpContext context)
+    {
+        var problem = Overloaded;
+        if (stopping.IsRequested)
+        {
+            problem = Stopping.Refusal;
+            Volatile.Write(ref _lastRefusal, Environment.TickCount64);
+        }
+
+        metrics.Refused(problem.Code);
+        return problem.ExecuteAsync(context);
+    }
+
+    // What it says, or as much as it may be where it does not say. What is larger is refused later, and not kept.
+    private long BodyBytes(HttpRequest request)
+    {
+        var bytes = request.ContentLength ?? (request.Headers.TransferEncoding.Count > 0 ? limits.RequestBodyBytes : 0);
+        return bytes <= SmallBody ? 0 : Math.Min(bytes, limits.RequestBodyBytes);
+    }
+}

@@ -1,0 +1,51 @@
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api;
+
+/// <summary>The <c>cors:</c> section of <c>config.yaml</c>: whose web pages may call this server from a browser. Without it, none but its own.</summary>
+internal sealed class CorsSettings
+{
+    /// <summary>The section's name.</summary>
+    public const string Section = "cors";
+
+    /// <summary>Origins, separated by commas: <c>https://app.example.com, http://localhost:3000</c>.</summary>
+    public string Origins { get; set; } = "";
+}
+
+/// <summary>CORS, where origins are configured.</summary>
+internal static class Cors
+{
+    /// <summary>Registers it.</summary>
+    /// <exception cref="SettingsException">An origin is none.</exception>
+    public static void AddCorsFor(this WebApplicationBuilder builder)
+    {
+        var origins = builder.AddSettings<CorsSettings>(CorsSettings.Section).Origins.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+        foreach (var origin in origins)
+        {
+            // An origin is what a browser sends: nothing but scheme, host and port. "*" would open the conversations of whoever is on this machine to every page.
+            if (!Uri.TryCreate(origin, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https") || uri.GetLeftPart(UriPartial.Authority) != origin)
+            {
+                throw new SettingsException($"cors.origins: '{origin}' is not allowed; allowed: origins such as https://app.example.com, separated by commas.");
+            }
+        }
+
+        if (origins.Length > 0)
+        {
+            builder.Services.AddCors(options => options.AddDefaultPolicy(policy => policy
+                .WithOrigins(origins)
+                .WithMethods("GET", "POST", "PATCH", "DELETE")
+                .AllowAnyHeader()
+                .WithExposedHeaders("ETag", "Location", "Retry-After", IdempotencyKeys.ReplayedHeader)
+                .SetPreflightMaxAge(TimeSpan.FromMinutes(10))));
+        }
+    }
+
+    /// <summary>Answers what browsers ask before they send, and tells them who may read the answers.</summary>
+    public static void UseConfiguredCors(this WebApplication app)
+    {
+        if (app.Services.GetRequiredService<CorsSettings>().Origins.Length > 0)
+        {
+            app.UseCors();
+        }
+    }
+}

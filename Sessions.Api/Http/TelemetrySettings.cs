@@ -1,0 +1,35 @@
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api;
+
+/// <summary>The <c>telemetry:</c> section of <c>config.yaml</c>.</summary>
+internal sealed class TelemetrySettings
+{
+    /// <summary>The section's name.</summary>
+    public const string Section = "telemetry";
+
+    /// <summary>Whether spans hold what users and agents say to each other, and logs what an agent's provider says about a failure, which may quote it.</summary>
+    public bool IncludeContent { get; set; }
+}
+
+/// <summary>What telemetry may tell.</summary>
+internal static class Telemetry
+{
+    // Logs every address as it was asked for, and with it what lists are narrowed by.
+    private const string Addresses = "Microsoft.AspNetCore.Hosting.Diagnostics";
+
+    /// <summary>Registers the settings, and keeps addresses out of the logs unless content is wanted, or this category by its own name.</summary>
+    public static void AddTelemetry(this WebApplicationBuilder builder)
+    {
+        if (!builder.AddSettings<TelemetrySettings>(TelemetrySettings.Section).IncludeContent)
+        {
+            builder.Services.PostConfigure<LoggerFilterOptions>(options =>
+            {
+                if (options.Rules.All(rule => rule.CategoryName != Addresses))
+                {
+                    options.Rules.Add(new LoggerFilterRule(providerName: null, Addresses, LogLevel.Warning, filter: null));
+                }
+            });
+        }
+    }
+}

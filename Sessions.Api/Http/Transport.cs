@@ -1,0 +1,65 @@
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api;
+
+/// <summary>What the web server takes from a connection, before any code of ours sees it.</summary>
+internal static class Transport
+{
+    private const long Surplus = 32 << 20;
+
+    /// <summary>Configures the web server.</summary>
+    public static void AddTransport(this WebApplicationBuilder builder, LimitSettings limits) => builder.WebHost.ConfigureKestrel(kestrel =>
+    {
+        kestrel.AddServerHeader = false;
+
+        // More than is allowed (see Body): many clients read no answer before they have sent everything, so what is too
+        // large is answered and then, within reason, read and thrown away.
+        kestrel.Limits.MaxRequestBodySize = limits.RequestBodyBytes + Surplus;
+
+        // Past this a connection is closed without a word, so there are more of them than requests that are let in: those get an answer.
+        kestrel.Limits.MaxConcurrentConnections = limits.Connections;
+
+        // What a client may send ahead while its request is being answered. The default of 1 MiB, times all connections, would be a lot.
+        kestrel.Limits.MaxRequestBufferSize = 64 << 10;
+        kestrel.Limits.MaxRequestHeadersTotalSize = 16 << 10;
+        kestrel.Limits.MaxRequestLineSize = 8 << 10;
+
+        // Slow senders. A body has the same time as headers (see Body), and must not stand still for long; a client that does not take its answer is dropped as well.
+        kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(limits.ReceiveSeconds);
+        kestrel.Limits.MinRequestBodyDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: TimeSpan.FromSeconds(5));
+        kestrel.Limits.MinResponseDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: TimeSpan.FromSeconds(5));
+
+        // Longer than the proxies in front keep an idle connection (mostly 60 s): it is theirs to close, or a request may meet the closing.
+        kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(130);
+
+        // One connection is not to take the place of a hundred (with TLS; without it there is no HTTP/2).
+        kestrel.Limits.Http2.MaxStreamsPerConnection = 100;
+    });
+
+    /// <summary>Registers what bounds the requests in progress, and what ends them.</summary>
+    /// <exception cref="SettingsException">Settings don't go together.</exception>
+    public static void AddAdmission(this WebApplicationBuilder builder, LimitSettings limits)
+    {
+        if (limits.RequestBodiesBytes < limits.RequestBodyBytes)
+        {
+            throw new SettingsException($"limits.request_bodies_bytes: must be at least limits.request_body_bytes, {limits.RequestBodyBytes}.");
+        }
+
+        var services = builder.Services;
+        services.AddSingleton<RequestMetrics>();
+        services.AddSingleton<Stopping>();
+        services.AddSingleton<Admission>();
+        services.AddSingleton<GracefulStop>();
+        services.AddHostedService(all => all.GetRequiredService<GracefulStop>());
+        services.AddHealthChecks().AddCheck<GracefulStop>("server");
+        services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(limits.ShutdownSeconds) + GracefulStop.Rest);
+    }
+
+    /// <summary>Lets requests in, or not.</summary>
+    public static void UseAdmission(this WebApplication app)
+    {
+        var admission = app.Services.GetRequiredService<Admission>();
+        app.Use(admission.InvokeAsync);
+    }
+}
