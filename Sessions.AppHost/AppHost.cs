@@ -35,18 +35,23 @@ try
 
     var settings = Deployment.ReadSettings(args);
     var replicas = Deployment.ReadReplicas(settings, builder.Configuration["replicas"], builder.ExecutionContext.IsPublishMode);
-    if (settings.StorageType == StorageType.Redis)
+    if (settings.StorageType == StorageType.Redis || settings.Cache == CacheType.Redis)
     {
-        // A Redis that is there already, or one in a container, which outlives the AppHost.
-        IResourceBuilder<IResourceWithConnectionString> cache = builder.HasRedis()
-            ? builder.AddConnectionString("cache")
-            : builder.AddRedis("cache").WithDataVolume("sessions-cache").WithAppendOnlyFile().WithLifetime(ContainerLifetime.Persistent);
+        // A Redis that is there already, or one in a container: to keep sessions, on a volume, and outliving the AppHost; as a cache, without any of that.
+        IResourceBuilder<IResourceWithConnectionString> cache = builder.HasRedis() ? builder.AddConnectionString("cache")
+            : settings.StorageType == StorageType.Redis ? builder.AddRedis("cache").WithDataVolume("sessions-cache").WithAppendOnlyFile().WithLifetime(ContainerLifetime.Persistent)
+            : builder.AddRedis("cache");
 
-        api.WithEnvironment("SESSIONS__STORAGE_TYPE", "redis")
+        api.WithEnvironment("SESSIONS__STORAGE_TYPE", Settings.NameOf(settings.StorageType))
             .WithReferenceEnvironment(ReferenceEnvironmentInjectionFlags.ConnectionString)
             .WithReference(cache)
             .WaitFor(cache)
             .WithReplicas(replicas);
+    }
+
+    if (settings.Cache == CacheType.Redis)
+    {
+        api.WithEnvironment("SESSIONS__CACHE", "redis");
     }
 
     if (builder.ExecutionContext.IsPublishMode)

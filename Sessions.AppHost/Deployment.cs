@@ -129,7 +129,7 @@ internal static class Deployment
             compose.ConfigureComposeFile(file => file.AddVolume(new Volume { Name = DataVolume, Driver = "local" }));
         }
 
-        if (settings.StorageType == StorageType.Redis)
+        if (settings.StorageType == StorageType.Redis || settings.Cache == CacheType.Redis)
         {
             builder.RequireRedisSecret(api);
         }

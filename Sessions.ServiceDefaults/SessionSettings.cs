@@ -17,6 +17,9 @@ public sealed class SessionSettings
     /// <summary>The SQLite file. A relative path starts from the folder of <c>config.yaml</c>.</summary>
     public string DbPath { get; set; } = "data/sessions.db";
 
+    /// <summary>What stands in front of the SQLite file to spare it from being read.</summary>
+    public CacheType Cache { get; set; } = CacheType.None;
+
     /// <summary>An inactive session expires after this many hours; every turn starts the time anew.</summary>
     [Range(1e-5, 87600)]
     public double TimeoutHours { get; set; } = 24;
@@ -50,5 +53,15 @@ public enum StorageType
     Sqlite,
 
     /// <summary>In a Redis, shared by many replicas of the API; the connection string is <c>ConnectionStrings:cache</c>.</summary>
+    Redis,
+}
+
+/// <summary>The caches there are.</summary>
+public enum CacheType
+{
+    /// <summary>None.</summary>
+    None,
+
+    /// <summary>A Redis; the connection string is <c>ConnectionStrings:cache</c>.</summary>
     Redis,
 }

@@ -75,7 +75,7 @@ public sealed class ConfigurationTests : IDisposable
     }
 
     [Theory]
-    [InlineData("sessions:\n  timeout: 5", "line 2: sessions.timeout: unknown key; allowed: storage_type, db_path, timeout_hours, cleanup_interval_minutes, max_sessions_per_user.")]
+    [InlineData("sessions:\n  timeout: 5", "line 2: sessions.timeout: unknown key; allowed: storage_type, db_path, cache, timeout_hours, cleanup_interval_minutes, max_sessions_per_user.")]
     [InlineData("sessions:\n  storage_type: postgres", "line 2: sessions.storage_type: 'postgres' is not allowed; allowed: memory, sqlite, redis.")]
     [InlineData("sessions:\n  timeout_hours: soon", "line 2: sessions.timeout_hours: 'soon' is not allowed; allowed: a number from 1E-05 to 87600.")]
     [InlineData("sessions:\n\n  timeout_hours: 0", "line 3: sessions.timeout_hours: '0' is not allowed")]

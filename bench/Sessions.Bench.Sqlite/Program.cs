@@ -14,12 +14,15 @@ try
         case "reads":
             await Reads.RunAsync(folder);
             break;
+        case "cache":
+            await Caches.RunAsync(folder);
+            break;
         case "all":
             await Appends.RunAsync(folder, concurrencies);
             await Reads.RunAsync(folder);
             break;
         default:
-            await Console.Error.WriteLineAsync("dotnet run -c Release --project bench/Sessions.Bench.Sqlite -- [all|appends|reads] [folder]");
+            await Console.Error.WriteLineAsync("dotnet run -c Release --project bench/Sessions.Bench.Sqlite -- [all|appends|reads|cache] [folder]");
             return 2;
     }
 

@@ -17,6 +17,12 @@ internal static class Storage
         builder.Services.AddSingleton<CleanupSchedule>();
         builder.Services.AddHostedService(services => services.GetRequiredService<CleanupSchedule>());
         builder.Services.AddHealthChecks().AddCheck<StoreHealthCheck>("store");
+        if (options.Cache != CacheType.None && options.StorageType != StorageType.Sqlite)
+        {
+            throw new SettingsException(
+                $"sessions.cache: '{Settings.NameOf(options.Cache)}' is not allowed with sessions.storage_type: {Settings.NameOf(options.StorageType)}; it is for storage_type: sqlite.");
+        }
+
         switch (options.StorageType)
         {
             case StorageType.Memory:
@@ -25,6 +31,13 @@ internal static class Storage
             case StorageType.Sqlite:
                 // Now, so that a file that can't be used is said before anything starts.
                 builder.Services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
+                if (options.Cache == CacheType.Redis)
+                {
+                    builder.AddTurnCache();
+                    builder.Services.AddSingleton<SqliteSessionStore>().AddStore<CachedSessionStore>(options);
+                    break;
+                }
+
                 builder.Services.AddStore<SqliteSessionStore>(options);
                 break;
             case StorageType.Redis:
@@ -36,6 +49,14 @@ internal static class Storage
 
         builder.AddEncryption(options);
         return builder;
+    }
+
+    private static void AddTurnCache(this WebApplicationBuilder builder)
+    {
+        // Now, so that a connection string that is none is said before anything starts.
+        var connection = RedisConnection.OpenForCache(builder.Configuration.GetConnectionString(RedisConnection.Name));
+        builder.Services.AddSingleton(all => ActivatorUtilities.CreateInstance<TurnCache>(all, connection, ""));
+        builder.Services.AddHealthChecks().AddCheck<TurnCacheHealthCheck>("cache");
     }
 
     private static void AddStore<TStore>(this IServiceCollection services, SessionSettings options) where TStore : class, ISessionStore
@@ -54,6 +75,11 @@ internal static class Storage
 
         // Counts on the store itself: what no client asked for is not to be seen among what clients asked for.
         services.AddSingleton(all => ActivatorUtilities.CreateInstance<ActiveSessions>(all, all.GetRequiredService<TStore>()));
+    }
+
+    private sealed class TurnCacheHealthCheck(TurnCache cache) : IHealthCheck
+    {
+        public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => cache.CheckHealthAsync(cancellationToken);
     }
 
     private sealed class StoreHealthCheck(ISessionStore store) : IHealthCheck

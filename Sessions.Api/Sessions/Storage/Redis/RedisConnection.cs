@@ -10,6 +10,7 @@ internal static class RedisConnection
     public const string Name = "cache";
 
     private static readonly TimeSpan CommandTimeout = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan CacheTimeout = TimeSpan.FromMilliseconds(300);
     private static readonly TimeSpan ReconnectInterval = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Connects, and registers the connection.</summary>
@@ -26,23 +27,7 @@ internal static class RedisConnection
     /// <inheritdoc cref="AddRedisConnection"/>
     public static ConnectionMultiplexer Open(string? connectionString)
     {
-        if (string.IsNullOrWhiteSpace(connectionString))
-        {
-            throw new SettingsException(
-                $"sessions.storage_type: redis needs a connection string; set the environment variable ConnectionStrings__{Name}, for example to localhost:6379.");
-        }
-
-        ConfigurationOptions options;
-        try
-        {
-            options = Configure(ConfigurationOptions.Parse(connectionString));
-        }
-        catch (ArgumentException)
-        {
-            // Not what it says: it quotes the string, which may hold a password.
-            throw new SettingsException($"ConnectionStrings:{Name}: is no Redis connection string; allowed: host:port[,host:port…][,password=…][,ssl=true]….");
-        }
-
+        var options = Configure(Parse(connectionString, "sessions.storage_type"));
         try
         {
             return ConnectionMultiplexer.Connect(options);
@@ -51,6 +36,37 @@ internal static class RedisConnection
         {
             var reason = e.FailureType == ConnectionFailureType.AuthenticationFailure ? "refuses the password" : "does not answer";
             throw new SettingsException($"ConnectionStrings:{Name}: Redis at {string.Join(", ", options.EndPoints)} {reason}; sessions.storage_type: redis does not start without it.");
+        }
+    }
+
+    /// <summary>Connects to a Redis that may be away: then the connection comes about when it is there. Whoever has another way to go on does not wait long for an answer.</summary>
+    /// <exception cref="SettingsException">There is no connection string, or it is none.</exception>
+    public static ConnectionMultiplexer OpenForCache(string? connectionString)
+    {
+        var options = Configure(Parse(connectionString, "sessions.cache"));
+        options.AbortOnConnectFail = false;
+        options.AsyncTimeout = (int)CacheTimeout.TotalMilliseconds;
+
+        // The driver looks for what is overdue at this interval.
+        options.HeartbeatInterval = CacheTimeout / 2;
+        return ConnectionMultiplexer.Connect(options);
+    }
+
+    private static ConfigurationOptions Parse(string? connectionString, string setting)
+    {
+        if (string.IsNullOrWhiteSpace(connectionString))
+        {
+            throw new SettingsException($"{setting}: redis needs a connection string; set the environment variable ConnectionStrings__{Name}, for example to localhost:6379.");
+        }
+
+        try
+        {
+            return ConfigurationOptions.Parse(connectionString);
+        }
+        catch (ArgumentException)
+        {
+            // Not what it says: it quotes the string, which may hold a password.
+            throw new SettingsException($"ConnectionStrings:{Name}: is no Redis connection string; allowed: host:port[,host:port…][,password=…][,ssl=true]….");
         }
     }
 

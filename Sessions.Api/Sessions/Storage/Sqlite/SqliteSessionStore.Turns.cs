@@ -5,19 +5,24 @@ internal sealed partial class SqliteSessionStore
 {
     private const long BuildingMicroseconds = 3600L * 1_000_000;
 
-    public ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken) => new(_readers.ReadConsistently(link => Begin(link, request)));
+    public ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken) => new(Begin(request, null).Start);
 
-    public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken) =>
+        (await CommitAsync(start, turn, summary, cancellationToken)).Status;
+
+    /// <inheritdoc cref="CommitTurnAsync"/>
+    /// <returns>What came of it, and what the session is known by from then on.</returns>
+    internal async ValueTask<(CommitStatus Status, SessionStamp Stamp)> CommitAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var (status, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn, summary), cancellationToken);
-        Count(status == CommitStatus.Committed && start.Session is null ? SessionOrigin.Query : null, tally);
-        return status;
+        var (status, stamp, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn, summary), cancellationToken);
+        await CountAsync(status == CommitStatus.Committed && start.Session is null ? SessionOrigin.Query : null, tally);
+        return (status, stamp);
     }
 
     public async ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)
     {
         var (created, tally) = await Writer.RunAsync(tables => Fail(tables, (SqliteTurnStart)start, error), cancellationToken);
-        Count(created ? SessionOrigin.Query : null, tally);
+        await CountAsync(created ? SessionOrigin.Query : null, tally);
     }
 
     // Nothing is held: the turn gate is in front, and among several processes the check of the turn's number decides.
@@ -27,64 +32,32 @@ internal sealed partial class SqliteSessionStore
     {
         var built = await CopyAheadAsync(sourceId, owner, afterTurn, cancellationToken);
         var (fork, tally) = await Writer.RunAsync(tables => Fork(tables, sourceId, owner, afterTurn, session, built), cancellationToken);
-        Count(fork.Status == ForkStatus.Created ? session.CreatedFrom : null, tally);
+        await CountAsync(fork.Status == ForkStatus.Created ? session.CreatedFrom : null, tally);
         return fork;
     }
 
-    private TurnStart Begin(SqliteLink link, TurnRequest request)
-    {
-        if (Find(link, request.SessionId, out var key) is not { } session)
-        {
-            return new SqliteTurnStart(request, null);
-        }
-
-        if (!request.Owner.MayHave(session.UserId))
-        {
-            return new TurnStart(request, TurnStartStatus.NotFound);
-        }
-
-        if (request.Idempotency is { } idempotency)
-        {
-            using var rows = link[SqliteSql.FindAnswered].Bind(key).Bind(idempotency.Key).Read();
-            if (rows.Next())
-            {
-                return rows.GuidOrNull(SqliteRows.AfterTurn) == idempotency.Body
-                    ? new TurnStart(request, TurnStartStatus.Replayed) { Session = session, Replay = rows.ToTurn() }
-                    : new TurnStart(request, TurnStartStatus.KeyReused);
-            }
-        }
-
-        IReadOnlyList<Turn> history = [];
-        if (request.HistoryTurns > 0 && session.LastTurn is { } last)
-        {
-            // The last one is there already.
-            history = request.HistoryTurns == 1 || last.Number == 1 ? [last]
-                : [.. ReadTurns(link, SqliteSql.HistoryAscending, key, (long)last.Number - request.HistoryTurns, last.Number, request.HistoryTurns), last];
-        }
-
-        return new SqliteTurnStart(request, key) { Session = session, History = history };
-    }
-
-    private static (CommitStatus Status, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn, Summary? summary)
+    private static (CommitStatus Status, SessionStamp Stamp, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn, Summary? summary)
     {
         var request = start.Request;
         var now = tables.Now;
         var tally = default(SqliteTally);
         long key;
+        long created;
+        long version;
         if (start.Ground is { } ground)
         {
             using var rows = tables.Link[SqliteSql.Ground].Bind(ground).Read();
             if (!rows.Next() || rows.TextOrNull(0) is var user && !request.Owner.MayHave(user))
             {
-                return (CommitStatus.Gone, tally);
+                return (CommitStatus.Gone, default, tally);
             }
 
             if (rows.Int(1) != start.Session!.TurnCount)
             {
-                return (CommitStatus.Stale, tally);
+                return (CommitStatus.Stale, default, tally);
             }
 
-            key = ground;
+            (key, created, version) = (ground, rows.Long(2), rows.Long(3));
             if (user is null && request.Owner.UserId is { } claiming)
             {
                 tables.BindUser(key, claiming, now, ref tally);
@@ -94,10 +67,10 @@ internal sealed partial class SqliteSessionStore
         {
             if (tables.IsLive(request.SessionId, now))
             {
-                return (CommitStatus.Stale, tally);
+                return (CommitStatus.Stale, default, tally);
             }
 
-            key = tables.Add(New(request), now, version: 0, ref tally);
+            (key, created, version) = (tables.Add(New(request), now, version: 0, ref tally), now, 0);
         }
 
         tables.Append(key, turn, turn.Number, request.Idempotency);
@@ -107,7 +80,7 @@ internal sealed partial class SqliteSessionStore
             tables.Summarize(key, summary);
         }
 
-        return (CommitStatus.Committed, tally);
+        return (CommitStatus.Committed, new SessionStamp(key, created, version + 1, now), tally);
     }
 
     private static (bool Created, SqliteTally Tally) Fail(SqliteTables tables, SqliteTurnStart start, string error)

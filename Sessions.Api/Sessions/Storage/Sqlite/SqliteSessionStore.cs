@@ -18,6 +18,12 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
     /// <summary>The one that writes.</summary>
     internal SqliteWriter Writer { get; } = new(file, options, time, logger);
 
+    /// <summary>
+    /// Told the ids of sessions that were deleted, erased or evicted, before whoever removed them is answered. Sessions that expire are not told of: everybody
+    /// knows when.
+    /// </summary>
+    internal Func<IReadOnlyCollection<string>, ValueTask>? OnRemoved { get; set; }
+
     private long Now => time.GetUtcNow().ToMicroseconds();
 
     public async ValueTask<Session?> CreateAsync(NewSession session, CancellationToken cancellationToken)
@@ -28,7 +34,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
             var tally = default(SqliteTally);
             return tables.IsLive(session.Id, now) ? (null, tally) : (tables.Get(tables.Add(session, now, version: 1, ref tally)), tally);
         }, cancellationToken);
-        Count(created is null ? null : session.CreatedFrom, tally);
+        await CountAsync(created is null ? null : session.CreatedFrom, tally);
         return created;
     }
 
@@ -38,8 +44,9 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
         return new(session is not null && owner.MayHave(session.UserId) ? session : null);
     }
 
-    public async ValueTask<bool> DeleteAsync(string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        await Writer.RunAsync(tables =>
+    public async ValueTask<bool> DeleteAsync(string sessionId, Owner owner, CancellationToken cancellationToken)
+    {
+        var deleted = await Writer.RunAsync(tables =>
         {
             if (tables.Find(sessionId, owner, tables.Now, out var key) is null)
             {
@@ -49,6 +56,9 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
             tables.Remove(key);
             return true;
         }, cancellationToken);
+        await TellAsync(deleted ? [sessionId] : []);
+        return deleted;
+    }
 
     public ValueTask<Page<Session>> ListAsync(string userId, SessionPageRequest request, CancellationToken cancellationToken) => new(_readers.Read(link =>
     {
@@ -76,19 +86,8 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
         return new Page<Session>(items, null);
     }));
 
-    public ValueTask<Page<Turn>?> ReadHistoryAsync(string sessionId, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) => new(_readers.ReadConsistently(link =>
-    {
-        if (Find(link, sessionId, out var key) is not { } session || !owner.MayHave(session.UserId))
-        {
-            return null;
-        }
-
-        var edge = Math.Clamp(request.After?.Position ?? (request.Descending ? long.MaxValue : 0), 0, session.TurnCount + 1L);
-        var (above, below) = request.Descending ? (0, edge) : (edge, session.TurnCount + 1L);
-        var items = ReadTurns(link, request.Descending ? SqliteSql.HistoryDescending : SqliteSql.HistoryAscending, key, above, below, request.Limit);
-        var more = items.Count > 0 && (request.Descending ? items[^1].Number > 1 : items[^1].Number < session.TurnCount);
-        return new Page<Turn>(items, more ? new PageCursor(items[^1].Number, "") : null);
-    }));
+    public ValueTask<Page<Turn>?> ReadHistoryAsync(string sessionId, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+        new(ReadHistory(sessionId, owner, request, null).Page);
 
     public async ValueTask<MetadataReplacement> ReplaceMetadataAsync(
         string sessionId, Owner owner, long expectedVersion, ReadOnlyMemory<byte> metadata, CancellationToken cancellationToken) =>
@@ -113,9 +112,10 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
 
     public async ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken)
     {
-        var erasure = await Writer.RunAsync(tables => tables.UnlinkUser(userId, tables.Now), cancellationToken);
+        var (erasure, ids) = await Writer.RunAsync(tables => tables.UnlinkUser(userId, tables.Now), cancellationToken);
 
         // From here on it is done to the end, also when the client has gone: gone for clients, and now from the disk.
+        await TellAsync(ids);
         while (await Writer.RunAsync(tables => tables.RemoveUnlinked(), CancellationToken.None))
         {
         }
@@ -209,19 +209,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
         return rows.ToSession();
     }
 
-    private static List<Turn> ReadTurns(SqliteLink link, string sql, long key, long above, long below, long limit)
-    {
-        List<Turn> turns = [];
-        using var rows = link[sql].Bind(key).Bind(above).Bind(below).Bind(limit).Read();
-        while (rows.Next())
-        {
-            turns.Add(rows.ToTurn());
-        }
-
-        return turns;
-    }
-
-    private void Count(SessionOrigin? created, SqliteTally tally)
+    private async ValueTask CountAsync(SessionOrigin? created, SqliteTally tally)
     {
         if (created is { } origin)
         {
@@ -229,6 +217,9 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
         }
 
         metrics.Expired(tally.Expired);
-        metrics.Evicted(tally.Evicted);
+        metrics.Evicted(tally.Evicted?.Count ?? 0);
+        await TellAsync(tally.Evicted ?? []);
     }
+
+    private ValueTask TellAsync(IReadOnlyCollection<string> removed) => removed.Count > 0 && OnRemoved is { } tell ? tell(removed) : default;
 }

@@ -9,22 +9,24 @@ internal static class SqliteSql
 {
     private const string Turn = "t.number, t.created_at, t.execution_us, t.input_tokens, t.output_tokens, t.started_session, t.agent_type, t.agent_used, t.query, t.response";
 
-    private const string Session = """
+    private const string SessionAlone = """
         SELECT s.key, s.id, s.user_id, s.created_at, s.created_from, s.last_activity_at, s.expires_at, s.version, s.metadata, s.turn_count, s.error_count, s.last_error,
-        s.summary, s.summary_covers,
-        """ + " " + Turn + """
+        s.summary, s.summary_covers
+        """;
+
+    private const string Session = SessionAlone + ", " + Turn + """
          FROM sessions s LEFT JOIN turns t ON t.session = s.key AND t.number = s.turn_count
         """;
 
     // Reading
 
     public const string FindSession = Session + " WHERE s.id = ? AND s.expires_at > ?";
+    public const string FindSessionAlone = SessionAlone + ", NULL FROM sessions s WHERE s.id = ? AND s.expires_at > ?";
     public const string SessionByKey = Session + " WHERE s.key = ?";
     public const string ListDescending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) < (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?";
     public const string ListAscending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) > (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at, s.id LIMIT ?";
     public const string ExportSession = Session + " WHERE s.key > ? AND s.id IS NOT NULL AND s.expires_at > ? ORDER BY s.key LIMIT 1";
-    public const string HistoryAscending = "SELECT " + Turn + " FROM turns t WHERE t.session = ? AND t.number > ? AND t.number < ? ORDER BY t.number LIMIT ?";
-    public const string HistoryDescending = "SELECT " + Turn + " FROM turns t WHERE t.session = ? AND t.number > ? AND t.number < ? ORDER BY t.number DESC LIMIT ?";
+    public const string History = "SELECT " + Turn + " FROM turns t WHERE t.session = ? AND t.number >= ? AND t.number <= ? ORDER BY t.number";
     public const string ExportTurns = "SELECT " + Turn + ", t.request_key, t.request_body FROM turns t WHERE t.session = ? AND t.number > ? AND t.number <= ? ORDER BY t.number";
     public const string FindAnswered = "SELECT " + Turn + ", t.request_body FROM turns t WHERE t.session = ? AND t.request_key = ?";
     public const string CountActive = "SELECT count(*) FROM sessions WHERE id IS NOT NULL AND expires_at > ?";
@@ -33,7 +35,7 @@ internal static class SqliteSql
 
     // Turns
 
-    public const string Ground = "SELECT user_id, turn_count FROM sessions WHERE key = ? AND id IS NOT NULL";
+    public const string Ground = "SELECT user_id, turn_count, created_at, version FROM sessions WHERE key = ? AND id IS NOT NULL";
     public const string InsertTurn = """
         INSERT INTO turns (session, number, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response, request_key, request_body)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -77,6 +79,7 @@ internal static class SqliteSql
     public const string DeleteFirstTurns = "DELETE FROM turns WHERE session = ? AND number < (SELECT min(number) FROM turns WHERE session = ?) + ?";
     public const string Expired = "SELECT key, turn_count FROM sessions WHERE id IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?";
     public const string Unlinked = "SELECT key FROM sessions WHERE id IS NULL AND expires_at <= ? ORDER BY expires_at LIMIT 1";
+    public const string IdsOfUser = "SELECT id FROM sessions WHERE user_id = ?";
     public const string SumUser = "SELECT count(*), coalesce(sum(turn_count), 0) FROM sessions WHERE user_id = ? AND expires_at > ?";
     public const string DeleteReservationsOfUser = """
         DELETE FROM reservations WHERE key IN (SELECT reserved_by FROM sessions WHERE user_id = ?)

@@ -180,20 +180,23 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
     /// Takes a session away from clients, with its idempotency record. Its turns go at once where they are few; else
     /// <see cref="RemoveUnlinked"/> removes them step by step.
     /// </summary>
-    public void Remove(long key)
+    /// <returns>The id it had; <see langword="null"/> where there is none to be removed.</returns>
+    public string? Remove(long key)
     {
+        string? id;
         int turns;
         using (var rows = link[SqliteSql.Removable].Bind(key).Read())
         {
             if (!rows.Next())
             {
-                return;
+                return null;
             }
 
             turns = rows.Int(0);
-            if (!rows.IsNull(1) && !rows.IsNull(2))
+            id = rows.TextOrNull(2);
+            if (!rows.IsNull(1) && id is not null)
             {
-                link[SqliteSql.DeleteReservation].Bind(rows.GuidOrNull(1)).Bind(rows.Text(2)).Run();
+                link[SqliteSql.DeleteReservation].Bind(rows.GuidOrNull(1)).Bind(id).Run();
             }
         }
 
@@ -201,7 +204,7 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
         {
             link[SqliteSql.UnlinkSession].Bind(key).Run();
             HasUnlinked = true;
-            return;
+            return id;
         }
 
         if (turns > 0)
@@ -210,21 +213,32 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
         }
 
         link[SqliteSql.DeleteSession].Bind(key).Run();
+        return id;
     }
 
     /// <summary>Takes all sessions of a user away from clients; <see cref="RemoveUnlinked"/> removes what they hold.</summary>
-    public Erasure UnlinkUser(string userId, long now)
+    /// <returns>What it was, and the ids.</returns>
+    public (Erasure Erasure, IReadOnlyCollection<string> Ids) UnlinkUser(string userId, long now)
     {
         Erasure erasure;
+        List<string> ids = [];
         using (var sums = link[SqliteSql.SumUser].Bind(userId).Bind(now).Read())
         {
             sums.Next();
             erasure = new Erasure(sums.Long(0), sums.Long(1));
         }
 
+        using (var rows = link[SqliteSql.IdsOfUser].Bind(userId).Read())
+        {
+            while (rows.Next())
+            {
+                ids.Add(rows.Text(0));
+            }
+        }
+
         link[SqliteSql.DeleteReservationsOfUser].Bind(userId).Run();
         HasUnlinked |= link[SqliteSql.UnlinkUser].Bind(userId).Run() > 0;
-        return erasure;
+        return (erasure, ids);
     }
 
     /// <summary>Removes some of what unlinked sessions hold.</summary>
@@ -325,8 +339,7 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
         foreach (var key in beyond ?? [])
         {
-            Remove(key);
-            tally.Evicted++;
+            (tally.Evicted ??= []).Add(Remove(key)!);
         }
     }
 
@@ -359,5 +372,5 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 internal struct SqliteTally
 {
     public int Expired;
-    public int Evicted;
+    public List<string>? Evicted;
 }

@@ -5,4 +5,7 @@ internal sealed class SqliteTurnStart(TurnRequest request, long? ground) : TurnS
 {
     /// <summary>The session's key; <see langword="null"/>: there was none.</summary>
     public long? Ground { get; } = ground;
+
+    /// <summary>The last turns that are known: those of the history, or more.</summary>
+    public IReadOnlyList<Turn> LastTurns { get; init; } = [];
 }

@@ -1,0 +1,37 @@
+namespace Sessions.Api;
+
+/// <summary>
+/// What one state of a session is known by: no other state, of this session or of any that has had its id, in this file or in another, has the same. Every
+/// change counts the version up; and where a file is put back to an earlier state, time does not go back with it.
+/// </summary>
+/// <param name="Key">The session's key in its file, never used again there.</param>
+/// <param name="CreatedAt">When it was created, in microseconds.</param>
+/// <param name="Version">How often it has changed.</param>
+/// <param name="LastActivityAt">Its last activity, in microseconds.</param>
+internal readonly record struct SessionStamp(long Key, long CreatedAt, long Version, long LastActivityAt)
+{
+    /// <summary>Of a session as it was read.</summary>
+    public static SessionStamp Of(long key, Session session) => new(key, session.CreatedAt.ToMicroseconds(), session.Version, session.LastActivityAt.ToMicroseconds());
+}
+
+/// <summary>The last turns of a session as it was at one moment, without gaps: at least one.</summary>
+/// <param name="Stamp">The moment.</param>
+/// <param name="Turns">The turns, oldest first.</param>
+internal sealed record TurnWindow(SessionStamp Stamp, IReadOnlyList<Turn> Turns)
+{
+    /// <summary>Whether these are the last turns of the session with that stamp.</summary>
+    public bool IsOf(SessionStamp stamp, int turnCount) => Stamp == stamp && Turns[^1].Number == turnCount;
+
+    /// <summary>As many of the last turns as have texts of no more than so many bytes together; the last one in any case.</summary>
+    public TurnWindow Last(int bytes)
+    {
+        var first = Turns.Count - 1;
+        for (var left = bytes - Size(Turns[first]); first > 0 && (left -= Size(Turns[first - 1])) >= 0; first--)
+        {
+        }
+
+        return first == 0 ? this : this with { Turns = [.. Turns.Skip(first)] };
+    }
+
+    private static int Size(Turn turn) => turn.Query.Length + turn.Response.Length;
+}
