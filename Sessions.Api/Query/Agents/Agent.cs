@@ -15,6 +15,8 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
 
     private readonly string _name = options.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{options.Model}";
 
+    private readonly bool _answersAtOnce = options.Provider == AgentProvider.Builtin;
+
     /// <summary>Its <c>agent_type</c>.</summary>
     public string Type { get; } = type;
 
@@ -37,15 +39,18 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     {
         var started = time.GetTimestamp();
         var timeout = TimeSpan.FromSeconds(options.TimeoutSeconds);
-        using var limited = new CancellationTokenSource(timeout, time);
-        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
+
+        // Who answers before it returns needs no clock to be stopped by.
+        using var limited = _answersAtOnce && told is null ? null : new CancellationTokenSource(timeout, time);
+        using var linked = limited is null ? null : CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
+        var stopped = linked?.Token ?? cancellationToken;
         try
         {
             // WaitAsync: an agent that does not heed its token must not hold up the session.
             Summary? newSummary = null;
             if (options.Summarize && parameters.HistoryTurns is null)
             {
-                (newSummary, history) = await SummarizeAsync(summary, history, linked.Token).WaitAsync(linked.Token);
+                (newSummary, history) = await SummarizeAsync(summary, history, stopped).WaitAsync(stopped);
                 summary = newSummary ?? summary;
             }
             else
@@ -53,17 +58,17 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
                 summary = null;
             }
 
-            var (messages, chatOptions) = (Messages(query, summary, history), Options(sessionId, parameters));
+            var (messages, chatOptions) = (new Conversation(options.Instructions, summary, history, FirstWithinBudget(history), query), Options(sessionId, parameters));
             var response = await (told is null
-                ? client.GetResponseAsync(messages, chatOptions, linked.Token)
-                : StreamAsync(messages, chatOptions, told, linked.Token)).WaitAsync(linked.Token);
+                ? client.GetResponseAsync(messages, chatOptions, stopped)
+                : StreamAsync(messages, chatOptions, told, stopped)).WaitAsync(stopped);
             return Check(response, time.GetElapsedTime(started)) with { Summary = newSummary };
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
             throw;
         }
-        catch (OperationCanceledException e) when (limited.IsCancellationRequested)
+        catch (OperationCanceledException e) when (limited is { IsCancellationRequested: true })
         {
             throw new AgentException(string.Create(System.Globalization.CultureInfo.InvariantCulture, $"The agent did not answer within {timeout.TotalSeconds:0.###} s."), timedOut: true, e);
         }
@@ -77,7 +82,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         }
     }
 
-    private async Task<ChatResponse> StreamAsync(List<ChatMessage> messages, ChatOptions chatOptions, Action<string> told, CancellationToken cancellationToken)
+    private async Task<ChatResponse> StreamAsync(Conversation messages, ChatOptions chatOptions, Action<string> told, CancellationToken cancellationToken)
     {
         List<ChatResponseUpdate> updates = [];
         var held = "";
@@ -178,30 +183,6 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         }
 
         return (null, rest);
-    }
-
-    private List<ChatMessage> Messages(Utf8Text query, Summary? summary, IReadOnlyList<Turn> history)
-    {
-        var first = FirstWithinBudget(history);
-        var messages = new List<ChatMessage>((2 * (history.Count - first)) + 3);
-        if (options.Instructions is { Length: > 0 } instructions)
-        {
-            messages.Add(new ChatMessage(ChatRole.System, instructions));
-        }
-
-        if (summary is not null)
-        {
-            messages.Add(new ChatMessage(ChatRole.Assistant, summary.Text.ToString()));
-        }
-
-        for (var i = first; i < history.Count; i++)
-        {
-            messages.Add(new ChatMessage(ChatRole.User, history[i].Query.ToString()));
-            messages.Add(new ChatMessage(ChatRole.Assistant, history[i].Response.ToString()));
-        }
-
-        messages.Add(new ChatMessage(ChatRole.User, query.ToString()));
-        return messages;
     }
 
     // Whole turns from the newest back, as long as they fit.

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Text;
 using Microsoft.Extensions.AI;
@@ -20,7 +21,8 @@ internal sealed class BuiltinChatClient : IChatClient
     private static readonly ChatClientMetadata Metadata = new(Name);
 
     // The beginnings of sentences in which people tell about themselves.
-    private static readonly string[] Personal = ["i am ", "i'm ", "i work", "i like", "i have", "i use", "i live", "i want", "i need", "i prefer", "my ", "we are ", "we use", "our ", "call me "];
+    private static readonly SearchValues<string> Personal = SearchValues.Create(
+        ["i am ", "i'm ", "i work", "i like", "i have", "i use", "i live", "i want", "i need", "i prefer", "my ", "we are ", "we use", "our ", "call me "], StringComparison.OrdinalIgnoreCase);
 
     public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -52,114 +54,112 @@ internal sealed class BuiltinChatClient : IChatClient
 
     private static string Answer(IEnumerable<ChatMessage> messages)
     {
-        var said = new List<string>();
-        foreach (var message in messages)
+        var said = messages is Conversation conversation ? conversation.Said
+            : [.. messages.Where(message => message.Role == ChatRole.User).Select(message => (Utf8Text)message.Text)];
+
+        // Room for the query, and for one earlier statement at a time.
+        var query = said is [.., var last] ? last : default;
+        var longest = 0;
+        foreach (var text in said)
         {
-            if (message.Role == ChatRole.User)
-            {
-                said.Add(message.Text);
-            }
+            longest = Math.Max(longest, text.Length);
         }
 
-        var query = said.Count > 0 ? said[^1] : "";
-        var answer = new StringBuilder(256);
-        if (said.Count < 2)
+        var rented = ArrayPool<char>.Shared.Rent(query.Length + longest);
+        try
         {
-            answer.Append("You said: \"").Append(Quote(query)).Append("\". Nothing came before it in this session; I will remember it.");
-            return answer.ToString();
+            var asked = rented.AsSpan(0, Encoding.UTF8.GetChars(query.Span, rented));
+            return Answer(said, asked, rented.AsSpan(asked.Length));
+        }
+        finally
+        {
+            ArrayPool<char>.Shared.Return(rented);
+        }
+    }
+
+    private static string Answer(Utf8Text[] said, ReadOnlySpan<char> query, Span<char> room)
+    {
+        var answer = new DefaultInterpolatedStringHandler(0, 0, provider: null, stackalloc char[1024]);
+        if (said.Length < 2)
+        {
+            answer.AppendLiteral("You said: \"");
+            Quote(ref answer, query);
+            answer.AppendLiteral("\". Nothing came before it in this session; I will remember it.");
+            return answer.ToStringAndClear();
         }
 
-        answer.Append("To \"").Append(Quote(query)).Append("\" I can say what you told me before:");
-        foreach (var index in MostRelevant(said, query))
+        answer.AppendLiteral("To \"");
+        Quote(ref answer, query);
+        answer.AppendLiteral("\" I can say what you told me before:");
+        Span<int> best = stackalloc int[QuotedStatements];
+        best = best[..MostRelevant(said, query, room, best)];
+        for (var i = 0; i < best.Length; i++)
         {
-            answer.Append(" \"").Append(Quote(said[index])).Append("\";");
+            answer.AppendLiteral(" \"");
+            Quote(ref answer, Decode(said[best[i]], room));
+            answer.AppendLiteral(i < best.Length - 1 ? "\";" : "\".");
         }
 
-        answer[^1] = '.';
-        return answer.ToString();
+        return answer.ToStringAndClear();
     }
 
     // Earlier statements: those that share words with the query, then those about the user, then the latest. In the order they were said.
-    private static List<int> MostRelevant(List<string> said, string query)
+    private static int MostRelevant(Utf8Text[] said, ReadOnlySpan<char> query, Span<char> room, Span<int> best)
     {
-        var words = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
-        var lookup = words.GetAlternateLookup<ReadOnlySpan<char>>();
-        foreach (var range in Words(query))
+        var words = new WordSet(query, stackalloc WordSet.Entry[WordsCompared]);
+        Span<int> scores = stackalloc int[QuotedStatements];
+        var count = 0;
+        for (var i = 0; i < said.Length - 1; i++)
         {
-            if (words.Count == WordsCompared)
+            var score = Score(Decode(said[i], room), words);
+            var place = 0;
+            while (place < count && score < scores[place])
             {
-                break;
+                place++;
             }
 
-            lookup.Add(query.AsSpan(range));
-        }
-
-        var best = new List<(int Score, int Index)>(QuotedStatements + 1);
-        for (var i = 0; i < said.Count - 1; i++)
-        {
-            var score = Score(said[i], lookup);
-            var place = best.FindIndex(other => score >= other.Score);
-            best.Insert(place < 0 ? best.Count : place, (score, i));
-            if (best.Count > QuotedStatements)
-            {
-                best.RemoveAt(QuotedStatements);
-            }
-        }
-
-        var indexes = best.ConvertAll(statement => statement.Index);
-        indexes.Sort();
-        return indexes;
-    }
-
-    private static int Score(string statement, HashSet<string>.AlternateLookup<ReadOnlySpan<char>> query)
-    {
-        var score = 0;
-        var compared = 0;
-        foreach (var range in Words(statement))
-        {
-            score += query.Contains(statement.AsSpan(range)) ? 2 : 0;
-            if (++compared == WordsCompared)
-            {
-                break;
-            }
-        }
-
-        var start = statement.AsSpan().TrimStart();
-        foreach (var beginning in Personal)
-        {
-            if (start.StartsWith(beginning, StringComparison.OrdinalIgnoreCase))
-            {
-                return score + 3;
-            }
-        }
-
-        return score;
-    }
-
-    // Words of four letters and more; shorter ones say little.
-    private static IEnumerable<Range> Words(string text)
-    {
-        var start = 0;
-        for (var i = 0; i <= text.Length; i++)
-        {
-            if (i < text.Length && (char.IsLetterOrDigit(text[i]) || char.IsSurrogate(text[i])))
+            if (place == QuotedStatements)
             {
                 continue;
             }
 
-            if (i - start >= 4)
+            count = Math.Min(count + 1, QuotedStatements);
+            for (var behind = count - 1; behind > place; behind--)
             {
-                yield return start..i;
+                (scores[behind], best[behind]) = (scores[behind - 1], best[behind - 1]);
             }
 
-            start = i + 1;
+            (scores[place], best[place]) = (score, i);
         }
+
+        best[..count].Sort();
+        return count;
     }
 
-    private static string Quote(string text)
+    private static int Score(ReadOnlySpan<char> statement, in WordSet query)
+    {
+        var score = 0;
+        var words = new Words(statement);
+        for (var compared = 0; compared < WordsCompared && words.Next(); compared++)
+        {
+            score += query.Contains(words) ? 2 : 0;
+        }
+
+        return statement.TrimStart().IndexOfAny(Personal) == 0 ? score + 3 : score;
+    }
+
+    private static ReadOnlySpan<char> Decode(Utf8Text text, Span<char> room) => room[..Encoding.UTF8.GetChars(text.Span, room)];
+
+    private static void Quote(ref DefaultInterpolatedStringHandler answer, ReadOnlySpan<char> text)
     {
         text = text.Trim();
-        return text.Length <= QuotedCharacters ? text
-            : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[QuotedCharacters - 1]) ? QuotedCharacters - 1 : QuotedCharacters), "…");
+        if (text.Length <= QuotedCharacters)
+        {
+            answer.AppendFormatted(text);
+            return;
+        }
+
+        answer.AppendFormatted(text[..(char.IsHighSurrogate(text[QuotedCharacters - 1]) ? QuotedCharacters - 1 : QuotedCharacters)]);
+        answer.AppendLiteral("…");
     }
 }
