@@ -76,7 +76,85 @@ public sealed class MemorySessionStoreMemoryTests
         Assert.Equal(0, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
     }
 
-    // The store keeps the id of a session as it was given: when the string is gone, so is the session.
+    [Fact]
+    public async Task Turns_are_whole_wherever_their_arrays_end()
+    {
+        await using var store = new TestStore(new MemorySessionStore(new SessionSettings { MaxSessionsPerUser = 0 }, TimeProvider.System, TestStore.NewMetrics()), new FakeTimeProvider(Start), new SessionSettings());
+        for (var i = 1; i <= 60; i++)
+        {
+            var start = await store.BeginAsync("a");
+            var turn = store.NewTurn(start, $"{i}{new string('ä', i * i % 700)}", new string('b', i * 37 % 1900)) with
+            {
+                AgentType = $"agent-{i % 3}",
+                InputTokens = i % 2 == 0 ? i * 1000L : null,
+                OutputTokens = i % 5 == 0 ? long.MaxValue : null,
+                ExecutionTime = TimeSpan.FromMicroseconds(i * 12345),
+            };
+            Assert.Equal(CommitStatus.Committed, await store.Store.CommitTurnAsync(start, turn, null, TestContext.Current.CancellationToken));
+            Assert.Equal(turn, (await store.GetAsync("a"))!.LastTurn);
+        }
+
+        var all = await store.HistoryAsync("a");
+        Assert.Equal(60, all.Count);
+        for (var turns = 0; turns <= 60; turns++)
+        {
+            var fork = await store.Store.ForkAsync("a", Owner.Anyone, turns, TestStore.New($"fork-{turns}"), TestContext.Current.CancellationToken);
+            Assert.Equal(all.Take(turns), await store.HistoryAsync($"fork-{turns}"));
+            Assert.Equal(turns == 0 ? null : all[turns - 1], fork.Session!.LastTurn);
+            Assert.Equal(all.Take(turns).TakeLast(7), (await store.BeginAsync($"fork-{turns}", history: 7)).History);
+
+            // Both go on, each for itself.
+            await store.TurnAsync($"fork-{turns}", query: "own");
+            Assert.Equal("own", (await store.HistoryAsync($"fork-{turns}"))[^1].Query);
+            Assert.Equal(all, await store.HistoryAsync("a"));
+            foreach (var isDescending in (bool[])[false, true])
+            {
+                var page = await store.Store.ReadHistoryAsync("a", Owner.Anyone, new TurnPageRequest(9, new PageCursor(turns, ""), isDescending), TestContext.Current.CancellationToken);
+                Assert.Equal(isDescending ? all.Take(Math.Max(0, turns - 1)).TakeLast(9).Reverse() : all.Skip(turns).Take(9), page!.Items);
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("01a20ae6-3490-7a40-adff-b1e282febc86")]
+    [InlineData("01A20AE6-3490-7A40-ADFF-B1E282FEBC86")]
+    [InlineData("01a20ae634907a40adffb1e282febc86")]
+    [InlineData("00000000-0000-0000-0000-000000000000")]
+    [InlineData("x")]
+    public async Task An_id_comes_back_as_it_was_given_however_it_is_kept(string id)
+    {
+        await using var store = new TestStore(new MemorySessionStore(new SessionSettings(), TimeProvider.System, TestStore.NewMetrics()), new FakeTimeProvider(Start), new SessionSettings());
+        await store.CreateAsync(id, "user");
+        Assert.Equal(id, Assert.Single(await store.ListIdsAsync("user")));
+        Assert.Equal(id, (await store.GetAsync(id))!.Id);
+        foreach (var other in new[] { id.ToUpperInvariant(), id.ToLowerInvariant(), id.Replace("-", "", StringComparison.Ordinal) }.Where(other => other != id))
+        {
+            Assert.Null(await store.GetAsync(other));
+        }
+    }
+
+    [Fact]
+    public async Task A_user_with_many_sessions_keeps_them_in_order()
+    {
+        var time = new FakeTimeProvider(Start);
+        await using var store = new TestStore(new MemorySessionStore(new SessionSettings { MaxSessionsPerUser = 0 }, time, TestStore.NewMetrics()), time, new SessionSettings());
+        List<string> expected = [];
+        for (var i = 0; i < 200; i++)
+        {
+            // Every other one touches one that is there.
+            var id = i % 2 == 1 ? expected[i * 7 % expected.Count] : $"s{i}";
+            await store.TurnAsync(id, "user");
+            expected.Remove(id);
+            expected.Add(id);
+            time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        Assert.Equal(expected, await store.ListIdsAsync("user", ascending: true));
+        expected.Reverse();
+        Assert.Equal(expected, await store.ListIdsAsync("user"));
+    }
+
+    // The store keeps an id that is no UUID as it was given: when the string is gone, so is the session.
     private static NewSession Watched(string id, List<WeakReference> references)
     {
         var own = new string(id);

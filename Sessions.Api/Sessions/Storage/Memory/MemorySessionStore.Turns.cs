@@ -7,7 +7,7 @@ internal sealed partial class MemorySessionStore
     {
         MemorySession session;
         MemorySession.Snapshot snapshot;
-        MemoryTurn[] turns;
+        MemoryTurns.Range turns;
         lock (_lock)
         {
             if (Find(request.SessionId, Owner.Anyone, Now) is not { } found)
@@ -25,28 +25,20 @@ internal sealed partial class MemorySessionStore
             if (request.Idempotency is { } idempotency && session.Answered is not null && session.Answered.TryGetValue(idempotency.Key, out var answered))
             {
                 return new(answered.Body == idempotency.Body
-                    ? new TurnStart(request, TurnStartStatus.Replayed) { Session = snapshot.ToSession(_timeout), Replay = session.Turns![answered.Turn - 1].ToTurn(answered.Turn) }
+                    ? new TurnStart(request, TurnStartStatus.Replayed) { Session = snapshot.ToSession(_timeout, _agents, request.SessionId), Replay = session.Turns.Select(answered.Turn, answered.Turn).ToArray(_agents)[0] }
                     : new TurnStart(request, TurnStartStatus.KeyReused));
             }
 
-            var wanted = Math.Min(request.HistoryTurns, session.TurnCount);
-            turns = wanted == 0 ? [] : session.Turns!.GetRange(session.TurnCount - wanted, wanted).ToArray();
+            var count = session.Turns.Count;
+            turns = session.Turns.Select(Math.Max(1, count - request.HistoryTurns + 1), count);
         }
 
-        var before = snapshot.ToSession(_timeout);
-        var history = new Turn[turns.Length];
-        for (var i = 0; i < turns.Length; i++)
-        {
-            var number = before.TurnCount - turns.Length + i + 1;
-            history[i] = number == before.TurnCount ? before.LastTurn! : turns[i].ToTurn(number);
-        }
-
-        return new(new MemoryTurnStart(request, session) { Session = before, History = history });
+        return new(new MemoryTurnStart(request, session) { Session = snapshot.ToSession(_timeout, _agents, request.SessionId), History = turns.ToArray(_agents) });
     }
 
     public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var stored = new MemoryTurn(turn);
+        var packed = MemoryTurnFormat.Pack(turn, _agents);
         var owner = start.Request.Owner;
         lock (_lock)
         {
@@ -66,16 +58,16 @@ internal sealed partial class MemorySessionStore
             {
                 return new(CommitStatus.Gone);
             }
-            else if (session.TurnCount != start.Session!.TurnCount)
+            else if (session.Turns.Count != start.Session!.TurnCount)
             {
                 return new(CommitStatus.Stale);
             }
 
-            (session.Turns ??= new List<MemoryTurn>(1)).Add(stored);
+            session.Turns.Add(packed);
             session.Summary = summary ?? session.Summary;
             if (start.Request.Idempotency is { } idempotency)
             {
-                (session.Answered ??= [])[idempotency.Key] = (idempotency.Body, session.TurnCount);
+                (session.Answered ??= [])[idempotency.Key] = (idempotency.Body, session.Turns.Count);
             }
 
             Touch(session, owner.UserId, now);
@@ -116,8 +108,7 @@ internal sealed partial class MemorySessionStore
                 return default;
             }
 
-            session.ErrorCount++;
-            session.LastError = error;
+            session.Errors = (session.Errors.Count + 1, error);
             Touch(session, userId: null, now);
         }
 
@@ -136,8 +127,8 @@ internal sealed partial class MemorySessionStore
         new(request.SessionId, request.Owner.UserId, ReadOnlyMemory<byte>.Empty, SessionOrigin.Query, request.ReservedBy);
 
     private bool IsFull(string? userId, long now) =>
-        _maxPerUser > 0 && userId is not null && _users.TryGetValue(userId, out var sessions)
-        && sessions.Count >= _maxPerUser && sessions.Count(session => !IsExpired(session, now)) >= _maxPerUser;
+        _maxPerUser > 0 && userId is not null && _users.TryGetValue(userId, out var user)
+        && user.Count >= _maxPerUser && user.All.Count(session => !IsExpired(session, now)) >= _maxPerUser;
 
     private sealed class MemoryTurnStart(TurnRequest request, MemorySession? ground) : TurnStart(request, TurnStartStatus.Started)
     {

@@ -5,19 +5,21 @@ namespace Sessions.Api;
 /// <content>Moving to and from other stores.</content>
 internal sealed partial class MemorySessionStore
 {
+    private const int ExportedAtOnce = 100;
+
     public async IAsyncEnumerable<ArchiveEntry> ExportAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
         string[] ids;
         lock (_lock)
         {
-            ids = [.. _sessions.Keys];
+            ids = [.. _sessions.Select(session => session.Id)];
         }
 
         foreach (var id in ids)
         {
             cancellationToken.ThrowIfCancellationRequested();
             MemorySession.Snapshot snapshot;
-            MemoryTurn[] turns;
+            MemoryTurns turns;
             Idempotency? createdBy = null;
             var answered = new Dictionary<int, Idempotency>();
             lock (_lock)
@@ -28,7 +30,7 @@ internal sealed partial class MemorySessionStore
                 }
 
                 snapshot = session.TakeSnapshot();
-                turns = [.. session.Turns ?? []];
+                turns = session.Turns.Take(session.Turns.Count);
                 if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && reserved.SessionId == id)
                 {
                     createdBy = new Idempotency(key, reserved.Body);
@@ -40,10 +42,13 @@ internal sealed partial class MemorySessionStore
                 }
             }
 
-            yield return new(new ArchivedSession(snapshot.ToSession(_timeout), createdBy), null);
-            for (var number = 1; number <= turns.Length; number++)
+            yield return new(new ArchivedSession(snapshot.ToSession(_timeout, _agents, id), createdBy), null);
+            for (var first = 1; first <= turns.Count; first += ExportedAtOnce)
             {
-                yield return new(null, new ArchivedTurn(turns[number - 1].ToTurn(number), answered.TryGetValue(number, out var request) ? request : null));
+                foreach (var turn in turns.Select(first, Math.Min(turns.Count, first + ExportedAtOnce - 1)).ToArray(_agents))
+                {
+                    yield return new(null, new ArchivedTurn(turn, answered.TryGetValue(turn.Number, out var request) ? request : null));
+                }
             }
         }
 
@@ -53,11 +58,11 @@ internal sealed partial class MemorySessionStore
     public async ValueTask<ImportStatus> ImportAsync(ArchivedSession session, IAsyncEnumerable<ArchivedTurn> turns, CancellationToken cancellationToken)
     {
         var imported = session.Session;
-        List<MemoryTurn> stored = [];
+        var stored = default(MemoryTurns);
         Dictionary<Guid, (Guid Body, int Turn)> answered = [];
         await foreach (var (turn, answeredTo) in turns.WithCancellation(cancellationToken))
         {
-            stored.Add(turn.Number == stored.Count + 1 ? new MemoryTurn(turn) : throw new InvalidDataException($"Turn {stored.Count + 1} of session '{imported.Id}' is missing."));
+            stored.Add(turn.Number == stored.Count + 1 ? MemoryTurnFormat.Pack(turn, _agents) : throw new InvalidDataException($"Turn {stored.Count + 1} of session '{imported.Id}' is missing."));
             if (answeredTo is { } request)
             {
                 answered[request.Key] = (request.Body, turn.Number);
@@ -82,42 +87,32 @@ internal sealed partial class MemorySessionStore
                 return ImportStatus.Expired;
             }
 
-            if (_sessions.TryGetValue(imported.Id, out var expired))
-            {
-                Remove(expired);
-                metrics.Expired(1);
-            }
+            RemoveExpired(imported.Id);
 
             Import(imported, session.CreatedBy, stored, answered);
             return ImportStatus.Imported;
         }
     }
 
-    private void Import(Session imported, Idempotency? createdBy, List<MemoryTurn> turns, Dictionary<Guid, (Guid Body, int Turn)> answered)
+    private void Import(Session imported, Idempotency? createdBy, MemoryTurns turns, Dictionary<Guid, (Guid Body, int Turn)> answered)
     {
         var session = new MemorySession(imported.Id, imported.CreatedAt.ToMicroseconds(), imported.CreatedFrom)
         {
-            UserId = imported.UserId,
             Metadata = imported.Metadata.ToArray(),
             LastActivityAt = imported.LastActivityAt.ToMicroseconds(),
             Version = imported.Version,
-            Turns = turns.Count > 0 ? turns : null,
-            ErrorCount = imported.ErrorCount,
-            LastError = imported.LastError,
+            Turns = turns,
+            Errors = (imported.ErrorCount, imported.LastError),
             Summary = imported.Summary,
             ReservedBy = createdBy?.Key,
             Answered = answered.Count > 0 ? answered : null,
         };
-        _sessions.Add(session.Id, session);
+        _sessions.Add(session);
         Schedule(session);
-        if (session.UserId is { } user)
+        if (imported.UserId is { } userId)
         {
-            if (!_users.TryGetValue(user, out var sessions))
-            {
-                _users.Add(user, sessions = new SortedSet<MemorySession>(ByActivity.Instance));
-            }
-
-            sessions.Add(session);
+            session.User = User(userId);
+            session.User.Add(session);
         }
 
         if (createdBy is { } key)

@@ -15,8 +15,9 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
     private const int ReclaimedPerLock = 1000;
 
     private readonly Lock _lock = new();
-    private readonly Dictionary<string, MemorySession> _sessions = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, SortedSet<MemorySession>> _users = new(StringComparer.Ordinal);
+    private readonly HashSet<MemorySession> _sessions = new(ByMemorySessionId.Instance);
+    private readonly Dictionary<string, MemoryUser> _users = new(StringComparer.Ordinal);
+    private readonly AgentNames _agents = new();
     private readonly Dictionary<Guid, Reservation> _reservations = [];
     private readonly Queue<(long ExpiresAt, Guid Key)> _reservationExpiry = new();
 
@@ -44,7 +45,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
         }
 
         metrics.Created(session.CreatedFrom);
-        return new(created.ToSession(_timeout));
+        return new(created.ToSession(_timeout, _agents, session.Id));
     }
 
     public ValueTask<Session?> GetAsync(string sessionId, Owner owner, CancellationToken cancellationToken)
@@ -60,7 +61,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
             snapshot = session.TakeSnapshot();
         }
 
-        return new(snapshot.ToSession(_timeout));
+        return new(snapshot.ToSession(_timeout, _agents, sessionId));
     }
 
     public ValueTask<bool> DeleteAsync(string sessionId, Owner owner, CancellationToken cancellationToken)
@@ -99,7 +100,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
             snapshot = session.TakeSnapshot();
         }
 
-        return new(new MetadataReplacement(snapshot.ToSession(_timeout), replaced));
+        return new(new MetadataReplacement(snapshot.ToSession(_timeout, _agents, sessionId), replaced));
     }
 
     public ValueTask<Fork> ForkAsync(string sourceId, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken)
@@ -113,8 +114,8 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
                 return new(new Fork(ForkStatus.SourceNotFound));
             }
 
-            var turns = afterTurn ?? source.TurnCount;
-            if (turns < 0 || turns > source.TurnCount)
+            var turns = afterTurn ?? source.Turns.Count;
+            if (turns < 0 || turns > source.Turns.Count)
             {
                 return new(new Fork(ForkStatus.NoSuchTurn));
             }
@@ -125,7 +126,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
             }
 
             // Taken before the new session is added: adding it may evict the source.
-            var copied = source.Turns?.GetRange(0, turns);
+            var copied = source.Turns.Take(turns);
             var summary = source.Summary?.CoversTurns <= turns ? source.Summary : null;
             var fork = Add(session with { UserId = source.UserId }, now);
             fork.Turns = copied;
@@ -134,7 +135,7 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
         }
 
         metrics.Created(session.CreatedFrom);
-        return new(new Fork(ForkStatus.Created, snapshot.ToSession(_timeout)));
+        return new(new Fork(ForkStatus.Created, snapshot.ToSession(_timeout, _agents, session.Id)));
     }
 
     public ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken)
@@ -143,12 +144,12 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
         lock (_lock)
         {
             var now = Now;
-            while (_users.TryGetValue(userId, out var sessions) && sessions.Min is { } session)
+            while (_users.TryGetValue(userId, out var user) && user.Oldest is { } session)
             {
                 if (!IsExpired(session, now))
                 {
                     removed++;
-                    turns += session.TurnCount;
+                    turns += session.Turns.Count;
                 }
 
                 Remove(session);
@@ -174,23 +175,19 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
     private bool IsExpired(MemorySession session, long now) => session.LastActivityAt + _timeout <= now;
 
     private MemorySession? Find(string id, Owner owner, long now) =>
-        _sessions.TryGetValue(id, out var session) && !IsExpired(session, now) && owner.MayHave(session.UserId) ? session : null;
+        _sessions.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(id, out var session) && !IsExpired(session, now) && owner.MayHave(session.UserId) ? session : null;
 
     private MemorySession Add(NewSession added, long now)
     {
         metrics.Expired(Reclaim(now, ReclaimedPerCreation, out _));
-        if (_sessions.TryGetValue(added.Id, out var expired))
-        {
-            Remove(expired);
-            metrics.Expired(1);
-        }
+        RemoveExpired(added.Id);
 
         var session = new MemorySession(added.Id, now, added.CreatedFrom)
         {
             Metadata = added.Metadata.ToArray(),
             ReservedBy = added.IdempotencyKey,
         };
-        _sessions.Add(added.Id, session);
+        _sessions.Add(session);
         Schedule(session);
         if (added.UserId is not null)
         {
@@ -200,33 +197,39 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
         return session;
     }
 
+    private void RemoveExpired(string id)
+    {
+        if (_sessions.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(id, out var expired))
+        {
+            Remove(expired);
+            metrics.Expired(1);
+        }
+    }
+
     private void Remove(MemorySession session)
     {
         session.IsRemoved = true;
-        _sessions.Remove(session.Id);
-        if (session.UserId is not null && _users.TryGetValue(session.UserId, out var sessions))
+        _sessions.Remove(session);
+        if (session.User is { } user)
         {
-            sessions.Remove(session);
-            if (sessions.Count == 0)
+            user.Remove(session);
+            if (user.Count == 0)
             {
-                _users.Remove(session.UserId);
+                _users.Remove(user.Id);
             }
         }
 
-        if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && reserved.SessionId == session.Id)
+        if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && session.HasId(reserved.SessionId))
         {
             _reservations.Remove(key);
         }
 
         // The expiry queue still holds the object; its contents need not wait for that.
-        session.Turns = null;
-        session.Answered = null;
-        session.Metadata = [];
-        session.Summary = null;
+        session.Empty();
         if (_expiry.Count > 2 * _sessions.Count + 64)
         {
             _expiry.Clear();
-            foreach (var left in _sessions.Values)
+            foreach (var left in _sessions)
             {
                 Schedule(left);
             }
@@ -236,12 +239,11 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
     private void Touch(MemorySession session, string? userId, long now)
     {
         session.Version++;
-        if (session.UserId is { } bound)
+        if (session.User is { } user)
         {
-            var sessions = _users[bound];
-            sessions.Remove(session);
+            user.Remove(session);
             session.LastActivityAt = now;
-            sessions.Add(session);
+            user.Add(session);
         }
         else
         {
@@ -261,37 +263,33 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
 
     private void Bind(MemorySession session, string userId, long now)
     {
-        session.UserId = userId;
-        if (!_users.TryGetValue(userId, out var sessions))
-        {
-            _users.Add(userId, sessions = new SortedSet<MemorySession>(ByActivity.Instance));
-        }
+        var user = User(userId);
 
         // The new one goes in after room was made, so that it is never the one to go.
         int expired = 0, evicted = 0;
-        while (_maxPerUser > 0 && sessions.Count >= _maxPerUser)
+        while (_maxPerUser > 0 && user.Count >= _maxPerUser)
         {
-            var oldest = sessions.Min!;
+            var oldest = user.Oldest!;
             _ = IsExpired(oldest, now) ? expired++ : evicted++;
             Remove(oldest);
         }
 
-        sessions.Add(session);
-        _users[userId] = sessions;
+        session.User = user;
+        user.Add(session);
+        _users[userId] = user;
         metrics.Expired(expired);
         metrics.Evicted(evicted);
     }
 
-    private sealed record Reservation(string SessionId, Guid Body, long ExpiresAt);
-
-    private sealed class ByActivity : IComparer<MemorySession>
+    private MemoryUser User(string id)
     {
-        public static readonly ByActivity Instance = new();
-
-        public int Compare(MemorySession? x, MemorySession? y)
+        if (!_users.TryGetValue(id, out var user))
         {
-            var byTime = x!.LastActivityAt.CompareTo(y!.LastActivityAt);
-            return byTime != 0 ? byTime : string.CompareOrdinal(x.Id, y.Id);
+            _users.Add(id, user = new MemoryUser(id));
         }
+
+        return user;
     }
+
+    private sealed record Reservation(string SessionId, Guid Body, long ExpiresAt);
 }

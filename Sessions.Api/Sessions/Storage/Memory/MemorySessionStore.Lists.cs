@@ -9,16 +9,16 @@ internal sealed partial class MemorySessionStore
         List<MemorySession.Snapshot> candidates = [];
         lock (_lock)
         {
-            if (_users.TryGetValue(userId, out var sessions))
+            if (_users.TryGetValue(userId, out var user))
             {
                 var now = Now;
-                while (sessions.Min is { } oldest && IsExpired(oldest, now))
+                while (user.Oldest is { } oldest && IsExpired(oldest, now))
                 {
                     Remove(oldest);
                     metrics.Expired(1);
                 }
 
-                foreach (var session in Range(sessions, request))
+                foreach (var session in user.Behind(request.After, request.Ascending))
                 {
                     candidates.Add(session.TakeSnapshot());
                     if (candidates.Count > scan)
@@ -33,7 +33,7 @@ internal sealed partial class MemorySessionStore
         var seen = 0;
         while (seen < Math.Min(scan, candidates.Count) && items.Count < request.Limit)
         {
-            var session = candidates[seen++].ToSession(_timeout);
+            var session = candidates[seen++].ToSession(_timeout, _agents);
             if (request.Filter?.Invoke(session) ?? true)
             {
                 items.Add(session);
@@ -45,7 +45,7 @@ internal sealed partial class MemorySessionStore
 
     public ValueTask<Page<Turn>?> ReadHistoryAsync(string sessionId, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
     {
-        MemoryTurn[] turns;
+        MemoryTurns.Range turns;
         int first, last, count;
         lock (_lock)
         {
@@ -54,39 +54,21 @@ internal sealed partial class MemorySessionStore
                 return new((Page<Turn>?)null);
             }
 
-            count = session.TurnCount;
+            count = session.Turns.Count;
             var edge = (int)Math.Clamp(request.After?.Position ?? (request.Descending ? count + 1 : 0), 0, count + 1);
             (first, last) = request.Descending
                 ? (Math.Max(1, edge - request.Limit), edge - 1)
                 : (edge + 1, Math.Min(count, edge + request.Limit));
-            turns = last >= first ? session.Turns!.GetRange(first - 1, last - first + 1).ToArray() : [];
+            turns = session.Turns.Select(first, last);
         }
 
-        var items = new Turn[turns.Length];
-        for (var i = 0; i < turns.Length; i++)
+        var items = turns.ToArray(_agents);
+        if (request.Descending)
         {
-            items[request.Descending ? turns.Length - 1 - i : i] = turns[i].ToTurn(first + i);
+            Array.Reverse(items);
         }
 
-        var more = turns.Length > 0 && (request.Descending ? first > 1 : last < count);
+        var more = items.Length > 0 && (request.Descending ? first > 1 : last < count);
         return new(new Page<Turn>(items, more ? new PageCursor(items[^1].Number, "") : null));
-    }
-
-    // Entries of the user from the cursor on, in the order asked for.
-    private static IEnumerable<MemorySession> Range(SortedSet<MemorySession> sessions, SessionPageRequest request)
-    {
-        if (request.After is not { } after)
-        {
-            return request.Ascending ? sessions : sessions.Reverse();
-        }
-
-        var place = new MemorySession(after.Id, after.Position, SessionOrigin.Api);
-        if (ByActivity.Instance.Compare(request.Ascending ? sessions.Max : sessions.Min, place) is var end && (request.Ascending ? end <= 0 : end >= 0))
-        {
-            return [];
-        }
-
-        var rest = request.Ascending ? sessions.GetViewBetween(place, sessions.Max) : sessions.GetViewBetween(sessions.Min, place).Reverse();
-        return rest.Where(session => ByActivity.Instance.Compare(session, place) != 0);
     }
 }
