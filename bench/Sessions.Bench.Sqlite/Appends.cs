@@ -99,7 +99,7 @@ internal static class Appends
                 plain.Read(id);
             }
 
-            plain.Append(id);
+            plain.Append(id, Bench.Query, Bench.Response);
         }
 
         return count / Stopwatch.GetElapsedTime(started).TotalSeconds;

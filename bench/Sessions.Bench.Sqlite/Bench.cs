@@ -22,11 +22,11 @@ internal static class Bench
 
     public static MemorySessionStore OpenMemory() => new(Settings, TimeProvider.System, NewMetrics());
 
-    public static Turn NewTurn(int number) => new()
+    public static Turn NewTurn(int number, string? query = null, string? response = null) => new()
     {
         Number = number,
-        Query = Query,
-        Response = Response,
+        Query = query ?? Query,
+        Response = response ?? Response,
         AgentType = "advanced",
         AgentUsed = "builtin",
         CreatedAt = TimeProvider.System.GetUtcNowMicroseconds(),
@@ -35,10 +35,10 @@ internal static class Bench
     };
 
     /// <summary>One turn, as the API makes it: what was said before is read, then the turn is committed.</summary>
-    public static async Task AppendAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1)
+    public static async Task AppendAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1, string? query = null, string? response = null)
     {
         var start = await store.BeginTurnAsync(new TurnRequest { SessionId = sessionId, Owner = Owner.Claiming(userId), HistoryTurns = historyTurns }, CancellationToken.None);
-        var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1), null, CancellationToken.None);
+        var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1, query, response), null, CancellationToken.None);
         if (status != CommitStatus.Committed)
         {
             throw new InvalidOperationException($"The turn is {status}.");

@@ -43,14 +43,14 @@ internal sealed class PlainLoop : IDisposable
         return reader.Read() && !reader.IsDBNull(9) ? reader.GetString(9) : null;
     }
 
-    public void Append(string id)
+    public void Append(string id, string query, string response)
     {
         using var transaction = _connection.BeginTransaction(deferred: false);
         _insert.Transaction = _update.Transaction = transaction;
         _insert.Parameters[0].Value = _update.Parameters[0].Value = id;
         _insert.Parameters[1].Value = _update.Parameters[1].Value = DateTimeOffset.UtcNow.Ticks / 10;
-        _insert.Parameters[2].Value = Bench.Query;
-        _insert.Parameters[3].Value = Bench.Response;
+        _insert.Parameters[2].Value = query;
+        _insert.Parameters[3].Value = response;
         _insert.ExecuteNonQuery();
         _update.ExecuteNonQuery();
         transaction.Commit();

@@ -1,0 +1,65 @@
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Bench.Load;
+
+/// <summary>What the command line says.</summary>
+internal sealed class Options
+{
+    public const string Usage = """
+        dotnet run -c Release --project bench/Sessions.Bench.Load -- [all|load|memory|start] [options]
+
+          --connections 64      clients, each with a connection of its own
+          --seconds 2           how long a run takes
+          --rounds 5            how often everything is run in turn, after one round that does not count
+          --sessions 1000       how many sessions are asked for, 10 of each user
+          --stores memory,sqlite,redis
+          --workloads create,get,query,list,history
+          --folder bin/…        where the files are made: the disk that is measured
+          --idle 1000000        how many idle sessions memory and start have
+          --starts 7            how often the server is started for a median
+        """;
+
+    public int Connections { get; set; } = 64;
+
+    public double Seconds { get; set; } = 2;
+
+    public int Rounds { get; set; } = 5;
+
+    public int Sessions { get; set; } = 1000;
+
+    public string Stores { get; set; } = string.Join(',', Enum.GetNames<StorageType>());
+
+    public string Workloads { get; set; } = string.Join(',', Requests.Workloads);
+
+    /// <summary>Not the system's temporary folder, which may be in memory.</summary>
+    public string Folder { get; set; } = AppContext.BaseDirectory;
+
+    public int Idle { get; set; } = 1_000_000;
+
+    public int Starts { get; set; } = 7;
+
+    public TimeSpan Run => TimeSpan.FromSeconds(Seconds);
+
+    public IReadOnlyList<StorageType> StoreTypes => [.. Split(Stores).Select(name => Enum.Parse<StorageType>(name, ignoreCase: true))];
+
+    public IReadOnlyList<string> WorkloadNames => [.. Split(Workloads)];
+
+    /// <exception cref="ArgumentException">It says something that is not allowed.</exception>
+    public static Options Read(string[] args)
+    {
+        var given = new ConfigurationBuilder().AddCommandLine(args).Build();
+        var unknown = given.AsEnumerable().Select(option => option.Key).FirstOrDefault(key => typeof(Options).GetProperty(key, System.Reflection.BindingFlags.IgnoreCase | System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Instance)?.CanWrite != true);
+        if (unknown is not null || args.Any(arg => !arg.StartsWith("--", StringComparison.Ordinal) && !given.AsEnumerable().Any(option => option.Value == arg)))
+        {
+            throw new ArgumentException($"{unknown ?? "What there is beside options"} is not known.");
+        }
+
+        var options = given.Get<Options>() ?? new Options();
+        return options.Connections < 1 || options.Sessions < options.Connections || options.Rounds < 1 || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
+            || options.WorkloadNames.Except(Requests.Workloads).Any() || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
+            ? throw new ArgumentException("A number is out of range (as many sessions as connections are needed), or there is no such store or workload.")
+            : options;
+    }
+
+    private static string[] Split(string names) => names.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+}

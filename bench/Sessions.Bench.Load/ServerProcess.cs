@@ -1,0 +1,139 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.RegularExpressions;
+
+namespace Sessions.Bench.Load;
+
+/// <summary>A server as a process of its own, ended when this is disposed of.</summary>
+internal sealed partial class ServerProcess : IDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private readonly Process _process;
+    private readonly TaskCompletionSource<IPEndPoint> _listening = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly List<string> _output = [];
+    private int _port;
+
+    private ServerProcess(string program, IEnumerable<string> arguments, IEnumerable<(string Key, string Value)> environment)
+    {
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+
+        // Neither a collector nor an address of somebody else's.
+        foreach (var key in start.Environment.Keys.Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal)).ToList())
+        {
+            start.Environment.Remove(key);
+        }
+
+        foreach (var (key, value) in environment)
+        {
+            start.Environment[key] = value;
+        }
+
+        _process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        _process.OutputDataReceived += (_, line) => Read(line.Data);
+        _process.ErrorDataReceived += (_, line) => Read(line.Data);
+        _process.Exited += (_, _) => _listening.TrySetException(new InvalidOperationException($"{program} {string.Join(' ', arguments)} has ended:\n{string.Join('\n', _output)}"));
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    /// <summary>What it has in memory at this moment.</summary>
+    public long ResidentBytes
+    {
+        get
+        {
+            _process.Refresh();
+            return _process.WorkingSet64;
+        }
+    }
+
+    public TimeSpan ProcessorTime
+    {
+        get
+        {
+            _process.Refresh();
+            return _process.TotalProcessorTime;
+        }
+    }
+
+    /// <summary>Our server, as it was built beside this program.</summary>
+    public static ServerProcess Api(string folder, params IEnumerable<(string Key, string Value)> settings) => Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
+
+    /// <summary>Our server, built somehow else.</summary>
+    public static ServerProcess Api(string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> settings)
+    {
+        var config = Path.Combine(folder, "config.yaml");
+        File.WriteAllText(config, "");
+        return new(program, arguments, [("SESSIONS_CONFIG", config), ("ASPNETCORE_URLS", "http://127.0.0.1:0"), .. settings]);
+    }
+
+    /// <summary>This program as one of the limits.</summary>
+    public static ServerProcess Self(params IEnumerable<string> arguments) => new("dotnet", OfSelf(arguments), []);
+
+    /// <summary>What <c>dotnet</c> is told to run this program, with the settings of the runtime that our server has.</summary>
+    public static string[] OfSelf(params IEnumerable<string> arguments) =>
+        ["exec", "--runtimeconfig", Built("Sessions.Api.runtimeconfig.json"), Built("Sessions.Bench.Load.dll"), .. arguments];
+
+    /// <summary>A redis-server that writes nothing to the disk; <see langword="null"/> where none is installed.</summary>
+    public static ServerProcess? Redis()
+    {
+        var program = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
+        return program is null ? null : new(program, ["--port", $"{FreeAddress().Port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], []);
+    }
+
+    public static IPEndPoint FreeAddress()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return (IPEndPoint)listener.LocalEndpoint;
+    }
+
+    /// <summary>Where it listens, once it says so.</summary>
+    public Task<IPEndPoint> AddressAsync(CancellationToken cancellationToken) => _listening.Task.WaitAsync(Patience, cancellationToken);
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+        {
+            _process.Kill(entireProcessTree: true);
+        }
+
+        _process.WaitForExit();
+        _process.Dispose();
+    }
+
+    private static string Built(string file) => Path.Combine(AppContext.BaseDirectory, file);
+
+    private void Read(string? line)
+    {
+        lock (_output)
+        {
+            if (line is null)
+            {
+                return;
+            }
+
+            _output.Add(line);
+        }
+
+        // Redis names its port before it says that it is ready.
+        if (Port.Match(line) is { Success: true } port)
+        {
+            _port = int.Parse(port.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
+        }
+
+        if (Listening.IsMatch(line))
+        {
+            _listening.TrySetResult(new IPEndPoint(IPAddress.Loopback, _port));
+        }
+    }
+
+    [GeneratedRegex(@"(?:[pP]ort[:=] ?|http://127\.0\.0\.1:)(\d+)")]
+    private static partial Regex Port { get; }
+
+    [GeneratedRegex("Now listening on:|Ready to accept connections")]
+    private static partial Regex Listening { get; }
+}

@@ -1,0 +1,150 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Sessions.Api;
+using static System.FormattableString;
+
+namespace Sessions.Bench.Load;
+
+/// <summary>How long it takes from the start of the process to the first answer, as built and as published ReadyToRun.</summary>
+internal sealed class StartUp(Options options, string folder, CancellationToken cancellationToken)
+{
+    private const string Session = "the-first-session-asked-for";
+
+    public async Task RunAsync()
+    {
+        var database = Path.Combine(folder, "idle.db");
+        await FillAsync(database);
+        (string, string)[] memory = [("SESSIONS__STORAGE_TYPE", "memory")];
+        (string, string)[] sqlite = [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", database)];
+        List<(string Name, Func<IPEndPoint, ServerProcess> Start)> cases =
+        [
+            ("memory, as built", address => ServerProcess.Api(folder, [Listen(address), .. memory])),
+            ("sqlite, as built", address => ServerProcess.Api(folder, [Listen(address), .. sqlite])),
+        ];
+        if (await PublishAsync() is { } published)
+        {
+            cases.Add(("memory, ReadyToRun", address => ServerProcess.Api(published, [], folder, [Listen(address), .. memory])));
+            cases.Add(("sqlite, ReadyToRun", address => ServerProcess.Api(published, [], folder, [Listen(address), .. sqlite])));
+        }
+
+        var taken = cases.ToDictionary(one => one.Name, _ => new List<double>());
+        for (var round = -1; round < options.Starts; round++)
+        {
+            foreach (var (name, start) in cases)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var milliseconds = Time(start);
+                if (round >= 0)
+                {
+                    taken[name].Add(milliseconds);
+                }
+            }
+        }
+
+        Console.WriteLine(Invariant($"| from the start of the process to the first answer; sqlite with {options.Idle:N0} sessions, {new FileInfo(database).Length / (double)options.Idle:0} bytes each in the file | median, ms | least to most |"));
+        Console.WriteLine("|---|---:|---:|");
+        foreach (var (name, all) in taken)
+        {
+            Console.WriteLine(Invariant($"| {name} | {Bench.Sqlite.Bench.Median(all):0} | {all.Min():0} to {all.Max():0} |"));
+        }
+
+        Console.WriteLine();
+    }
+
+    private static (string, string) Listen(IPEndPoint address) => ("ASPNETCORE_URLS", $"http://{address}");
+
+    private double Time(Func<IPEndPoint, ServerProcess> start)
+    {
+        var address = ServerProcess.FreeAddress();
+        var started = Stopwatch.GetTimestamp();
+        using var server = start(address);
+        while (true)
+        {
+            try
+            {
+                // Any answer will do; in memory there is no session yet.
+                using var connection = new Connection(address, [Requests.NewGet($"/sessions/{Session}")]);
+                connection.Send();
+                while (!connection.Receive())
+                {
+                }
+
+                return Stopwatch.GetElapsedTime(started).TotalMilliseconds;
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused && Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(60))
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Thread.Sleep(1);
+            }
+        }
+    }
+
+    private async Task FillAsync(string path)
+    {
+        await Console.Error.WriteLineAsync($"writing {options.Idle} sessions");
+        await using var store = Bench.Sqlite.Bench.Open(path);
+        await Bench.Sqlite.Bench.AppendAsync(store, Session);
+
+        // Many to a transaction, past the store's front door: this is not what is measured.
+        for (var from = 0; from < options.Idle; from += 1000)
+        {
+            var to = Math.Min(from + 1000, options.Idle);
+            await store.Writer.RunAsync(tables =>
+            {
+                SqliteTally tally = default;
+                for (var i = from; i < to; i++)
+                {
+                    var session = tables.Add(new NewSession(Guid.CreateVersion7().ToString(), IdleSessions.User(i), default, SessionOrigin.Query), tables.Now, version: 0, ref tally);
+                    for (var turn = 1; turn <= IdleSessions.Turns; turn++)
+                    {
+                        tables.Append(session, Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(i, turn), IdleSessions.Response(i, turn)), turn, null);
+                        tables.Advance(session, tables.Now);
+                    }
+                }
+
+                return true;
+            }, cancellationToken);
+        }
+    }
+
+    // Null where the feed has not what it takes.
+    private async Task<string?> PublishAsync()
+    {
+        var repository = new DirectoryInfo(AppContext.BaseDirectory);
+        while (repository is not null && !File.Exists(Path.Combine(repository.FullName, "Sessions.sln")))
+        {
+            repository = repository.Parent;
+        }
+
+        await Console.Error.WriteLineAsync("publishing ReadyToRun");
+        var artifacts = Path.Combine(folder, "published");
+        var start = new ProcessStartInfo("dotnet",
+        [
+            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, "--self-contained", "false",
+            "-p:PublishReadyToRun=true", "--artifacts-path", artifacts, "-v", "q", "-nodeReuse:false",
+        ])
+        { RedirectStandardOutput = true };
+        using var publish = Process.Start(start)!;
+        try
+        {
+            var output = await publish.StandardOutput.ReadToEndAsync(cancellationToken);
+            await publish.WaitForExitAsync(cancellationToken);
+            if (publish.ExitCode == 0)
+            {
+                return Directory.EnumerateFiles(Path.Combine(artifacts, "publish"), OperatingSystem.IsWindows() ? "Sessions.Api.exe" : "Sessions.Api", SearchOption.AllDirectories).Single();
+            }
+
+            await Console.Error.WriteLineAsync($"ReadyToRun is left out:\n{output}");
+            return null;
+        }
+        finally
+        {
+            if (!publish.HasExited)
+            {
+                publish.Kill(entireProcessTree: true);
+            }
+        }
+    }
+}
