@@ -34,12 +34,19 @@ internal static class Auth
         return builder;
     }
 
-    /// <summary>Lets only those in who may.</summary>
+    /// <summary>Lets only those in who may, and none too often.</summary>
     public static WebApplication UseAuth(this WebApplication app)
     {
-        if (app.Services.GetRequiredService<AuthSettings>().Mode != AuthMode.None)
+        var isOn = app.Services.GetRequiredService<AuthSettings>().Mode != AuthMode.None;
+        if (isOn)
         {
             app.UseAuthentication();
+        }
+
+        // In between: whoever has a name is limited by it, and who only guesses at keys is limited too.
+        app.UseRateLimits();
+        if (isOn)
+        {
             app.UseAuthorization();
         }
 

@@ -18,7 +18,6 @@ internal static class Http
         builder.AddSettings<AgentsSettings>(AgentsSettings.Section);
         var limits = builder.AddSettings<LimitSettings>(LimitSettings.Section);
         ListenOn(builder, args);
-        builder.AnswerToOwnHosts();
         builder.AddTransport(limits);
         builder.AddAdmission(limits);
         builder.AddRateLimits();
@@ -44,7 +43,6 @@ internal static class Http
         app.UseExceptionHandler(_ => { });
         app.UseStatusCodePages(context => Problem.FromStatus(context.HttpContext.Response.StatusCode).ExecuteAsync(context.HttpContext));
         app.UseAuth();
-        app.UseRateLimits();
         app.MapOpenApi().AllowAnonymous();
         app.MapReferencePage();
         return app;

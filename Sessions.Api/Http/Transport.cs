@@ -22,7 +22,7 @@ internal static class Transport
 
         // What a client may send ahead while its request is being answered. The default of 1 MiB, times all connections, would be a lot.
         kestrel.Limits.MaxRequestBufferSize = 64 << 10;
-        kestrel.Limits.MaxRequestHeadersTotalSize = 16 << 10;
+        kestrel.Limits.MaxRequestHeadersTotalSize = 32 << 10;
         kestrel.Limits.MaxRequestLineSize = 8 << 10;
 
         // Slow senders. A body has the same time as headers (see Body), and must not stand still for long; a client that does not take its answer is dropped as well.

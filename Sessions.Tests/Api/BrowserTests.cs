@@ -1,5 +1,3 @@
-using System.Net.Sockets;
-using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Builder;
 using Sessions.Api;
@@ -11,8 +9,6 @@ namespace Sessions.Tests.Api;
 public sealed partial class BrowserTests
 {
     private const string DataPolicy = "default-src 'none'; frame-ancestors 'none'";
-
-    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     [Fact]
     public async Task Every_answer_is_data_to_be_kept_by_nobody_and_says_not_what_answered()
@@ -111,37 +107,6 @@ public sealed partial class BrowserTests
         var error = Assert.Throws<SettingsException>(builder.AddCorsFor);
 
         Assert.StartsWith($"cors.origins: '{origin}' is not allowed", error.Message, StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData("localhost", "", 200)]
-    [InlineData("127.0.0.1", "", 200)]
-    [InlineData("api.localhost", "", 200)]
-    [InlineData("evil.example", "", 400)]
-    [InlineData("sessions.example.com", "sessions.example.com", 200)]
-    [InlineData("localhost", "sessions.example.com", 400)]
-    public async Task A_server_for_this_machine_alone_answers_to_no_other_name_unless_it_is_configured(string host, string allowed, int status)
-    {
-        await using var server = SessionsServer.Start([("AllowedHosts", allowed)]);
-
-        Assert.Equal(status, await AskAsync(server, host));
-    }
-
-    [Fact]
-    public async Task A_server_for_others_answers_to_every_name()
-    {
-        await using var server = SessionsServer.Start([("urls", "http://0.0.0.0:0")]);
-
-        Assert.Equal(200, await AskAsync(server, "sessions.example.com"));
-    }
-
-    private static async Task<int> AskAsync(SessionsServer server, string host)
-    {
-        using var client = new TcpClient();
-        await client.ConnectAsync("127.0.0.1", server.Client.BaseAddress!.Port, Cancel);
-        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"GET /alive HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"), Cancel);
-        using var answer = new StreamReader(client.GetStream(), Encoding.ASCII);
-        return int.Parse((await answer.ReadLineAsync(Cancel))!.Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
     }
 
     [GeneratedRegex("'nonce-([^']+)'")]

@@ -82,7 +82,8 @@ internal static class Limits
     {
         app.MapPost("/redis/{bytes:int}", async (QueryBody body, int bytes) =>
         {
-            await turns.AppendAsync(body.ThreadId, body.UserId, body.Query, Response);
+            // Our server has the sessions of that name.
+            await turns.AppendAsync($"driver-{body.ThreadId}", $"driver-{body.UserId}", body.Query, Response);
             return ReadyJson.Of(bytes);
         });
 

@@ -6,4 +6,4 @@ using Sessions.Bench.Micro;
 
 // In this process: a project made and built for each benchmark would take minutes, and fail where the feed is slow.
 BenchmarkSwitcher.FromAssembly(typeof(TurnBenchmarks).Assembly).Run(
-    args, DefaultConfig.Instance.AddJob(Job.Default.WithToolchain(InProcessEmitToolchain.Instance)));
+    args, DefaultConfig.Instance.AddJob(Job.Default.WithToolchain(InProcessEmitToolchain.Instance).AsDefault()));

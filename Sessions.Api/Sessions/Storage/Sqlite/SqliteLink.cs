@@ -18,7 +18,6 @@ internal sealed class SqliteLink : IDisposable
         try
         {
             _connection.Open();
-            raw.sqlite3_extended_result_codes(_connection.Handle, 1);
             SetBusyTimeout(busyTimeout);
         }
         catch
@@ -56,7 +55,7 @@ internal sealed class SqliteLink : IDisposable
     {
         if (raw.sqlite3_exec(_connection.Handle, sql) is not raw.SQLITE_OK)
         {
-            SqliteException.ThrowExceptionForRC(raw.sqlite3_extended_errcode(_connection.Handle), _connection.Handle);
+            SqliteException.ThrowExceptionForRC(raw.sqlite3_errcode(_connection.Handle), _connection.Handle);
         }
     }
 

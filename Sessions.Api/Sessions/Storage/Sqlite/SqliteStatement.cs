@@ -103,7 +103,7 @@ internal sealed class SqliteStatement : IDisposable
         if (code is not (raw.SQLITE_OK or raw.SQLITE_ROW or raw.SQLITE_DONE))
         {
             _bound = 0;
-            SqliteException.ThrowExceptionForRC(raw.sqlite3_extended_errcode(_db), _db);
+            SqliteException.ThrowExceptionForRC(code, _db);
         }
     }
 
