@@ -30,7 +30,7 @@ internal static class SecurityHeaders
     /// <summary>The page to try the API out with, the only one with scripts: those that come with it, which may talk to nobody but this server.</summary>
     public static void MapReferencePage(this WebApplication app) => app.MapScalarApiReference((page, context) =>
     {
-        page.Nonce = Convert.ToBase64String(RandomNumberGenerator.GetBytes(16));
+        page.Nonce = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
         page.DisableDefaultFonts().DisableTelemetry().DisableAgent().DisableMcp();
         context.Response.Headers.ContentSecurityPolicy =
             $"default-src 'none'; script-src 'self' 'nonce-{page.Nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "

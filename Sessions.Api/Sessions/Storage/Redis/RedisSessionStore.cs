@@ -53,7 +53,7 @@ internal sealed partial class RedisSessionStore(
     public async ValueTask<Page<Turn>?> ReadHistoryAsync(string sessionId, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        var edge = Math.Clamp(request.After?.Position ?? (request.Descending ? int.MaxValue : 0), 0, int.MaxValue);
+        var edge = Math.Clamp(request.After?.Position ?? (request.Descending ? int.MaxValue - 1 : 0), 0, int.MaxValue - 1);
         var page = await RunAsync(RedisScripts.History, sessionId, owner, Now, edge, request.Limit, request.Descending);
         if (page.IsNull)
         {
