@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
@@ -6,6 +7,9 @@ namespace Sessions.Api;
 /// <summary>A connection with its prepared statements. For one user at a time.</summary>
 internal sealed class SqliteLink : IDisposable
 {
+    // SQLITE_FCNTL_HAS_MOVED, which the library has no name for.
+    private const int HasMovedControl = 20;
+
     private readonly SqliteConnection _connection;
 
     // Found by reference: every statement is a constant.
@@ -29,6 +33,9 @@ internal sealed class SqliteLink : IDisposable
 
     /// <summary>Whether a transaction is open. Some errors end it.</summary>
     public bool InTransaction => raw.sqlite3_get_autocommit(_connection.Handle) == 0;
+
+    /// <summary>Whether the path no longer leads to the file that is open. Never on Windows, where a file that is open stays.</summary>
+    public bool HasMoved => FileControl(_connection.Handle!, 0, HasMovedControl, out var moved) == raw.SQLITE_OK && moved != 0;
 
     /// <summary>The key that the last row to be inserted was given.</summary>
     public long LastKey => raw.sqlite3_last_insert_rowid(_connection.Handle);
@@ -76,4 +83,9 @@ internal sealed class SqliteLink : IDisposable
 
         _connection.Dispose();
     }
+
+    // The one call of SQLite's that is needed here and that SQLitePCLRaw does not pass on; the name is that of the library which it brings.
+    [DllImport("e_sqlite3", EntryPoint = "sqlite3_file_control")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.AssemblyDirectory | DllImportSearchPath.SafeDirectories)]
+    private static extern int FileControl(sqlite3 db, nint database, int operation, out int result);
 }

@@ -4,7 +4,7 @@ using Microsoft.Data.Sqlite;
 namespace Sessions.Api;
 
 /// <summary>Connections that only read, with their prepared statements: as many as read at the same time, kept for the next ones.</summary>
-internal sealed class SqliteReaders(SqliteFile file) : IDisposable
+internal sealed class SqliteReaders(SqliteFile file, SqlitePlace place) : IDisposable
 {
     // More than there are threads at work would only take memory.
     private static readonly int MostKept = Math.Max(4, 2 * Environment.ProcessorCount);
@@ -44,7 +44,23 @@ internal sealed class SqliteReaders(SqliteFile file) : IDisposable
     });
 
     /// <summary>A connection to keep for a while; to be disposed of, or given back by <see cref="Return"/>.</summary>
-    public SqliteLink Rent() => _disposed ? throw new StoreUnavailableException("The server is stopping.", TimeSpan.FromSeconds(5)) : _idle.TryTake(out var idle) ? idle : file.OpenReader();
+    public SqliteLink Rent()
+    {
+        if (_disposed)
+        {
+            throw new StoreUnavailableException("The server is stopping.", TimeSpan.FromSeconds(5));
+        }
+
+        place.ThrowIfLost();
+        if (_idle.TryTake(out var idle))
+        {
+            return idle;
+        }
+
+        // Or it would open another file, and mix it with the log of this one.
+        place.Check();
+        return file.OpenReader();
+    }
 
     /// <summary>Gives back a connection that is in no transaction.</summary>
     public void Return(SqliteLink link)

@@ -8,15 +8,27 @@ namespace Sessions.Api;
 /// Changes go through the one <see cref="SqliteWriter"/>, many to a transaction; reads go past it on connections of their own. Several processes
 /// may share the file: nothing here relies on being alone with it.
 /// </remarks>
-internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<SqliteSessionStore> logger) : ISessionStore, IAsyncDisposable
+internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposable
 {
     private const int ExpiredPerStep = 100;
     private const int ProbeBytes = 64 * 1024;
 
-    private readonly SqliteReaders _readers = new(file);
+    private readonly TimeProvider _time;
+    private readonly SessionMetrics _metrics;
+    private readonly SqlitePlace _place;
+    private readonly SqliteReaders _readers;
+
+    public SqliteSessionStore(SqliteFile file, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<SqliteSessionStore> logger)
+    {
+        _time = time;
+        _metrics = metrics;
+        _place = new SqlitePlace(file.Path, "The database file that sessions are kept in");
+        _readers = new SqliteReaders(file, _place);
+        Writer = new SqliteWriter(file, _place, options, time, logger);
+    }
 
     /// <summary>The one that writes.</summary>
-    internal SqliteWriter Writer { get; } = new(file, options, time, logger);
+    internal SqliteWriter Writer { get; }
 
     /// <summary>
     /// Told the ids of sessions that were deleted, erased or evicted, before whoever removed them is answered. Sessions that expire are not told of: everybody
@@ -24,7 +36,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
     /// </summary>
     internal Func<IReadOnlyCollection<string>, ValueTask>? OnRemoved { get; set; }
 
-    private long Now => time.GetUtcNow().ToMicroseconds();
+    private long Now => _time.GetUtcNow().ToMicroseconds();
 
     public async ValueTask<Session?> CreateAsync(NewSession session, CancellationToken cancellationToken)
     {
@@ -135,7 +147,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
         while (more)
         {
             (var removed, more) = await Writer.RunAsync(tables => tables.RemoveExpired(ExpiredPerStep), cancellationToken);
-            metrics.Expired(removed);
+            _metrics.Expired(removed);
             total += removed;
         }
 
@@ -161,11 +173,6 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
     {
         try
         {
-            if (!File.Exists(file.Path))
-            {
-                return HealthCheckResult.Unhealthy("The database file is gone.");
-            }
-
             if (Writer.Trouble is not null)
             {
                 // As much as a turn may need: with less, health would come back before turns do.
@@ -178,6 +185,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
                 using var rows = link[SqliteSql.SessionByKey].Bind(long.MaxValue).Read();
                 return rows.Next();
             });
+            _place.Check();
             return HealthCheckResult.Healthy("Sessions are kept in a SQLite file.");
         }
         catch (StoreUnavailableException e)
@@ -194,6 +202,7 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
     {
         _readers.Dispose();
         await Writer.DisposeAsync();
+        _place.Dispose();
     }
 
     private Session? Find(SqliteLink link, string id, out long key)
@@ -213,11 +222,11 @@ internal sealed partial class SqliteSessionStore(SqliteFile file, SessionSetting
     {
         if (created is { } origin)
         {
-            metrics.Created(origin);
+            _metrics.Created(origin);
         }
 
-        metrics.Expired(tally.Expired);
-        metrics.Evicted(tally.Evicted?.Count ?? 0);
+        _metrics.Expired(tally.Expired);
+        _metrics.Evicted(tally.Evicted?.Count ?? 0);
         await TellAsync(tally.Evicted ?? []);
     }
 

@@ -30,6 +30,7 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
     private readonly ConcurrentBag<SqliteLink> _idle = [];
     private readonly SemaphoreSlim _writing = new(1);
     private readonly SqliteLink _writer;
+    private readonly SqlitePlace _place;
 
     /// <summary>Opens the file; makes it where there is none.</summary>
     /// <param name="sessionsPath">The file of the sessions.</param>
@@ -41,6 +42,7 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
             PrivateFile.Create(_path).Dispose();
         }
 
+        _place = new SqlitePlace(_path, "The file of the users' keys");
         _writer = Open();
         _writer.Execute(Schema);
     }
@@ -50,6 +52,8 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
 
     public ValueTask<WrappedKey?> FindAsync(string holder, CancellationToken cancellationToken)
     {
+        // A key that is not where it will be looked for after a restart must encrypt nothing more.
+        _place.Check();
         if (!_idle.TryTake(out var link))
         {
             link = Open();
@@ -123,6 +127,7 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
     public void Dispose()
     {
         _writer.Dispose();
+        _place.Dispose();
         _writing.Dispose();
         while (_idle.TryTake(out var link))
         {
@@ -144,7 +149,9 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
         await _writing.WaitAsync(cancellationToken);
         try
         {
+            _place.Check();
             write(_writer);
+            _place.CheckWithLog();
         }
         catch (SqliteException e) when (SqliteFailure.IsTrouble(e))
         {

@@ -21,6 +21,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private const int MostPerCommit = 256;
 
     private readonly SqliteFile _file;
+    private readonly SqlitePlace _place;
     private readonly SessionSettings _options;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
@@ -33,9 +34,10 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private long _lastCommit;
     private volatile StoreUnavailableException? _trouble;
 
-    public SqliteWriter(SqliteFile file, SessionSettings options, TimeProvider time, ILogger logger)
+    public SqliteWriter(SqliteFile file, SqlitePlace place, SessionSettings options, TimeProvider time, ILogger logger)
     {
         _file = file;
+        _place = place;
         _options = options;
         _time = time;
         _logger = logger;
@@ -155,6 +157,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     {
         try
         {
+            _place.Check();
             _tables ??= new SqliteTables(_file.OpenWriter(), _options, _time);
             return true;
         }
@@ -211,6 +214,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         }
 
         tables.Link[SqliteSql.End].Run();
+        _place.CheckWithLog();
         (_lastChanges, _lastCommit) = (batch.Count, Stopwatch.GetTimestamp() - started);
         _checkpoints.AfterCommit(tables.Link);
     }
@@ -227,18 +231,28 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private Exception Failed(Exception e)
     {
         Recover(e);
-        if (e is SqliteException sqlite && SqliteFailure.IsTrouble(sqlite))
+        var unavailable = e is SqliteException sqlite && SqliteFailure.IsTrouble(sqlite) ? SqliteFailure.ToUnavailable(sqlite) : _place.IsLost ? e as StoreUnavailableException : null;
+        if (unavailable is null)
         {
-            var unavailable = SqliteFailure.ToUnavailable(sqlite);
-            if (_trouble is null)
-            {
-                Log.Trouble(_logger, unavailable.Message, e);
-            }
-
-            return _trouble = unavailable;
+            return e;
         }
 
-        return e;
+        if (_trouble is null)
+        {
+            Log.Trouble(_logger, unavailable.Message, unavailable.InnerException);
+            SaveWhatIsLost();
+        }
+
+        return _trouble = unavailable;
+    }
+
+    // Everything that was answered goes from the log into the file, wherever that is now; and the log, if it stayed, is mixed with no other file at the next start.
+    private void SaveWhatIsLost()
+    {
+        if (_place.IsLost && _tables is { } tables)
+        {
+            SqliteCheckpoints.Truncate(tables.Link);
+        }
     }
 
     // Back to where the next change can start.
@@ -326,7 +340,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private static partial class Log
     {
         [LoggerMessage(EventId = 40, Level = LogLevel.Error, Message = "Writing fails: {Reason}")]
-        public static partial void Trouble(ILogger logger, string reason, Exception exception);
+        public static partial void Trouble(ILogger logger, string reason, Exception? exception);
 
         [LoggerMessage(EventId = 41, Level = LogLevel.Information, Message = "Writing works again")]
         public static partial void Recovered(ILogger logger);
