@@ -1,5 +1,6 @@
 using System.ClientModel;
 using System.Text;
+using System.Text.Json;
 using Microsoft.Extensions.AI;
 using Microsoft.ML.Tokenizers;
 
@@ -118,7 +119,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
     private AgentAnswer Check(ChatResponse response, TimeSpan took)
     {
         var text = response.Text;
-        if (string.IsNullOrEmpty(text))
+        if (string.IsNullOrWhiteSpace(text))
         {
             throw new AgentException("The agent returned no text.");
         }
@@ -127,7 +128,7 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         Utf8Text answer = text;
         if (answer.Length > limits.ResponseBytes)
         {
-            throw new AgentException($"The agent's answer has {answer.Length} bytes; limits.response_bytes allows {limits.ResponseBytes}.");
+            throw new AgentException($"The agent's answer is longer than the {limits.ResponseBytes} bytes that limits.response_bytes allows.");
         }
 
         return new AgentAnswer(
@@ -229,6 +230,8 @@ internal sealed class Agent(string type, AgentSettings options, IChatClient clie
         ClientResultException { Status: > 0 } result => $"The agent's provider answered with status {result.Status}.",
         _ when e.GetBaseException() is HttpRequestException or System.Net.Sockets.SocketException or IOException || e is AggregateException
             => "The agent's provider can't be reached.",
+        // Half a surrogate pair in what is JSON otherwise is an InvalidOperationException.
+        JsonException or InvalidOperationException or FormatException => "The agent's answer can't be read.",
         _ => $"The agent failed ({e.GetType().Name}).",
     };
 }
