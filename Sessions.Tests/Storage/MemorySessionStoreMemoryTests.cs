@@ -68,11 +68,13 @@ public sealed class MemorySessionStoreMemoryTests
         var page = await store.ListAsync("user", new SessionPageRequest { Limit = 10 }, TestContext.Current.CancellationToken);
         Assert.Equal("future", Assert.Single(page.Items).Id);
 
-        // A turn made while the clock is behind expires by that clock.
+        // A turn made while the clock is behind takes nothing back.
         var start = await store.BeginTurnAsync(
             new TurnRequest { SessionId = "future", Owner = Owner.Anyone, HistoryTurns = 0 }, TestContext.Current.CancellationToken);
         await store.FailTurnAsync(start, "error", TestContext.Current.CancellationToken);
-        time.Now = Start.AddHours(2);
+        time.Now = Start.AddHours(6).AddMicroseconds(-1);
+        Assert.Equal(1, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
+        time.Now = Start.AddHours(6);
         Assert.Equal(0, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
     }
 

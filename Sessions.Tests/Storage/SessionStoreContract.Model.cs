@@ -22,12 +22,13 @@ public abstract partial class SessionStoreContract
         Erase,
         Cleanup,
         Advance,
+        SetBack,
     }
 
     // Few ids and users, so that they meet; times that now and then add up to the timeout.
     private static readonly Gen<Operation> Operations = Gen.Select(
         Gen.Frequency((3, Gen.Const(Kind.Create)), (8, Gen.Const(Kind.Turn)), (2, Gen.Const(Kind.Fail)), (1, Gen.Const(Kind.Abandon)), (2, Gen.Const(Kind.Delete)),
-            (2, Gen.Const(Kind.Fork)), (1, Gen.Const(Kind.Erase)), (1, Gen.Const(Kind.Cleanup)), (5, Gen.Const(Kind.Advance))),
+            (2, Gen.Const(Kind.Fork)), (1, Gen.Const(Kind.Erase)), (1, Gen.Const(Kind.Cleanup)), (5, Gen.Const(Kind.Advance)), (2, Gen.Const(Kind.SetBack))),
         Gen.Int[0, 7], Gen.Int[0, 7], Gen.Int[0, 2].Select(user => user == 0 ? null : user == 1 ? "u" : "v"), Gen.Int[0, 40],
         (kind, id, other, user, number) => new Operation(kind, $"s{id}", $"s{other}", user, number));
 
@@ -89,6 +90,12 @@ public abstract partial class SessionStoreContract
                 break;
             case Kind.Cleanup:
                 await store.Store.RemoveExpiredAsync(Cancel);
+                break;
+            case Kind.SetBack:
+                // What has expired would live again, but for what a store has removed meanwhile, which is up to the store.
+                await store.Store.RemoveExpiredAsync(Cancel);
+                model.RemoveExpired();
+                store.Time.AdjustTime(store.Time.GetUtcNow() - TimeSpan.FromMinutes(number));
                 break;
             default:
                 store.Time.Advance(TimeSpan.FromMinutes(number));

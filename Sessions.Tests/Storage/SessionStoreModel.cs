@@ -83,6 +83,8 @@ internal sealed class SessionStoreModel(int maxPerUser, TimeSpan timeout, TimePr
         return live;
     }
 
+    public void RemoveExpired() => _entries.RemoveAll(entry => !IsLive(entry));
+
     public int Count() => _entries.Count(IsLive);
 
     public IReadOnlyList<string> List(string user) => [.. LiveOf(user).Select(entry => entry.Id)];
@@ -116,7 +118,7 @@ internal sealed class SessionStoreModel(int maxPerUser, TimeSpan timeout, TimePr
             entry.User = user;
         }
 
-        entry.ActiveAt = Now;
+        entry.ActiveAt = Now > entry.ActiveAt ? Now : entry.ActiveAt;
     }
 
     private void MakeRoom(string user)

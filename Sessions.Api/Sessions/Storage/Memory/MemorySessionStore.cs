@@ -239,25 +239,20 @@ internal sealed partial class MemorySessionStore(SessionSettings options, TimePr
     private void Touch(MemorySession session, string? userId, long now)
     {
         session.Version++;
+        var activity = Math.Max(now, session.LastActivityAt);
         if (session.User is { } user)
         {
             user.Remove(session);
-            session.LastActivityAt = now;
+            session.LastActivityAt = activity;
             user.Add(session);
         }
         else
         {
-            session.LastActivityAt = now;
+            session.LastActivityAt = activity;
             if (userId is not null)
             {
                 Bind(session, userId, now);
             }
-        }
-
-        // Only a clock that was set back brings the expiry forward.
-        if (now + _timeout < session.ScheduledAt)
-        {
-            Schedule(session);
         }
     }
 

@@ -90,7 +90,7 @@ internal sealed partial class RedisSessionStore
             return CommitStatus.Committed;
         }
 
-        await ChangedAsync(request.SessionId, now, result, isNew: started.Ground is null);
+        await ChangedAsync(request.SessionId, result, isNew: started.Ground is null);
         return CommitStatus.Committed;
     }
 
@@ -106,7 +106,7 @@ internal sealed partial class RedisSessionStore
         started.HasEnded = true;
         if ((int)result[0] is not 0 and var status)
         {
-            await ChangedAsync(request.SessionId, now, result, isNew: status == 2);
+            await ChangedAsync(request.SessionId, result, isNew: status == 2);
         }
     }
 
@@ -188,8 +188,8 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    // What commit and fail answer: status, user, reservation, whether pending, what an expired session left behind.
-    private async Task ChangedAsync(string id, long now, RedisResult result, bool isNew)
+    // What commit and fail answer: status, user, reservation, whether pending, what an expired session left behind, activity.
+    private async Task ChangedAsync(string id, RedisResult result, bool isNew)
     {
         if (isNew)
         {
@@ -197,7 +197,7 @@ internal sealed partial class RedisSessionStore
             await ForgetAsync(id, RedisRemains.Decode(result[4]), expired: true);
         }
 
-        await ListedAsync(id, (string?)result[1] is { Length: > 0 } user ? user : null, now,
+        await ListedAsync(id, (string?)result[1] is { Length: > 0 } user ? user : null, (long)result[5],
             (string?)result[2] is { Length: > 0 } reservation ? reservation : null, (int)result[3] == 1);
     }
 

@@ -44,6 +44,7 @@ internal sealed partial class SqliteSessionStore
         long key;
         long created;
         long version;
+        var activity = now;
         if (start.Ground is { } ground)
         {
             using var rows = tables.Link[SqliteSql.Ground].Bind(ground).Read();
@@ -57,7 +58,7 @@ internal sealed partial class SqliteSessionStore
                 return (CommitStatus.Stale, default, tally);
             }
 
-            (key, created, version) = (ground, rows.Long(2), rows.Long(3));
+            (key, created, version, activity) = (ground, rows.Long(2), rows.Long(3), Math.Max(now, rows.Long(4)));
             if (user is null && request.Owner.UserId is { } claiming)
             {
                 tables.BindUser(key, claiming, now, ref tally);
@@ -80,7 +81,7 @@ internal sealed partial class SqliteSessionStore
             tables.Summarize(key, summary);
         }
 
-        return (CommitStatus.Committed, new SessionStamp(key, created, version + 1, now), tally);
+        return (CommitStatus.Committed, new SessionStamp(key, created, version + 1, activity), tally);
     }
 
     private static (bool Created, SqliteTally Tally) Fail(SqliteTables tables, SqliteTurnStart start, string error)

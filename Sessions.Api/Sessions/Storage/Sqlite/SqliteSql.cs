@@ -35,14 +35,16 @@ internal static class SqliteSql
 
     // Turns
 
-    public const string Ground = "SELECT user_id, turn_count, created_at, version FROM sessions WHERE key = ? AND id IS NOT NULL";
+    public const string Ground = "SELECT user_id, turn_count, created_at, version, last_activity_at FROM sessions WHERE key = ? AND id IS NOT NULL";
     public const string InsertTurn = """
         INSERT INTO turns (session, number, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response, request_key, request_body)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """;
-    public const string Advance = "UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = version + 1, turn_count = turn_count + 1 WHERE key = ?";
+    public const string Advance = "UPDATE sessions SET last_activity_at = max(last_activity_at, ?1), expires_at = max(last_activity_at, ?1) + ?2, version = version + 1, turn_count = turn_count + 1 WHERE key = ?3";
     public const string Summarize = "UPDATE sessions SET summary = ?, summary_covers = ? WHERE key = ?";
-    public const string Fail = "UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = version + 1, error_count = error_count + 1, last_error = ? WHERE key = ?";
+    public const string Fail = """
+        UPDATE sessions SET last_activity_at = max(last_activity_at, ?1), expires_at = max(last_activity_at, ?1) + ?2, version = version + 1, error_count = error_count + 1, last_error = ?3 WHERE key = ?4
+        """;
     public const string BindUser = "UPDATE sessions SET user_id = ? WHERE key = ?";
 
     // Sessions

@@ -149,9 +149,9 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
     public void Summarize(long session, Summary summary) => link[SqliteSql.Summarize].Bind(summary.Text).Bind(summary.CoversTurns).Bind(session).Run();
 
-    public void Advance(long session, long now) => link[SqliteSql.Advance].Bind(now).Bind(now + _timeout).Bind(session).Run();
+    public void Advance(long session, long now) => link[SqliteSql.Advance].Bind(now).Bind(_timeout).Bind(session).Run();
 
-    public void Fail(long session, string error, long now) => link[SqliteSql.Fail].Bind(now).Bind(now + _timeout).Bind(error).Bind(session).Run();
+    public void Fail(long session, string error, long now) => link[SqliteSql.Fail].Bind(now).Bind(_timeout).Bind(error).Bind(session).Run();
 
     public KeyReservation Reserve(Idempotency key, Owner owner, string sessionId, long now)
     {

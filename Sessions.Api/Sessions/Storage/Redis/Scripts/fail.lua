@@ -15,5 +15,5 @@ else
 end
 redis.call('HINCRBY', session, 'e', 1)
 redis.call('HSET', session, 'le', ARGV[8])
-local user, reservation, pending = touch()
-return {status, user, reservation, pending, replaced}
+local user, reservation, pending, activity = touch()
+return {status, user, reservation, pending, replaced, activity}

@@ -49,11 +49,11 @@ local function create(origin, incarnation, reservation)
   return replaced
 end
 
--- The end of every change that counts as activity.
+-- The end of every change that counts as activity. A clock that was set back does not take activity back.
 local function touch()
-  redis.call('HSET', session, 'a', ARGV[1])
+  if tonumber(redis.call('HGET', session, 'a')) < now then redis.call('HSET', session, 'a', ARGV[1]) end
   redis.call('HINCRBY', session, 'v', 1)
   keep()
-  local s = redis.call('HMGET', session, 'u', 'r', 'p')
-  return s[1] or '', s[2] or '', s[3] and 1 or 0
+  local s = redis.call('HMGET', session, 'u', 'r', 'p', 'a')
+  return s[1] or '', s[2] or '', s[3] and 1 or 0, s[4]
 end
