@@ -1,3 +1,6 @@
+using Microsoft.Data.Sqlite;
+using SQLitePCL;
+
 namespace Sessions.Api;
 
 /// <summary>What the rows of the statements in <see cref="SqliteSql"/> mean.</summary>
@@ -16,7 +19,32 @@ internal static class SqliteRows
     public static PageCursor SessionCursor(this in SqliteStatement.Rows row) => new(row.Long(5), row.Text(1));
 
     /// <summary>A session with its last turn.</summary>
-    public static Session ToSession(this in SqliteStatement.Rows row) => new()
+    public static Session ToSession(this in SqliteStatement.Rows row)
+    {
+        try
+        {
+            return DecodeSession(row) is { TurnCount: >= 0 } session ? session : throw Damaged(null);
+        }
+        catch (Exception e) when (e is ArgumentException or OverflowException or InvalidDataException)
+        {
+            throw Damaged(e);
+        }
+    }
+
+    /// <summary>A turn, whose columns start with <paramref name="first"/>.</summary>
+    public static Turn ToTurn(this in SqliteStatement.Rows row, int first = 0)
+    {
+        try
+        {
+            return DecodeTurn(row, first);
+        }
+        catch (Exception e) when (e is ArgumentException or OverflowException or InvalidDataException)
+        {
+            throw Damaged(e);
+        }
+    }
+
+    private static Session DecodeSession(in SqliteStatement.Rows row) => new()
     {
         Id = row.Text(1),
         UserId = row.TextOrNull(2),
@@ -30,11 +58,10 @@ internal static class SqliteRows
         ErrorCount = row.Int(10),
         LastError = row.TextOrNull(11),
         Summary = row.IsNull(12) ? null : new Summary(row.Utf8(12), row.Int(13)),
-        LastTurn = row.IsNull(SessionColumns) ? null : row.ToTurn(SessionColumns),
+        LastTurn = row.IsNull(SessionColumns) ? null : DecodeTurn(row, SessionColumns),
     };
 
-    /// <summary>A turn, whose columns start with <paramref name="first"/>.</summary>
-    public static Turn ToTurn(this in SqliteStatement.Rows row, int first = 0) => new()
+    private static Turn DecodeTurn(in SqliteStatement.Rows row, int first) => new()
     {
         Number = row.Int(first),
         CreatedAt = Timestamps.FromMicroseconds(row.Long(first + 1)),
@@ -47,4 +74,7 @@ internal static class SqliteRows
         Query = row.Utf8(first + 8),
         Response = row.Utf8(first + 9),
     };
+
+    // SQLite notices what breaks its own structures; a time or a number that nobody wrote is ours to notice.
+    private static SqliteException Damaged(Exception? e) => new($"A row can't be read: {e?.Message}", raw.SQLITE_CORRUPT);
 }
