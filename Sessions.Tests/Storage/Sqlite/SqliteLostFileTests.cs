@@ -105,6 +105,9 @@ public sealed class SqliteLostFileTests : IDisposable
 
         Assert.Equal(HealthStatus.Unhealthy, health.Status);
         Assert.Contains("while the server was running", health.Description, StringComparison.Ordinal);
+
+        // And what is in the log is not left to be mixed with another file.
+        await ServiceProcess.UntilAsync(() => new FileInfo(Db + "-wal").Length == 0);
     }
 
     [Fact]

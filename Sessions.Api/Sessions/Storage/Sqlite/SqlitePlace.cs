@@ -12,6 +12,9 @@ internal sealed class SqlitePlace(string path, string name) : IDisposable
     private readonly string _log = path + "-wal";
     private volatile string? _lost;
 
+    /// <summary>Called when it is noticed, by whoever notices.</summary>
+    public Action? OnLost { get; set; }
+
     /// <summary>Whether it was noticed.</summary>
     public bool IsLost => _lost is not null;
 
@@ -22,6 +25,7 @@ internal sealed class SqlitePlace(string path, string name) : IDisposable
         if (_lost is null && _anchor.HasMoved)
         {
             _lost = File.Exists(path) ? "was replaced by another file" : "was moved or deleted";
+            OnLost?.Invoke();
         }
 
         ThrowIfLost();

@@ -25,6 +25,7 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         _place = new SqlitePlace(file.Path, "The database file that sessions are kept in");
         _readers = new SqliteReaders(file, _place);
         Writer = new SqliteWriter(file, _place, options, time, logger);
+        _place.OnLost = () => _ = TellWriterAsync();
     }
 
     /// <summary>The one that writes.</summary>
@@ -203,6 +204,19 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         _readers.Dispose();
         await Writer.DisposeAsync();
         _place.Dispose();
+    }
+
+    // It saves what it can; and has no other reason to look, as turns are refused where they start.
+    private async Task TellWriterAsync()
+    {
+        try
+        {
+            await Writer.RunAsync(_ => false, CancellationToken.None);
+        }
+        catch (StoreUnavailableException)
+        {
+            // As expected.
+        }
     }
 
     private Session? Find(SqliteLink link, string id, out long key)
