@@ -12,13 +12,15 @@ internal sealed partial class AuthProblems(AuthSettings settings, ILogger<AuthPr
         : authorizeResult.Challenged ? ChallengeAsync(context)
         : ForbidAsync(context);
 
-    private Task ChallengeAsync(HttpContext context)
+    private async Task ChallengeAsync(HttpContext context)
     {
-        var failure = context.Features.Get<IAuthenticateResultFeature>()?.AuthenticateResult?.Failure;
+        // Asked again, which costs nothing: only a success is left in the request's features.
+        var failure = (await context.AuthenticateAsync()).Failure;
         if (failure is AuthorityUnavailableException unavailable)
         {
             Log.AuthorityUnavailable(logger, unavailable.InnerException!);
-            return new Problem(StatusCodes.Status503ServiceUnavailable, "authentication_unavailable", unavailable.Message) { RetryAfter = TimeSpan.FromSeconds(5) }.ExecuteAsync(context);
+            await new Problem(StatusCodes.Status503ServiceUnavailable, "authentication_unavailable", unavailable.Message) { RetryAfter = TimeSpan.FromSeconds(5) }.ExecuteAsync(context);
+            return;
         }
 
         // RFC 6750: an error is told only where credentials came.
@@ -27,7 +29,7 @@ internal sealed partial class AuthProblems(AuthSettings settings, ILogger<AuthPr
         var how = settings.Mode == AuthMode.ApiKey
             ? $"Send an API key, as 'Authorization: Bearer <key>' or '{ApiKeyHandler.HeaderName}: <key>'."
             : "Send a token, as 'Authorization: Bearer <token>'.";
-        return new Problem(StatusCodes.Status401Unauthorized, "unauthorized", reason is null ? how : $"{reason} {how}").ExecuteAsync(context);
+        await new Problem(StatusCodes.Status401Unauthorized, "unauthorized", reason is null ? how : $"{reason} {how}").ExecuteAsync(context);
     }
 
     private static Task ForbidAsync(HttpContext context)

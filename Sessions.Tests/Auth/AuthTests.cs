@@ -165,6 +165,22 @@ public sealed class AuthTests
         Assert.DoesNotContain(hash, key, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task An_identity_provider_that_can_not_be_reached_is_no_fault_of_the_token()
+    {
+        await using var server = SessionsServer.Start([("auth:mode", "jwt"), ("auth:jwt:authority", "http://127.0.0.1:1/"), ("auth:jwt:audience", "sessions")]);
+
+        foreach (var path in (string[])["/sessions/a", "/users/ada/sessions", "/sessions/stats"])
+        {
+            var refused = (await server.GetAsync(path, Bearer(Token("ada")))).IsProblem(503, "authentication_unavailable");
+            Assert.Equal("5", refused.Headers["Retry-After"]);
+        }
+
+        (await server.PostAsync("/query", """{"query":"hello"}""", Bearer(Token("ada")))).IsProblem(503, "authentication_unavailable");
+        (await server.GetAsync("/sessions/a")).IsProblem(401, "unauthorized");
+        Assert.Equal(200, (await server.GetAsync("/alive")).Status);
+    }
+
     [Theory]
     [InlineData("AUTH__MODE=api_key", "auth.keys: is missing")]
     [InlineData("AUTH__MODE=api_key AUTH__KEYS__A__HASH=abc AUTH__KEYS__A__SCOPES=service", "auth.keys.a.hash: is no SHA-256")]
