@@ -24,7 +24,8 @@ internal sealed class FuzzRun : IAsyncDisposable
     // For one answer, on a machine that is busy with other things: what takes longer hangs.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-    private static readonly string Seed = Environment.GetEnvironmentVariable("SESSIONS_FUZZ_SEED") ?? PCG.ThreadPCG.Next64().ToString("x", CultureInfo.InvariantCulture);
+    /// <summary>What settles the requests.</summary>
+    public static readonly string Seed = Environment.GetEnvironmentVariable("SESSIONS_FUZZ_SEED") ?? PCG.ThreadPCG.Next64().ToString("x", CultureInfo.InvariantCulture);
 
     private readonly SessionsServer _server;
     private readonly Gen<FuzzRequest> _requests;
