@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Sessions.ServiceDefaults;
@@ -37,6 +38,20 @@ internal static class Http
     /// <summary>Makes every early end of a request a problem, and maps the documentation.</summary>
     public static WebApplication UseHttp(this WebApplication app)
     {
+        if (app.Services.GetRequiredService<AuthSettings>().Mode == AuthMode.None)
+        {
+            // Only authentication, and the pages that come with packages, have anything that lives as long as a request: otherwise the scope that each would get is saved.
+            app.Use((context, next) =>
+            {
+                if (context.GetEndpoint()?.Metadata.GetMetadata<IAllowAnonymous>() is null)
+                {
+                    context.RequestServices = app.Services;
+                }
+
+                return next(context);
+            });
+        }
+
         app.UseSecurityHeaders();
         app.UseConfiguredCors();
         app.UseAdmission();

@@ -34,7 +34,7 @@ internal sealed record Problem : IResult
     public string Code { get; }
 
     /// <summary>The request, as logs and traces name it.</summary>
-    public string? TraceId { get; private set; } = Activity.Current?.TraceId.ToString();
+    public string TraceId { get; private set; } = (Activity.Current?.TraceId ?? ActivityTraceId.CreateRandom()).ToString();
 
     /// <summary>Which field breaks which rule.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -83,9 +83,18 @@ internal sealed record Problem : IResult
     /// <summary>At most 128 characters of something that a client sent.</summary>
     public static string Shorten(string text) => text.Length <= 128 ? text : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[127]) ? 127 : 128), "…");
 
+    /// <summary>Takes over the trace of the request: where nobody records spans here, the caller may.</summary>
+    public void TraceFrom(HttpContext context)
+    {
+        if (Activity.Current is null && ActivityContext.TryParse(context.Request.Headers.TraceParent, null, out var caller))
+        {
+            TraceId = caller.TraceId.ToString();
+        }
+    }
+
     public Task ExecuteAsync(HttpContext httpContext)
     {
-        TraceId ??= httpContext.TraceIdentifier;
+        TraceFrom(httpContext);
         var response = httpContext.Response;
         response.StatusCode = Status;
         SecurityHeaders.Set(response.Headers);

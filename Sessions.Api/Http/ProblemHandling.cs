@@ -37,8 +37,11 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
             case BadHttpRequestException bad:
                 return Problem.FromStatus(bad.StatusCode);
             default:
-                Log.Unexpected(logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
-                return Problem.FromStatus(StatusCodes.Status500InternalServerError);
+                var problem = Problem.FromStatus(StatusCodes.Status500InternalServerError);
+                problem.TraceFrom(context);
+                Log.Unexpected(
+                    logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, Failures.Describe(exception), problem.TraceId, telemetry.IncludeContent ? exception : null);
+                return problem;
         }
     }
 
@@ -47,7 +50,7 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
         [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "The store is unavailable: {Reason}")]
         public static partial void StoreUnavailable(ILogger logger, string reason, Exception? exception);
 
-        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure}")]
-        public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, Exception? exception);
+        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
+        public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
     }
 }

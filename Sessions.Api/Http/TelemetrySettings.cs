@@ -27,9 +27,16 @@ internal static class Telemetry
             {
                 if (options.Rules.All(rule => rule.CategoryName != Addresses))
                 {
-                    options.Rules.Add(new LoggerFilterRule(providerName: null, Addresses, LogLevel.Warning, filter: null));
+                    // Where this category is off altogether, the framework makes neither a span nor a scope for each request: none does where nobody is to get them.
+                    options.Rules.Add(new LoggerFilterRule(providerName: null, Addresses, IsRead(builder.Configuration) ? LogLevel.Warning : LogLevel.None, filter: null));
                 }
             });
         }
     }
+
+    // Spans are sent to a collector; logs show the scope, and with it the trace, where they are told to.
+    private static bool IsRead(ConfigurationManager configuration) =>
+        !string.IsNullOrWhiteSpace(configuration["OTEL_EXPORTER_OTLP_ENDPOINT"])
+        || configuration.GetSection("Logging").AsEnumerable().Any(setting =>
+            setting.Key.EndsWith("IncludeScopes", StringComparison.OrdinalIgnoreCase) && string.Equals(setting.Value, "true", StringComparison.OrdinalIgnoreCase));
 }

@@ -36,7 +36,7 @@ internal static class QueryApi
         return app;
     }
 
-    private static async Task<Results<Ok<QueryResponse>, EventStream, Problem>> QueryAsync(
+    private static async Task<Results<JsonAnswer<QueryResponse>, EventStream, Problem>> QueryAsync(
         Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
     {
         var command = Read(body.Value, caller, http.Request.Headers, agents, limits);
@@ -51,10 +51,10 @@ internal static class QueryApi
             http.Response.Headers[IdempotencyKeys.ReplayedHeader] = "true";
         }
 
-        return TypedResults.Ok(QueryResponse.From(result));
+        return new JsonAnswer<QueryResponse>(QueryResponse.From(result));
     }
 
-    private static Results<Ok<QueryResponse>, EventStream, Problem> Stream(TurnCommand command, HttpContext http, StreamedTurns streams)
+    private static Results<JsonAnswer<QueryResponse>, EventStream, Problem> Stream(TurnCommand command, HttpContext http, StreamedTurns streams)
     {
         if (EventStream.Seen(http.Request.Headers) is { } seen)
         {

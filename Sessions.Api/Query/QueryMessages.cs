@@ -7,27 +7,28 @@ namespace Sessions.Api;
 /// <summary>A query to an agent.</summary>
 internal sealed record QueryRequest
 {
+    // Set rather than init: what is init goes through an array of boxed constructor arguments.
     /// <summary>What to ask: 1 byte to limits.query_bytes of text.</summary>
     [Required]
-    public Utf8Text? Query { get; init; }
+    public Utf8Text? Query { get; set; }
 
     /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced where it is absent.</summary>
-    public string? AgentType { get; init; }
+    public string? AgentType { get; set; }
 
     /// <summary>The session to continue; a new one where it is absent or names none.</summary>
-    public string? ThreadId { get; init; }
+    public string? ThreadId { get; set; }
 
     /// <summary>The user who asks. Binds the session to the user.</summary>
-    public string? UserId { get; init; }
+    public string? UserId { get; set; }
 
     /// <summary>For the agent: temperature, top_p, max_output_tokens, frequency_penalty, presence_penalty, seed, stop, history_turns.</summary>
-    public JsonElement? Parameters { get; init; }
+    public JsonElement? Parameters { get; set; }
 
     /// <summary>What happens while another query runs on the session: enqueue or reject; as limits.on_busy says where it is absent.</summary>
-    public string? OnBusy { get; init; }
+    public string? OnBusy { get; set; }
 
     /// <summary>Whether the answer is to come as server-sent events; if absent, the Accept header decides.</summary>
-    public bool? Stream { get; init; }
+    public bool? Stream { get; set; }
 }
 
 /// <summary>An agent's answer.</summary>

@@ -228,6 +228,13 @@ internal class TurnStart(TurnRequest request, TurnStartStatus status)
     public Turn? Replay { get; init; }
 }
 
+/// <summary>A history that tells what was asked without making a <see cref="Turn"/> of each.</summary>
+internal interface IHistoryQueries
+{
+    /// <summary>What was asked in each turn, oldest first.</summary>
+    Utf8Text[] ToQueries();
+}
+
 /// <summary>Whether a turn may go on.</summary>
 internal enum TurnStartStatus
 {

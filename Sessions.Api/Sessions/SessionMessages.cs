@@ -7,10 +7,10 @@ namespace Sessions.Api;
 internal sealed record CreateSessionRequest
 {
     /// <summary>The user the session belongs to.</summary>
-    public string? UserId { get; init; }
+    public string? UserId { get; set; }
 
     /// <summary>The client's own keys.</summary>
-    public JsonElement? Metadata { get; init; }
+    public JsonElement? Metadata { get; set; }
 }
 
 /// <summary>A JSON merge patch (RFC 7396) of a session, of which only the metadata can be changed.</summary>

@@ -54,7 +54,7 @@ internal static class SessionsApi
         return app;
     }
 
-    private static async Task<Created<SessionResponse>> CreateAsync(
+    private static async Task<CreatedAnswer<SessionResponse>> CreateAsync(
         Body<CreateSessionRequest> body, Caller caller, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, SessionSettings options, CancellationToken cancellationToken)
     {
         var request = body.Value;
@@ -107,7 +107,7 @@ internal static class SessionsApi
         return Created(http, created);
     }
 
-    private static async Task<Results<Ok<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
+    private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
         [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, ISessionStore store, CancellationToken cancellationToken)
     {
         if (!Identifiers.IsSessionId(sessionId) || await store.GetAsync(sessionId, owner.Value, cancellationToken) is not { } session)
@@ -118,10 +118,10 @@ internal static class SessionsApi
         var etag = Tag(http, session);
         return http.Request.Headers.IfNoneMatch.Count > 0 && http.Request.GetTypedHeaders().IfNoneMatch.Any(tag => tag.Equals(EntityTagHeaderValue.Any) || tag.Compare(etag, useStrongComparison: false))
             ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
-            : TypedResults.Ok(SessionResponse.From(session));
+            : new JsonAnswer<SessionResponse>(SessionResponse.From(session));
     }
 
-    private static async Task<Results<Ok<SessionResponse>, Problem>> PatchAsync(
+    private static async Task<Results<JsonAnswer<SessionResponse>, Problem>> PatchAsync(
         [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<PatchSessionRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
     {
         if (body.Value.Others is { Count: > 0 } others)
@@ -158,30 +158,30 @@ internal static class SessionsApi
             if (replaced)
             {
                 Tag(http, result!);
-                return TypedResults.Ok(SessionResponse.From(result!));
+                return new JsonAnswer<SessionResponse>(SessionResponse.From(result!));
             }
         }
 
         throw TurnGate.Busy(sessionId);
     }
 
-    private static async Task<Results<Ok<DeletedResponse>, Problem>> DeleteAsync(
+    private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
         [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, ISessionStore store, CancellationToken cancellationToken) =>
         Identifiers.IsSessionId(sessionId) && await store.DeleteAsync(sessionId, owner.Value, cancellationToken)
-            ? TypedResults.Ok(new DeletedResponse(sessionId, Deleted: true))
+            ? new JsonAnswer<DeletedResponse>(new DeletedResponse(sessionId, Deleted: true))
             : Problem.SessionNotFound(sessionId);
 
-    private static async Task<Results<Ok<HistoryResponse>, Problem>> ReadHistoryAsync(
+    private static async Task<Results<JsonAnswer<HistoryResponse>, Problem>> ReadHistoryAsync(
         [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         return Identifiers.IsSessionId(sessionId)
             && await store.ReadHistoryAsync(sessionId, owner.Value, new TurnPageRequest(paging.Limit, paging.After, paging.Descending), cancellationToken) is { } page
-            ? TypedResults.Ok(new HistoryResponse(sessionId, [.. page.Items.Select(TurnResponse.From)], page.Next is not null, Paging.Encode(page.Next)))
+            ? new JsonAnswer<HistoryResponse>(new HistoryResponse(sessionId, [.. page.Items.Select(TurnResponse.From)], page.Next is not null, Paging.Encode(page.Next)))
             : Problem.SessionNotFound(sessionId);
     }
 
-    private static async Task<Results<Created<SessionResponse>, Problem>> ForkAsync(
+    private static async Task<Results<CreatedAnswer<SessionResponse>, Problem>> ForkAsync(
         [Microsoft.AspNetCore.Mvc.FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<ForkRequest> body, HttpContext http, ISessionStore store, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
     {
         var request = body.Value;
@@ -208,10 +208,10 @@ internal static class SessionsApi
         };
     }
 
-    private static async Task<Ok<StatisticsResponse>> GetStatisticsAsync(ISessionStore store, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<StatisticsResponse>> GetStatisticsAsync(ISessionStore store, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
     {
         var statistics = await store.GetStatisticsAsync(cancellationToken);
-        return TypedResults.Ok(new StatisticsResponse
+        return new JsonAnswer<StatisticsResponse>(new StatisticsResponse
         {
             StorageType = Settings.NameOf(options.StorageType),
             ActiveSessions = statistics.ActiveSessions,
@@ -222,14 +222,14 @@ internal static class SessionsApi
         });
     }
 
-    private static async Task<Results<Ok<CleanupResponse>, Problem>> CleanUpAsync(
+    private static async Task<Results<JsonAnswer<CleanupResponse>, Problem>> CleanUpAsync(
         HttpRequest request, SessionSettings options, AuthSettings auth, CleanupSchedule cleanup, CancellationToken cancellationToken) =>
-        auth.Mode != AuthMode.None || CleanupKey.Allows(request, options) ? TypedResults.Ok(await cleanup.RunAsync(cancellationToken)) : CleanupKey.Required;
+        auth.Mode != AuthMode.None || CleanupKey.Allows(request, options) ? new JsonAnswer<CleanupResponse>(await cleanup.RunAsync(cancellationToken)) : CleanupKey.Required;
 
-    private static Created<SessionResponse> Created(HttpContext http, Session session)
+    private static CreatedAnswer<SessionResponse> Created(HttpContext http, Session session)
     {
         Tag(http, session);
-        return TypedResults.Created($"/sessions/{session.Id}", SessionResponse.From(session));
+        return new CreatedAnswer<SessionResponse>($"/sessions/{session.Id}", SessionResponse.From(session));
     }
 
     private static EntityTagHeaderValue Tag(HttpContext http, Session session)

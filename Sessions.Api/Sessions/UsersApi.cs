@@ -1,6 +1,5 @@
 using System.Text;
 using System.Text.Json;
-using Microsoft.AspNetCore.Http.HttpResults;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api;
@@ -32,7 +31,7 @@ internal static class UsersApi
         return app;
     }
 
-    private static async Task<Ok<SessionListResponse>> ListAsync(UserIdPath userId, HttpRequest request, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<SessionListResponse>> ListAsync(UserIdPath userId, HttpRequest request, ISessionStore store, LimitSettings limits, CancellationToken cancellationToken)
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
         var page = await store.ListAsync(userId.Value, new SessionPageRequest
@@ -42,14 +41,14 @@ internal static class UsersApi
             Ascending = !paging.Descending,
             Filter = SessionFilter.Read(request.Query),
         }, cancellationToken);
-        return TypedResults.Ok(new SessionListResponse(
+        return new JsonAnswer<SessionListResponse>(new SessionListResponse(
             userId.Value, [.. page.Items.Select(SessionResponse.From)], page.Next is not null, Paging.Encode(page.Next)));
     }
 
-    private static async Task<Ok<ErasureResponse>> EraseAsync(UserIdPath userId, ISessionStore store, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<ErasureResponse>> EraseAsync(UserIdPath userId, ISessionStore store, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
     {
         var erasure = await store.EraseUserAsync(userId.Value, cancellationToken);
-        return TypedResults.Ok(new ErasureResponse(
+        return new JsonAnswer<ErasureResponse>(new ErasureResponse(
             userId.Value, Settings.NameOf(options.StorageType), erasure.Sessions, erasure.Turns, time.GetUtcNowMicroseconds().UtcDateTime));
     }
 

@@ -10,6 +10,9 @@ switch (args)
     case ["hold", var sessions]:
         await IdleSessions.HoldAsync(int.Parse(sessions, System.Globalization.CultureInfo.InvariantCulture));
         return 0;
+    case ["--help" or "-h" or "help", ..]:
+        Console.WriteLine(Options.Usage);
+        return 0;
 }
 
 var part = args.FirstOrDefault() is { } first && !first.StartsWith("--", StringComparison.Ordinal) ? first : "all";

@@ -21,8 +21,10 @@ internal sealed class BuiltinChatClient : IChatClient
     private static readonly ChatClientMetadata Metadata = new(Name);
 
     // The beginnings of sentences in which people tell about themselves.
-    private static readonly SearchValues<string> Personal = SearchValues.Create(
-        ["i am ", "i'm ", "i work", "i like", "i have", "i use", "i live", "i want", "i need", "i prefer", "my ", "we are ", "we use", "our ", "call me "], StringComparison.OrdinalIgnoreCase);
+    private static readonly byte[][] Personal =
+    [
+        "i am "u8.ToArray(), "i'm "u8.ToArray(), "i work"u8.ToArray(), "i like"u8.ToArray(), "i have"u8.ToArray(), "i use"u8.ToArray(), "i live"u8.ToArray(), "i want"u8.ToArray(), "i need"u8.ToArray(), "i prefer"u8.ToArray(), "my "u8.ToArray(), "we are "u8.ToArray(), "we use"u8.ToArray(), "our "u8.ToArray(), "call me "u8.ToArray(),
+    ];
 
     public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -56,29 +58,7 @@ internal sealed class BuiltinChatClient : IChatClient
     {
         var said = messages is Conversation conversation ? conversation.Said
             : [.. messages.Where(message => message.Role == ChatRole.User).Select(message => (Utf8Text)message.Text)];
-
-        // Room for the query, and for one earlier statement at a time.
         var query = said is [.., var last] ? last : default;
-        var longest = 0;
-        foreach (var text in said)
-        {
-            longest = Math.Max(longest, text.Length);
-        }
-
-        var rented = ArrayPool<char>.Shared.Rent(query.Length + longest);
-        try
-        {
-            var asked = rented.AsSpan(0, Encoding.UTF8.GetChars(query.Span, rented));
-            return Answer(said, asked, rented.AsSpan(asked.Length));
-        }
-        finally
-        {
-            ArrayPool<char>.Shared.Return(rented);
-        }
-    }
-
-    private static string Answer(Utf8Text[] said, ReadOnlySpan<char> query, Span<char> room)
-    {
         var answer = new DefaultInterpolatedStringHandler(0, 0, provider: null, stackalloc char[1024]);
         if (said.Length < 2)
         {
@@ -92,11 +72,11 @@ internal sealed class BuiltinChatClient : IChatClient
         Quote(ref answer, query);
         answer.AppendLiteral("\" I can say what you told me before:");
         Span<int> best = stackalloc int[QuotedStatements];
-        best = best[..MostRelevant(said, query, room, best)];
+        best = best[..MostRelevant(said, query, best)];
         for (var i = 0; i < best.Length; i++)
         {
             answer.AppendLiteral(" \"");
-            Quote(ref answer, Decode(said[best[i]], room));
+            Quote(ref answer, said[best[i]]);
             answer.AppendLiteral(i < best.Length - 1 ? "\";" : "\".");
         }
 
@@ -104,14 +84,14 @@ internal sealed class BuiltinChatClient : IChatClient
     }
 
     // Earlier statements: those that share words with the query, then those about the user, then the latest. In the order they were said.
-    private static int MostRelevant(Utf8Text[] said, ReadOnlySpan<char> query, Span<char> room, Span<int> best)
+    private static int MostRelevant(Utf8Text[] said, Utf8Text query, Span<int> best)
     {
-        var words = new WordSet(query, stackalloc WordSet.Entry[WordsCompared]);
+        var words = new WordSet(query.Span, stackalloc WordSet.Entry[WordsCompared]);
         Span<int> scores = stackalloc int[QuotedStatements];
         var count = 0;
         for (var i = 0; i < said.Length - 1; i++)
         {
-            var score = Score(Decode(said[i], room), words);
+            var score = Score(said[i].Span, words);
             var place = 0;
             while (place < count && score < scores[place])
             {
@@ -136,7 +116,7 @@ internal sealed class BuiltinChatClient : IChatClient
         return count;
     }
 
-    private static int Score(ReadOnlySpan<char> statement, in WordSet query)
+    private static int Score(ReadOnlySpan<byte> statement, in WordSet query)
     {
         var score = 0;
         var words = new Words(statement);
@@ -145,21 +125,37 @@ internal sealed class BuiltinChatClient : IChatClient
             score += query.Contains(words) ? 2 : 0;
         }
 
-        return statement.TrimStart().IndexOfAny(Personal) == 0 ? score + 3 : score;
+        return IsPersonal(statement) ? score + 3 : score;
     }
 
-    private static ReadOnlySpan<char> Decode(Utf8Text text, Span<char> room) => room[..Encoding.UTF8.GetChars(text.Span, room)];
-
-    private static void Quote(ref DefaultInterpolatedStringHandler answer, ReadOnlySpan<char> text)
+    private static bool IsPersonal(ReadOnlySpan<byte> statement)
     {
-        text = text.Trim();
+        statement = statement.TrimStart(" \t\r\n"u8);
+        foreach (var beginning in Personal)
+        {
+            if (statement.Length >= beginning.Length && Ascii.EqualsIgnoreCase(statement[..beginning.Length], beginning))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private static void Quote(ref DefaultInterpolatedStringHandler answer, Utf8Text quoted)
+    {
+        var rented = ArrayPool<char>.Shared.Rent(quoted.Length);
+        ReadOnlySpan<char> text = rented.AsSpan(0, Encoding.UTF8.GetChars(quoted.Span, rented)).Trim();
         if (text.Length <= QuotedCharacters)
         {
             answer.AppendFormatted(text);
-            return;
+        }
+        else
+        {
+            answer.AppendFormatted(text[..(char.IsHighSurrogate(text[QuotedCharacters - 1]) ? QuotedCharacters - 1 : QuotedCharacters)]);
+            answer.AppendLiteral("…");
         }
 
-        answer.AppendFormatted(text[..(char.IsHighSurrogate(text[QuotedCharacters - 1]) ? QuotedCharacters - 1 : QuotedCharacters)]);
-        answer.AppendLiteral("…");
+        ArrayPool<char>.Shared.Return(rented);
     }
 }

@@ -14,6 +14,11 @@ internal sealed class Conversation(string? instructions, Summary? summary, IRead
     {
         get
         {
+            if (turns is IHistoryQueries packed)
+            {
+                return [.. packed.ToQueries().AsSpan(first), query];
+            }
+
             var said = new Utf8Text[turns.Count - first + 1];
             for (var i = first; i < turns.Count; i++)
             {

@@ -33,7 +33,7 @@ internal sealed partial class MemorySessionStore
             turns = session.Turns.Select(Math.Max(1, count - request.HistoryTurns + 1), count);
         }
 
-        return new(new MemoryTurnStart(request, session) { Session = snapshot.ToSession(_timeout, _agents, request.SessionId), History = turns.ToArray(_agents) });
+        return new(new MemoryTurnStart(request, session) { Session = snapshot.ToSession(_timeout, _agents, request.SessionId), History = new MemoryHistory(turns, _agents) });
     }
 
     public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)

@@ -75,21 +75,49 @@ internal static class MemoryTurnFormat
     {
         var rest = packed;
         var texts = (int)Read(ref rest) + (int)Read(ref rest);
-        Read(ref rest);
-        Read(ref rest);
-        Read(ref rest);
+        SkipMiddle(ref rest);
+        return packed.Length - rest.Length + texts;
+    }
+
+    // What lies between the lengths of the texts and the texts.
+    private static void SkipMiddle(ref ReadOnlySpan<byte> rest)
+    {
+        Skip(ref rest);
+        Skip(ref rest);
+        Skip(ref rest);
         var marks = (Marks)Read(ref rest);
         if (marks.HasFlag(Marks.HasInputTokens))
         {
-            Read(ref rest);
+            Skip(ref rest);
         }
 
         if (marks.HasFlag(Marks.HasOutputTokens))
         {
-            Read(ref rest);
+            Skip(ref rest);
+        }
+    }
+
+    private static void Skip(ref ReadOnlySpan<byte> rest)
+    {
+        var i = 0;
+        while (rest[i] >= 0x80)
+        {
+            i++;
         }
 
-        return packed.Length - rest.Length + texts;
+        rest = rest[(i + 1)..];
+    }
+
+    /// <summary>What was asked in the turn at the beginning of <paramref name="packed"/>.</summary>
+    public static Utf8Text Query(ReadOnlyMemory<byte> packed, out int length)
+    {
+        var rest = packed.Span;
+        var query = (int)Read(ref rest);
+        var response = (int)Read(ref rest);
+        SkipMiddle(ref rest);
+        var start = packed.Length - rest.Length;
+        length = start + query + response;
+        return new(packed.Slice(start, query));
     }
 
     // Seven bits a byte, the lowest first, a set top bit: more follow.

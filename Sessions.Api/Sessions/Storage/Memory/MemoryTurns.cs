@@ -1,3 +1,5 @@
+using System.Collections;
+
 namespace Sessions.Api;
 
 /// <summary>
@@ -127,27 +129,89 @@ internal struct MemoryTurns
         public Turn[] ToArray(AgentNames agents)
         {
             var turns = new Turn[Count];
-            var rest = chunk.AsMemory();
-            var next = 1;
-            for (var number = firstOfChunk; turns.Length > 0 && number <= last; number++)
+            var reader = new Reader(this);
+            while (reader.Next(out var number, out var packed))
             {
-                if (rest.IsEmpty)
-                {
-                    rest = chunks![next++];
-                }
-
-                if (number >= first)
-                {
-                    turns[number - first] = MemoryTurnFormat.Unpack(rest, number, agents, out var length);
-                    rest = rest[length..];
-                }
-                else
-                {
-                    rest = rest[MemoryTurnFormat.Length(rest.Span)..];
-                }
+                turns[number - first] = MemoryTurnFormat.Unpack(packed, number, agents, out var length);
+                reader.Skip(length);
             }
 
             return turns;
         }
+
+        /// <summary>What was asked in each.</summary>
+        public Utf8Text[] ToQueries()
+        {
+            var queries = new Utf8Text[Count];
+            var reader = new Reader(this);
+            while (reader.Next(out var number, out var packed))
+            {
+                queries[number - first] = MemoryTurnFormat.Query(packed, out var length);
+                reader.Skip(length);
+            }
+
+            return queries;
+        }
+
+        private ref struct Reader(Range range)
+        {
+            private readonly int _last = range.Count == 0 ? int.MinValue : range.LastNumber;
+            private ReadOnlyMemory<byte> _rest = range.FirstChunk;
+            private int _number = range.FirstOfChunk;
+            private int _chunk = 1;
+
+            /// <summary>Finds the next one that is wanted; the rest of its array follows it.</summary>
+            public bool Next(out int number, out ReadOnlyMemory<byte> packed)
+            {
+                for (; _number <= _last; _number++)
+                {
+                    if (_rest.IsEmpty)
+                    {
+                        _rest = range.Chunk(_chunk++);
+                    }
+
+                    if (_number >= range.FirstNumber)
+                    {
+                        (number, packed) = (_number++, _rest);
+                        return true;
+                    }
+
+                    Skip(MemoryTurnFormat.Length(_rest.Span));
+                }
+
+                (number, packed) = (0, default);
+                return false;
+            }
+
+            public void Skip(int bytes) => _rest = _rest[bytes..];
+        }
+
+        private int FirstNumber => first;
+
+        private int LastNumber => last;
+
+        private int FirstOfChunk => firstOfChunk;
+
+        private byte[]? FirstChunk => chunk;
+
+        private byte[] Chunk(int index) => chunks![index];
     }
+}
+
+/// <summary>The history of a turn, unpacked when somebody wants more of it than what was asked.</summary>
+internal sealed class MemoryHistory(MemoryTurns.Range range, AgentNames agents) : IReadOnlyList<Turn>, IHistoryQueries
+{
+    private Turn[]? _turns;
+
+    public int Count => range.Count;
+
+    public Turn this[int index] => Turns[index];
+
+    private Turn[] Turns => _turns ??= range.ToArray(agents);
+
+    public Utf8Text[] ToQueries() => range.ToQueries();
+
+    public IEnumerator<Turn> GetEnumerator() => ((IEnumerable<Turn>)Turns).GetEnumerator();
+
+    IEnumerator IEnumerable.GetEnumerator() => Turns.GetEnumerator();
 }

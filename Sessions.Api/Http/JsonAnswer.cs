@@ -1,0 +1,134 @@
+using System.Buffers;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Microsoft.AspNetCore.Http.Metadata;
+
+namespace Sessions.Api;
+
+/// <summary>
+/// An answer in JSON with status 200. The framework's own results begin to send before they know the length; this one is written to a buffer that is kept for
+/// the next, by the code that was generated for its type, and sent in one piece.
+/// </summary>
+/// <param name="value">What is answered.</param>
+internal sealed class JsonAnswer<T>(T value) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
+{
+    public T Value => value;
+
+    public int? StatusCode => StatusCodes.Status200OK;
+
+    T? IValueHttpResult<T>.Value => value;
+
+    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
+
+    public Task ExecuteAsync(HttpContext httpContext) => JsonAnswers.WriteAsync(httpContext, StatusCodes.Status200OK, value);
+}
+
+/// <summary>The same with status 201, and where to find what was created.</summary>
+/// <param name="location">Its path.</param>
+/// <param name="value">What is answered.</param>
+internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
+{
+    public int? StatusCode => StatusCodes.Status201Created;
+
+    T? IValueHttpResult<T>.Value => value;
+
+    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status201Created);
+
+    public Task ExecuteAsync(HttpContext httpContext)
+    {
+        httpContext.Response.Headers.Location = location;
+        return JsonAnswers.WriteAsync(httpContext, StatusCodes.Status201Created, value);
+    }
+}
+
+/// <summary>Writes answers in JSON.</summary>
+internal static class JsonAnswers
+{
+    private const string ContentType = "application/json; charset=utf-8";
+
+    // What a thread keeps for its next answer: large pages are rare.
+    private const int KeptBytes = 64 << 10;
+
+    private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = ApiJson.MaxDepth, SkipValidation = true };
+
+    [ThreadStatic]
+    private static ArrayBufferWriter<byte>? _buffer;
+
+    [ThreadStatic]
+    private static Utf8JsonWriter? _writer;
+
+    /// <summary>Tells the documentation of it.</summary>
+    public static void Describe<T>(EndpointBuilder builder, int status) => builder.Metadata.Add(new ProducesResponseTypeMetadata(status, typeof(T), ["application/json"]));
+
+    /// <summary>Answers.</summary>
+    public static Task WriteAsync<T>(HttpContext context, int status, T value) where T : class
+    {
+        var buffer = _buffer ??= new ArrayBufferWriter<byte>(1024);
+        var writer = _writer ??= new Utf8JsonWriter(buffer, Options);
+        try
+        {
+            if (Types<T>.Fast is { } write)
+            {
+                write(writer, value);
+            }
+            else
+            {
+                JsonSerializer.Serialize(writer, value, Types<T>.Wire);
+            }
+
+            writer.Flush();
+            var response = context.Response;
+            response.StatusCode = status;
+            response.ContentType = ContentType;
+            response.ContentLength = buffer.WrittenCount;
+            BuffersExtensions.Write(response.BodyWriter, buffer.WrittenSpan);
+            return FlushAsync(context);
+        }
+        finally
+        {
+            if (buffer.Capacity > KeptBytes)
+            {
+                (_buffer, _writer) = (null, null);
+            }
+            else
+            {
+                buffer.ResetWrittenCount();
+                writer.Reset(buffer);
+            }
+        }
+    }
+
+    private static Task FlushAsync(HttpContext context)
+    {
+        var flushed = context.Response.BodyWriter.FlushAsync(context.RequestAborted);
+        if (!flushed.IsCompletedSuccessfully)
+        {
+            return AwaitAsync(flushed);
+        }
+
+        // To be looked at once, as any ValueTask.
+        _ = flushed.Result;
+        return Task.CompletedTask;
+
+        static async Task AwaitAsync(ValueTask<System.IO.Pipelines.FlushResult> flushed)
+        {
+            try
+            {
+                await flushed;
+            }
+            catch (OperationCanceledException)
+            {
+                // The client has gone.
+            }
+        }
+    }
+
+    private static class Types<T>
+    {
+        /// <summary>Written with the settings of the writer, where the generator could; null for what has extension data.</summary>
+        public static readonly Action<Utf8JsonWriter, T>? Fast = ((JsonTypeInfo<T>)ApiJson.Default.GetTypeInfo(typeof(T))!).SerializeHandler;
+
+        public static readonly JsonTypeInfo<T> Wire = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
+    }
+}
