@@ -9,8 +9,9 @@ try
         return await command;
     }
 
-    // Its appsettings.json lies beside it, wherever it is started from.
-    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+    // Its appsettings.json lies beside it, wherever it is started from. It is not watched: with it all folders beneath would be, and the data in them changes with every turn.
+    string[] all = ["--hostBuilder:reloadConfigOnChange=false", .. args];
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = all, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
     builder.AddHttp(args).AddAuth().AddSessions().AddQueries();

@@ -148,13 +148,21 @@ internal sealed record SessionMetadata
             return null;
         }
 
-        var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
-        foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
+        try
         {
-            own[property.Name] = property.Value;
-        }
+            var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
+            foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
+            {
+                own[property.Name] = property.Value;
+            }
 
-        return own;
+            return own;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            // Nothing else is ever written: what lies in the store is not what was put there.
+            throw new StoreUnavailableException("The metadata of a session is damaged in the store.", TimeSpan.FromSeconds(10), e);
+        }
     }
 }
 

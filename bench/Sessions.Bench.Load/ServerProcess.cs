@@ -26,6 +26,8 @@ internal sealed partial class ServerProcess : IDisposable
             start.Environment.Remove(key);
         }
 
+        // Nor does any of them watch the folder in which the others write.
+        start.Environment["DOTNET_hostBuilder__reloadConfigOnChange"] = "false";
         foreach (var (key, value) in environment)
         {
             start.Environment[key] = value;

@@ -48,6 +48,8 @@ public sealed class SqliteDamageTests : IDisposable
     [InlineData("sessions SET created_at = -9000000000000000000")]
     [InlineData("sessions SET turn_count = -36")]
     [InlineData("sessions SET created_from = '?'")]
+    [InlineData("sessions SET metadata = CAST('{' AS BLOB)")]
+    [InlineData("sessions SET metadata = CAST('[]' AS BLOB)")]
     [InlineData("turns SET created_at = 9000000000000000000")]
     [InlineData("turns SET execution_us = 9000000000000000000")]
     [InlineData("turns SET execution_us = -9000000000000000000")]
