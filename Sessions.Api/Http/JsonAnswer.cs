@@ -11,7 +11,8 @@ namespace Sessions.Api;
 /// the next, by the code that was generated for its type, and sent in one piece.
 /// </summary>
 /// <param name="value">What is answered.</param>
-internal sealed class JsonAnswer<T>(T value) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
+/// <param name="textBytes">About how long it is, where that can be much: then it is sent as it is written, as fast as the client takes it.</param>
+internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
 {
     public T Value => value;
 
@@ -21,7 +22,9 @@ internal sealed class JsonAnswer<T>(T value) : IResult, IStatusCodeHttpResult, I
 
     public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
 
-    public Task ExecuteAsync(HttpContext httpContext) => JsonAnswers.WriteAsync(httpContext, StatusCodes.Status200OK, value);
+    public Task ExecuteAsync(HttpContext httpContext) => textBytes > JsonAnswers.KeptBytes
+        ? JsonAnswers.StreamAsync(httpContext, value)
+        : JsonAnswers.WriteAsync(httpContext, StatusCodes.Status200OK, value);
 }
 
 /// <summary>The same with status 201, and where to find what was created.</summary>
@@ -47,8 +50,8 @@ internal static class JsonAnswers
 {
     private const string ContentType = "application/json; charset=utf-8";
 
-    // What a thread keeps for its next answer: large pages are rare.
-    private const int KeptBytes = 64 << 10;
+    /// <summary>What a thread keeps for its next answer; what is longer than that is rare.</summary>
+    public const int KeptBytes = 64 << 10;
 
     private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = ApiJson.MaxDepth, SkipValidation = true };
 
@@ -60,6 +63,10 @@ internal static class JsonAnswers
 
     /// <summary>Tells the documentation of it.</summary>
     public static void Describe<T>(EndpointBuilder builder, int status) => builder.Metadata.Add(new ProducesResponseTypeMetadata(status, typeof(T), ["application/json"]));
+
+    /// <summary>Answers piece by piece.</summary>
+    public static Task StreamAsync<T>(HttpContext context, T value) where T : class =>
+        context.Response.WriteAsJsonAsync(value, Types<T>.Wire, ContentType, context.RequestAborted);
 
     /// <summary>Answers.</summary>
     public static Task WriteAsync<T>(HttpContext context, int status, T value) where T : class

@@ -177,7 +177,8 @@ internal static class SessionsApi
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         return Identifiers.IsSessionId(sessionId)
             && await store.ReadHistoryAsync(sessionId, owner.Value, new TurnPageRequest(paging.Limit, paging.After, paging.Descending), cancellationToken) is { } page
-            ? new JsonAnswer<HistoryResponse>(new HistoryResponse(sessionId, [.. page.Items.Select(TurnResponse.From)], page.Next is not null, Paging.Encode(page.Next)))
+            ? new JsonAnswer<HistoryResponse>(new HistoryResponse(sessionId, [.. page.Items.Select(TurnResponse.From)], page.Next is not null, Paging.Encode(page.Next)),
+                page.Items.Sum(turn => (long)turn.Query.Length + turn.Response.Length))
             : Problem.SessionNotFound(sessionId);
     }
 

@@ -42,7 +42,8 @@ internal static class UsersApi
             Filter = SessionFilter.Read(request.Query),
         }, cancellationToken);
         return new JsonAnswer<SessionListResponse>(new SessionListResponse(
-            userId.Value, [.. page.Items.Select(SessionResponse.From)], page.Next is not null, Paging.Encode(page.Next)));
+            userId.Value, [.. page.Items.Select(SessionResponse.From)], page.Next is not null, Paging.Encode(page.Next)),
+            page.Items.Sum(session => (long)session.Metadata.Length + (session.LastTurn?.Query.Length ?? 0)));
     }
 
     private static async Task<JsonAnswer<ErasureResponse>> EraseAsync(UserIdPath userId, ISessionStore store, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
