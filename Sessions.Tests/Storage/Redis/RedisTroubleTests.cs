@@ -63,6 +63,56 @@ public sealed class RedisTroubleTests
         Assert.Equal("hello", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["query"]);
     }
 
+    [Fact]
+    public async Task A_Redis_that_can_not_write_its_file_is_told_by_that()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await using var admin = await redis.ConnectAsync();
+        var database = admin.GetDatabase();
+        await server.QueryAsync("hello", "a", "ada");
+
+        // A folder stands where the file is to be.
+        var folder = ((string[])(await database.ExecuteAsync("CONFIG", "GET", "dir"))!)[1];
+        var inTheWay = Directory.CreateDirectory(Path.Combine(folder, "dump.rdb"));
+        await database.ExecuteAsync("CONFIG", "SET", "save", "3600 1");
+        await SaveAsync("err");
+        var refused = (await server.TryQueryAsync("are you there?", "a", "ada")).IsProblem(503, "storage_unavailable");
+        Assert.Contains("can't save", (string?)refused.Json["detail"], StringComparison.Ordinal);
+        Assert.NotNull(refused.Headers["Retry-After"]);
+
+        inTheWay.Delete();
+        await SaveAsync("ok");
+        await RecoversAsync(server);
+
+        async Task SaveAsync(string status)
+        {
+            await database.ExecuteAsync("BGSAVE");
+            await ServiceProcess.UntilAsync(async () =>
+            {
+                var info = (string)(await database.ExecuteAsync("INFO", "persistence"))!;
+                return info.Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal) && info.Contains($"rdb_last_bgsave_status:{status}", StringComparison.Ordinal);
+            });
+        }
+    }
+
+    [Fact]
+    public async Task A_Redis_that_asks_for_a_password_it_did_not_ask_for_is_told()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        await using var server = Start(redis);
+        await using var admin = await redis.ConnectAsync();
+        await server.QueryAsync("hello", "a", "ada");
+
+        await admin.GetDatabase().ExecuteAsync("CONFIG", "SET", "requirepass", "secret");
+        await admin.GetDatabase().ExecuteAsync("CLIENT", "KILL", "TYPE", "normal");
+        await UnavailableAsync(server);
+
+        await using var again = await ConnectionMultiplexer.ConnectAsync($"{redis.Address},password=secret,allowAdmin=true");
+        await again.GetDatabase().ExecuteAsync("CONFIG", "SET", "requirepass", "");
+        await RecoversAsync(server);
+    }
+
     [Theory]
     [InlineData("no memory", "maxmemory", "1", "0")]
     [InlineData("too few replicas", "min-replicas-to-write", "1", "0")]
