@@ -12,14 +12,8 @@ namespace Sessions.Api;
 /// </summary>
 /// <param name="value">What is answered.</param>
 /// <param name="textBytes">About how long it is, where that can be much: then it is sent as it is written, as fast as the client takes it.</param>
-internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
+internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEndpointMetadataProvider where T : class
 {
-    public T Value => value;
-
-    public int? StatusCode => StatusCodes.Status200OK;
-
-    T? IValueHttpResult<T>.Value => value;
-
     public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
 
     public Task ExecuteAsync(HttpContext httpContext) => textBytes > JsonAnswers.KeptBytes
@@ -30,12 +24,8 @@ internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, ISta
 /// <summary>The same with status 201, and where to find what was created.</summary>
 /// <param name="location">Its path.</param>
 /// <param name="value">What is answered.</param>
-internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IStatusCodeHttpResult, IValueHttpResult<T>, IEndpointMetadataProvider where T : class
+internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IEndpointMetadataProvider where T : class
 {
-    public int? StatusCode => StatusCodes.Status201Created;
-
-    T? IValueHttpResult<T>.Value => value;
-
     public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status201Created);
 
     public Task ExecuteAsync(HttpContext httpContext)

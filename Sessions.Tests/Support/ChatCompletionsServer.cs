@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -85,6 +87,12 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
 
     public static IReadOnlyList<(string Role, string Text)> Messages(JsonNode request) =>
         [.. request["messages"]!.AsArray().Select(message => ((string)message!["role"]!, Text(message["content"]!)))];
+
+    /// <summary>What the user has said in a request, the query last.</summary>
+    public static IEnumerable<string> Asked(JsonNode request) => Messages(request).Where(message => message.Role == "user").Select(message => message.Text);
+
+    /// <summary>An answer that tells exactly what it was given.</summary>
+    public static string Digest(IEnumerable<string> texts) => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 

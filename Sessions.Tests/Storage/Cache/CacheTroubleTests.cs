@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Net.Http.Json;
 using System.Security.Cryptography;
-using System.Text;
 using Sessions.Api;
 
 namespace Sessions.Tests.Storage;
@@ -107,7 +106,7 @@ public sealed class CacheTroubleTests : IDisposable
         const int Threads = 4;
         using var redis = await RedisProcess.StartAsync();
         await using var model = await ChatCompletionsServer.StartAsync();
-        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, Digest(Asked(request)));
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model")];
         await using var one = SessionsServer.Start(settings);
         one.Time.SetUtcNow(DateTimeOffset.UtcNow);
@@ -148,7 +147,7 @@ public sealed class CacheTroubleTests : IDisposable
                 foreach (var turn in page["turns"]!.AsArray())
                 {
                     queries.Add((string)turn!["query"]!);
-                    Assert.Equal(Digest(queries), (string?)turn["response"]);
+                    Assert.Equal(ChatCompletionsServer.Digest(queries), (string?)turn["response"]);
                 }
 
                 next = (string?)page["next"];
@@ -243,9 +242,4 @@ public sealed class CacheTroubleTests : IDisposable
         await store.Test.TurnAsync("a");
         return (await store.BeginAsync()).Outcome == "hit";
     });
-
-    private static IEnumerable<string> Asked(System.Text.Json.Nodes.JsonNode request) =>
-        ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text!);
-
-    private static string Digest(IEnumerable<string> texts) => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
 }

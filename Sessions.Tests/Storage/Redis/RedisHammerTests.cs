@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 using Sessions.Api;
@@ -127,7 +126,7 @@ public sealed class RedisHammerTests
                     asked.Add((string)turn!["query"]!);
                     Assert.Equal(asked.Count, (int)turn["turn"]!);
                     Assert.Equal(_answered[(session, asked.Count)], asked[^1]);
-                    Assert.Equal(Digest(asked), (string)turn["response"]!);
+                    Assert.Equal(ChatCompletionsServer.Digest(asked), (string)turn["response"]!);
                 }
 
                 next = (string?)page["next"];
@@ -144,8 +143,6 @@ public sealed class RedisHammerTests
             Assert.True((long)await connection.GetDatabase().ExecuteAsync("PTTL", key) != -1, $"{key} stays for ever.");
         }
     }
-
-    private static string Digest(IEnumerable<string> texts) => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
 
     private sealed class Run : IAsyncDisposable
     {
@@ -167,7 +164,7 @@ public sealed class RedisHammerTests
             {
                 // Long enough for the fault to come in the middle of a turn.
                 await Task.Delay(20, Cancel);
-                await ChatCompletionsServer.AnswerAsync(http, Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
+                await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
             };
             var run = new Run(await RedisProcess.StartAsync("--appendonly", "yes", "--appendfsync", "always"), model);
             await run.StartReplicaAsync();

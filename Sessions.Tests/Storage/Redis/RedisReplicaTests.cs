@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Security.Cryptography;
 using System.Text;
 
 namespace Sessions.Tests.Storage;
@@ -16,7 +15,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         const int Sessions = 8;
         const int Each = 12;
         await using var model = await ChatCompletionsServer.StartAsync();
-        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, Digest(Asked(request)));
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         IEnumerable<(string, string)> settings =
             [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
         await using var one = SessionsServer.Start(settings);
@@ -53,7 +52,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
             for (var turn = 1; turn <= history.Count; turn++)
             {
                 Assert.Equal(answered[($"s{i}", turn)], history[turn - 1].Query);
-                Assert.Equal(Digest(history.Take(turn).Select(item => item.Query)), history[turn - 1].Response);
+                Assert.Equal(ChatCompletionsServer.Digest(history.Take(turn).Select(item => item.Query)), history[turn - 1].Response);
             }
         }
     }
@@ -65,14 +64,14 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         var (entered, leave) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
         model.Reply = async (request, _, http) =>
         {
-            var asked = Asked(request).ToList();
-            if (asked[^1] == "slow" && model.Requests.Count(earlier => Asked(earlier).Last() == "slow") == 1)
+            var asked = ChatCompletionsServer.Asked(request).ToList();
+            if (asked[^1] == "slow" && model.Requests.Count(earlier => ChatCompletionsServer.Asked(earlier).Last() == "slow") == 1)
             {
                 entered.Release();
                 await leave.WaitAsync(Cancel);
             }
 
-            await ChatCompletionsServer.AnswerAsync(http, Digest(asked));
+            await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(asked));
         };
         IReadOnlyList<(string, string)> settings =
             [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
@@ -97,7 +96,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         Assert.Equal(2, (int)overtaken["metadata"]!["turn"]!);
         Assert.True(answer.Status == 200, answer.Text);
         Assert.Equal(3, (int)answer.Json["metadata"]!["turn"]!);
-        Assert.Equal(Digest(["first", "fast", "slow"]), (string?)answer.Json["response"]);
+        Assert.Equal(ChatCompletionsServer.Digest(["first", "fast", "slow"]), (string?)answer.Json["response"]);
         Assert.Equal(["first", "fast", "slow"], (await fast.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Select(turn => (string?)turn!["query"]));
     }
 
@@ -108,13 +107,13 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         var entered = new SemaphoreSlim(0);
         model.Reply = async (request, _, http) =>
         {
-            if (Asked(request).Last() == "lost")
+            if (ChatCompletionsServer.Asked(request).Last() == "lost")
             {
                 entered.Release();
                 await Task.Delay(Timeout.Infinite, http.RequestAborted);
             }
 
-            await ChatCompletionsServer.AnswerAsync(http, Digest(Asked(request)));
+            await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         };
         IReadOnlyList<(string, string)> settings =
             [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
@@ -132,11 +131,6 @@ public sealed class RedisReplicaTests(RedisFixture redis)
 
         var next = await other.QueryAsync("next", "a", "ada", "model");
         Assert.Equal(2, (int)next["metadata"]!["turn"]!);
-        Assert.Equal(Digest(["first", "next"]), (string?)next["response"]);
+        Assert.Equal(ChatCompletionsServer.Digest(["first", "next"]), (string?)next["response"]);
     }
-
-    private static IEnumerable<string> Asked(System.Text.Json.Nodes.JsonNode request) =>
-        ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text!);
-
-    private static string Digest(IEnumerable<string> texts) => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
 }

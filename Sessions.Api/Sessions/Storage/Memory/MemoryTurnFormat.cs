@@ -70,6 +70,18 @@ internal static class MemoryTurnFormat
         };
     }
 
+    /// <summary>What was asked in the turn at the beginning of <paramref name="packed"/>.</summary>
+    public static Utf8Text UnpackQuery(ReadOnlyMemory<byte> packed, out int length)
+    {
+        var rest = packed.Span;
+        var query = (int)Read(ref rest);
+        var response = (int)Read(ref rest);
+        SkipMiddle(ref rest);
+        var start = packed.Length - rest.Length;
+        length = start + query + response;
+        return new(packed.Slice(start, query));
+    }
+
     /// <summary>How many bytes the turn at the beginning of <paramref name="packed"/> takes.</summary>
     public static int Length(ReadOnlySpan<byte> packed)
     {
@@ -106,18 +118,6 @@ internal static class MemoryTurnFormat
         }
 
         rest = rest[(i + 1)..];
-    }
-
-    /// <summary>What was asked in the turn at the beginning of <paramref name="packed"/>.</summary>
-    public static Utf8Text Query(ReadOnlyMemory<byte> packed, out int length)
-    {
-        var rest = packed.Span;
-        var query = (int)Read(ref rest);
-        var response = (int)Read(ref rest);
-        SkipMiddle(ref rest);
-        var start = packed.Length - rest.Length;
-        length = start + query + response;
-        return new(packed.Slice(start, query));
     }
 
     // Seven bits a byte, the lowest first, a set top bit: more follow.

@@ -124,77 +124,40 @@ internal struct MemoryTurns
         /// <summary>How many there are.</summary>
         public int Count => chunk is null ? 0 : last - first + 1;
 
+        private delegate T Unpack<T>(ReadOnlyMemory<byte> packed, int number, out int length);
+
         /// <summary>Unpacks them; the texts stay where they are.</summary>
         /// <param name="agents">The names that were packed.</param>
-        public Turn[] ToArray(AgentNames agents)
-        {
-            var turns = new Turn[Count];
-            var reader = new Reader(this);
-            while (reader.Next(out var number, out var packed))
-            {
-                turns[number - first] = MemoryTurnFormat.Unpack(packed, number, agents, out var length);
-                reader.Skip(length);
-            }
-
-            return turns;
-        }
+        public Turn[] ToArray(AgentNames agents) => ToArray((ReadOnlyMemory<byte> packed, int number, out int length) => MemoryTurnFormat.Unpack(packed, number, agents, out length));
 
         /// <summary>What was asked in each.</summary>
-        public Utf8Text[] ToQueries()
+        public Utf8Text[] ToQueries() => ToArray(static (ReadOnlyMemory<byte> packed, int _, out int length) => MemoryTurnFormat.UnpackQuery(packed, out length));
+
+        private T[] ToArray<T>(Unpack<T> unpack)
         {
-            var queries = new Utf8Text[Count];
-            var reader = new Reader(this);
-            while (reader.Next(out var number, out var packed))
+            var all = new T[Count];
+            var rest = chunk.AsMemory();
+            var next = 1;
+            for (var number = firstOfChunk; all.Length > 0 && number <= last; number++)
             {
-                queries[number - first] = MemoryTurnFormat.Query(packed, out var length);
-                reader.Skip(length);
-            }
-
-            return queries;
-        }
-
-        private ref struct Reader(Range range)
-        {
-            private readonly int _last = range.Count == 0 ? int.MinValue : range.LastNumber;
-            private ReadOnlyMemory<byte> _rest = range.FirstChunk;
-            private int _number = range.FirstOfChunk;
-            private int _chunk = 1;
-
-            /// <summary>Finds the next one that is wanted; the rest of its array follows it.</summary>
-            public bool Next(out int number, out ReadOnlyMemory<byte> packed)
-            {
-                for (; _number <= _last; _number++)
+                if (rest.IsEmpty)
                 {
-                    if (_rest.IsEmpty)
-                    {
-                        _rest = range.Chunk(_chunk++);
-                    }
-
-                    if (_number >= range.FirstNumber)
-                    {
-                        (number, packed) = (_number++, _rest);
-                        return true;
-                    }
-
-                    Skip(MemoryTurnFormat.Length(_rest.Span));
+                    rest = chunks![next++];
                 }
 
-                (number, packed) = (0, default);
-                return false;
+                if (number >= first)
+                {
+                    all[number - first] = unpack(rest, number, out var length);
+                    rest = rest[length..];
+                }
+                else
+                {
+                    rest = rest[MemoryTurnFormat.Length(rest.Span)..];
+                }
             }
 
-            public void Skip(int bytes) => _rest = _rest[bytes..];
+            return all;
         }
-
-        private int FirstNumber => first;
-
-        private int LastNumber => last;
-
-        private int FirstOfChunk => firstOfChunk;
-
-        private byte[]? FirstChunk => chunk;
-
-        private byte[] Chunk(int index) => chunks![index];
     }
 }
 
