@@ -11,7 +11,9 @@ try
 
     // Its appsettings.json lies beside it, wherever it is started from. It is not watched: with it all folders beneath would be, and the data in them changes with every turn.
     string[] all = ["--hostBuilder:reloadConfigOnChange=false", .. args];
-    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = all, ContentRootPath = AppContext.BaseDirectory });
+    // Slim: without what a server of JSON never uses (HTTP/3, IIS, static files), but with HTTPS where an endpoint is set to it.
+    var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = all, ContentRootPath = AppContext.BaseDirectory });
+    builder.WebHost.UseKestrelHttpsConfiguration();
     builder.AddYamlConfiguration();
     builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
     builder.AddHttp(args).AddAuth().AddSessions().AddQueries();

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.ComponentModel.DataAnnotations;
+using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Reflection;
 using System.Text;
@@ -81,8 +82,13 @@ public static class Settings
         }
     }
 
+    [UnconditionalSuppressMessage("Trimming", "IL2067", Justification = SectionReader.Kept)]
+    [UnconditionalSuppressMessage("Trimming", "IL2070", Justification = SectionReader.Kept)]
+    [UnconditionalSuppressMessage("Trimming", "IL2072", Justification = SectionReader.Kept)]
     private sealed class SectionReader(IConfigurationRoot root)
     {
+        public const string Kept = "Programs that are published without what they don't use keep their own types whole: TrimmerRootAssembly in their project files.";
+
         public List<string> Errors { get; } = [];
 
         public object ReadObject(IConfigurationSection section, Type type)
@@ -166,7 +172,7 @@ public static class Settings
             var texts = string.IsNullOrEmpty(section.Value)
                 ? section.GetChildren().Select(item => (item.Path, Text: item.Value ?? "")).ToList()
                 : [.. section.Value.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).Select(text => (section.Path, text))];
-            var items = Array.CreateInstance(element, texts.Count);
+            var items = Array.CreateInstanceFromArrayType(property.PropertyType, texts.Count);
             for (var i = 0; i < items.Length; i++)
             {
                 if (TryParse(texts[i].Text, element, out var value))
@@ -211,7 +217,7 @@ public static class Settings
             }
             else if (type.IsEnum)
             {
-                value = Enum.GetValues(type).Cast<object>().FirstOrDefault(v => SnakeCase(v.ToString()!).Equals(text, StringComparison.OrdinalIgnoreCase));
+                value = Enum.GetNames(type).FirstOrDefault(name => SnakeCase(name).Equals(text, StringComparison.OrdinalIgnoreCase)) is { } name ? Enum.Parse(type, name) : null;
             }
             else
             {

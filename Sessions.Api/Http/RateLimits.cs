@@ -68,10 +68,24 @@ internal static class RateLimits
     public static void UseRateLimits(this WebApplication app)
     {
         var settings = app.Services.GetRequiredService<RateLimitSettings>();
-        if (settings.RequestsPerMinute > 0)
+        if (settings.RequestsPerMinute == 0)
         {
-            app.UseWhen(context => (settings.Loopback || !IsLocal(context.Connection.RemoteIpAddress)) && !Admission.IsProbe(context.Request), limited => limited.UseRateLimiter());
+            return;
         }
+
+        app.Use(next =>
+        {
+            // Made for the first who is limited: most servers on a developer's machine never meet one.
+            var limited = new Lazy<RequestDelegate>(() =>
+            {
+                var branch = ((IApplicationBuilder)app).New();
+                branch.UseRateLimiter().Run(next);
+                return branch.Build();
+            });
+            return context => IsLimited(context) ? limited.Value(context) : next(context);
+        });
+
+        bool IsLimited(HttpContext context) => (settings.Loopback || !IsLocal(context.Connection.RemoteIpAddress)) && !Admission.IsProbe(context.Request);
     }
 
     // No address: a Unix socket.

@@ -3,7 +3,10 @@ using System.Text.RegularExpressions;
 
 namespace Sessions.Tests;
 
-/// <summary>One of the programs as a process of its own, as an orchestrator starts it: configured by environment variables alone.</summary>
+/// <summary>
+/// One of the programs as a process of its own, as an orchestrator starts it: configured by environment variables alone. Where <c>SESSIONS_TEST_API</c>
+/// names an executable, such as one that was published natively, that one is the API.
+/// </summary>
 internal sealed partial class ServiceProcess : IAsyncDisposable
 {
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(60);
@@ -14,7 +17,8 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
 
     private ServiceProcess(string project, IEnumerable<string> arguments, IEnumerable<(string Key, string Value)> environment)
     {
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(Folder(project), project + ".dll"), .. arguments])
+        var published = project == "Sessions.Api" ? Environment.GetEnvironmentVariable("SESSIONS_TEST_API") : null;
+        var start = new ProcessStartInfo(published ?? "dotnet", published is null ? [Path.Combine(Folder(project), project + ".dll"), .. arguments] : arguments)
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

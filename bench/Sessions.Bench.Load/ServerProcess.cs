@@ -61,8 +61,9 @@ internal sealed partial class ServerProcess : IDisposable
         }
     }
 
-    /// <summary>Our server, as it was built beside this program.</summary>
-    public static ServerProcess Api(string folder, params IEnumerable<(string Key, string Value)> settings) => Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
+    /// <summary>Our server, as it was built beside this program, or the program that <c>SESSIONS_API</c> names.</summary>
+    public static ServerProcess Api(string folder, params IEnumerable<(string Key, string Value)> settings) =>
+        Environment.GetEnvironmentVariable("SESSIONS_API") is { Length: > 0 } program ? Api(program, [], folder, settings) : Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
 
     /// <summary>Our server, built somehow else.</summary>
     public static ServerProcess Api(string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> settings)

@@ -7,10 +7,17 @@ using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
 
-/// <summary>How long it takes from the start of the process to the first answer, as built and as published ReadyToRun.</summary>
+/// <summary>How long it takes from the start of the process to the first answer, as built and as published: compiled beforehand, alone or together with the framework, and native.</summary>
 internal sealed class StartUp(Options options, string folder, CancellationToken cancellationToken)
 {
     private const string Session = "the-first-session-asked-for";
+
+    private static readonly (string Way, string[] Arguments)[] Published =
+    [
+        ("ReadyToRun", ["--self-contained", "false"]),
+        ("ReadyToRun with the framework", ["--self-contained", "true", "-p:PublishReadyToRunComposite=true"]),
+        ("native", ["-p:PublishAot=true"]),
+    ];
 
     public async Task RunAsync()
     {
@@ -23,10 +30,13 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
             ("memory, as built", address => ServerProcess.Api(folder, [Listen(address), .. memory])),
             ("sqlite, as built", address => ServerProcess.Api(folder, [Listen(address), .. sqlite])),
         ];
-        if (await PublishAsync() is { } published)
+        foreach (var (way, arguments) in Published)
         {
-            cases.Add(("memory, ReadyToRun", address => ServerProcess.Api(published, [], folder, [Listen(address), .. memory])));
-            cases.Add(("sqlite, ReadyToRun", address => ServerProcess.Api(published, [], folder, [Listen(address), .. sqlite])));
+            if (await PublishAsync(way, arguments) is { } program)
+            {
+                cases.Add(($"memory, {way}", address => ServerProcess.Api(program, [], folder, [Listen(address), .. memory])));
+                cases.Add(($"sqlite, {way}", address => ServerProcess.Api(program, [], folder, [Listen(address), .. sqlite])));
+            }
         }
 
         var taken = cases.ToDictionary(one => one.Name, _ => new List<double>());
@@ -110,7 +120,7 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
     }
 
     // Null where the feed has not what it takes.
-    private async Task<string?> PublishAsync()
+    private async Task<string?> PublishAsync(string way, string[] arguments)
     {
         var repository = new DirectoryInfo(AppContext.BaseDirectory);
         while (repository is not null && !File.Exists(Path.Combine(repository.FullName, "Sessions.sln")))
@@ -118,12 +128,12 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
             repository = repository.Parent;
         }
 
-        await Console.Error.WriteLineAsync("publishing ReadyToRun");
-        var artifacts = Path.Combine(folder, "published");
+        await Console.Error.WriteLineAsync($"publishing: {way}");
+        var artifacts = Path.Combine(folder, "published", way.Replace(' ', '-'));
         var start = new ProcessStartInfo("dotnet",
         [
-            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, "--self-contained", "false",
-            "-p:PublishReadyToRun=true", "--artifacts-path", artifacts, "-v", "q", "-nodeReuse:false",
+            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, .. arguments,
+            "--artifacts-path", artifacts, "-v", "q", "-nodeReuse:false",
         ])
         { RedirectStandardOutput = true };
         using var publish = Process.Start(start)!;
@@ -136,7 +146,7 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
                 return Directory.EnumerateFiles(Path.Combine(artifacts, "publish"), OperatingSystem.IsWindows() ? "Sessions.Api.exe" : "Sessions.Api", SearchOption.AllDirectories).Single();
             }
 
-            await Console.Error.WriteLineAsync($"ReadyToRun is left out:\n{output}");
+            await Console.Error.WriteLineAsync($"{way} is left out:\n{output}");
             return null;
         }
         finally

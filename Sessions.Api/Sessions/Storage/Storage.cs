@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
@@ -59,7 +60,7 @@ internal static class Storage
         builder.Services.AddHealthChecks().AddCheck<TurnCacheHealthCheck>("cache");
     }
 
-    private static void AddStore<TStore>(this IServiceCollection services, SessionSettings options) where TStore : class, ISessionStore
+    private static void AddStore<[DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicConstructors)] TStore>(this IServiceCollection services, SessionSettings options) where TStore : class, ISessionStore
     {
         services.AddSingleton<TStore>();
         services.AddSingleton<ISessionStore>(all =>
