@@ -26,7 +26,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
         {
             await StartAsync();
             var results = new Results();
-            for (var round = -1; round < options.Rounds; round++)
+            for (var round = -options.WarmUps; round < options.Rounds; round++)
             {
                 foreach (var workload in options.WorkloadNames)
                 {
@@ -34,7 +34,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
                     var runs = Runs(workload).ToList();
                     for (var i = 0; i < runs.Count; i++)
                     {
-                        var (name, run) = runs[(i + round + 1) % runs.Count];
+                        var (name, run) = runs[(i + round + options.WarmUps) % runs.Count];
                         await Console.Error.WriteLineAsync($"round {round + 1} of {options.Rounds}: {workload}, {name}");
                         var measured = run();
                         cancellationToken.ThrowIfCancellationRequested();

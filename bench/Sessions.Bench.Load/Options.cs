@@ -10,7 +10,8 @@ internal sealed class Options
 
           --connections 64      clients, each with a connection of its own
           --seconds 2           how long a run takes
-          --rounds 5            how often everything is run in turn, after one round that does not count
+          --warmups 3           rounds that do not count: a server is still being compiled for several seconds
+          --rounds 5            how often everything is run in turn after that
           --sessions 1000       how many sessions are asked for, 10 of each user
           --stores memory,sqlite,redis
           --workloads create,get,query,list,history
@@ -22,6 +23,8 @@ internal sealed class Options
     public int Connections { get; set; } = 64;
 
     public double Seconds { get; set; } = 2;
+
+    public int WarmUps { get; set; } = 3;
 
     public int Rounds { get; set; } = 5;
 
@@ -55,7 +58,7 @@ internal sealed class Options
         }
 
         var options = given.Get<Options>() ?? new Options();
-        return options.Connections < 1 || options.Sessions < options.Connections || options.Rounds < 1 || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
+        return options.Connections < 1 || options.Sessions < options.Connections || options.WarmUps < 0 || options.Rounds < 1 || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
             || options.WorkloadNames.Except(Requests.Workloads).Any() || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
             ? throw new ArgumentException("A number is out of range (as many sessions as connections are needed), or there is no such store or workload.")
             : options;
