@@ -44,3 +44,27 @@ public sealed class RedisClusterApiTests(RedisClusterApiTests.Cluster cluster) :
         public ValueTask DisposeAsync() => Redis.DisposeAsync();
     }
 }
+
+public sealed class GarnetApiTests(GarnetApiTests.Garnet garnet) : ApiContract, IClassFixture<GarnetApiTests.Garnet>
+{
+    private string _connection = "";
+
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+
+    private protected override string StorageName => "redis";
+
+    public override async ValueTask InitializeAsync() => _connection = await garnet.Server.EmptyAsync();
+
+    private protected override async Task<SessionsServer> RestartAsync(SessionsServer server)
+    {
+        await server.DisposeAsync();
+        return Start(("limits:page_size_max", "1000"));
+    }
+
+    public sealed class Garnet : IDisposable
+    {
+        internal GarnetFixture.Server Server { get; } = new();
+
+        public void Dispose() => Server.Dispose();
+    }
+}

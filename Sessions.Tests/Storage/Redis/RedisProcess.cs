@@ -54,9 +54,15 @@ internal sealed class RedisProcess : IDisposable
     /// <summary>Starts it again on what it has written.</summary>
     public async Task RestartAsync()
     {
+        Restart();
+        await AnswersAsync();
+    }
+
+    /// <summary>The same, without waiting until it has read that.</summary>
+    public void Restart()
+    {
         _process.Dispose();
         _process = Run();
-        await AnswersAsync();
     }
 
     /// <summary>Stops or continues it, without its connections being closed.</summary>
@@ -79,7 +85,7 @@ internal sealed class RedisProcess : IDisposable
         _folder.Dispose();
     }
 
-    private static int FreePort()
+    public static int FreePort()
     {
         // A cluster's nodes also listen 10000 above.
         while (true)

@@ -17,3 +17,10 @@ public sealed class RedisClusterSessionStoreTests(RedisClusterFixture redis) : S
 
     private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) => redis.NewStoreAsync(settings, time);
 }
+
+public sealed class GarnetSessionStoreTests(GarnetFixture garnet) : SessionStoreContract
+{
+    protected override int ModelSequences => 20;
+
+    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) => garnet.NewStoreAsync(settings, time);
+}

@@ -64,6 +64,48 @@ public sealed class RedisTroubleTests
     }
 
     [Fact]
+    public async Task A_Redis_that_is_still_loading_is_told_by_that_and_used_when_it_has_loaded()
+    {
+        // A hundredth of a second for each key, and an answer now and then meanwhile.
+        using var redis = await RedisProcess.StartAsync("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no");
+        await using var server = Start(redis);
+        await server.QueryAsync("hello", "a", "ada");
+        await using (var admin = await redis.ConnectAsync())
+        {
+            await Task.WhenAll(Enumerable.Range(0, 300).Select(i => admin.GetDatabase().StringSetAsync($"other {i}", new string('x', 100))));
+            await admin.GetDatabase().ExecuteAsync("SAVE");
+        }
+
+        redis.Kill();
+        redis.Restart();
+
+        // At first nothing listens there.
+        Answer answer;
+        do
+        {
+            answer = (await server.TryQueryAsync("are you there?", "a", "ada")).IsProblem(503, "storage_unavailable");
+        }
+        while (!answer.Text.Contains("loading", StringComparison.Ordinal));
+
+        await UnavailableAsync(server);
+        await RecoversAsync(server);
+        Assert.Equal("hello", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["query"]);
+    }
+
+    [Theory]
+    [InlineData("volatile-lru", "100mb", "warn: Sessions.Api.RedisEvictionWarning", "maxmemory-policy: volatile-lru")]
+    [InlineData("volatile-lru", "0", "dbug: Sessions.Api.RedisEvictionWarning", "keeps sessions")]
+    [InlineData("noeviction", "100mb", "dbug: Sessions.Api.RedisEvictionWarning", "keeps sessions")]
+    public async Task A_Redis_that_would_evict_sessions_is_warned_of(string policy, string memory, string level, string message)
+    {
+        using var redis = await RedisProcess.StartAsync("--maxmemory-policy", policy, "--maxmemory", memory);
+        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", redis.Address), ("Logging__LogLevel__Sessions.Api.RedisEvictionWarning", "Debug"));
+        await server.SaysAsync(message);
+
+        Assert.Equal(1, server.Count(level));
+    }
+
+    [Fact]
     public async Task A_Redis_that_can_not_write_its_file_is_told_by_that()
     {
         using var redis = await RedisProcess.StartAsync();

@@ -21,6 +21,7 @@ internal static class RedisConnection
         builder.Services.AddSingleton<IConnectionMultiplexer>(_ => connection);
         builder.Services.AddSingleton(connection.GetDatabase());
         builder.Services.AddSingleton<RedisCommands>();
+        builder.Services.AddHostedService<RedisEvictionWarning>();
     }
 
     /// <summary>Connects.</summary>
