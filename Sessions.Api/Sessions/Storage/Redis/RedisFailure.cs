@@ -6,12 +6,10 @@ namespace Sessions.Api;
 /// <summary>What the trouble with a Redis means to others.</summary>
 internal static class RedisFailure
 {
-    private static readonly State Loading = new("Redis is still loading its data.", 5, Refuses: true);
-
     // Passing states of a server that is there, by the first word of its answer, what to tell of them, and whether it then has certainly not done what it was asked to.
     private static readonly (string Word, State State)[] States =
     [
-        ("LOADING", Loading),
+        ("LOADING", new("Redis is still loading its data.", 5, Refuses: true)),
         ("OOM", new("Redis has no memory left.", 10)),
         ("READONLY", new("Redis takes no writes at the moment: it is a replica.", 2, Refuses: true)),
         ("MISCONF", new("Redis takes no writes at the moment: it can't save its data.", 10)),
@@ -58,7 +56,6 @@ internal static class RedisFailure
         {
             RedisServerException server => Find(server) is { } state ? (state.Text, state.RetrySeconds) : ("Redis answered with an error.", 2),
             TimeoutException => ("Redis did not answer in time.", 1),
-            RedisConnectionException when IsLoading(e) => (Loading.Text, Loading.RetrySeconds),
             BrokenCircuitException => ("Redis does not answer.", 1),
             _ => ("Redis can't be reached.", 1),
         };
@@ -67,15 +64,6 @@ internal static class RedisFailure
             WasKnown = e is BrokenCircuitException or RedisConnectionException { FailureType: ConnectionFailureType.UnableToResolvePhysicalConnection },
         };
     }
-
-    // A server that loads lets the driver in and then refuses it: there is no connection, and within is why the last one ended.
-    private static bool IsLoading(Exception? e) => e switch
-    {
-        null => false,
-        RedisConnectionException { FailureType: ConnectionFailureType.Loading } => true,
-        AggregateException several => several.InnerExceptions.Any(IsLoading),
-        _ => IsLoading(e.InnerException),
-    };
 
     // An error inside a script comes with the script's name before or behind it.
     private static State? Find(RedisServerException e)
