@@ -32,14 +32,16 @@ internal static class Storage
             case StorageType.Sqlite:
                 // Now, so that a file that can't be used is said before anything starts.
                 builder.Services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(options.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
+                builder.Services.AddSingleton<SqliteSessionStore>().AddStore<CachedSessionStore>(options);
                 if (options.Cache == CacheType.Redis)
                 {
                     builder.AddTurnCache();
-                    builder.Services.AddSingleton<SqliteSessionStore>().AddStore<CachedSessionStore>(options);
-                    break;
+                }
+                else
+                {
+                    builder.Services.AddSingleton<ITurnCache, MemoryTurnCache>();
                 }
 
-                builder.Services.AddStore<SqliteSessionStore>(options);
                 break;
             case StorageType.Redis:
                 // Now, so that a Redis that can't be reached is said before anything starts.
@@ -56,7 +58,7 @@ internal static class Storage
     {
         // Now, so that a connection string that is none is said before anything starts.
         var connection = RedisConnection.OpenForCache(builder.Configuration.GetConnectionString(RedisConnection.Name));
-        builder.Services.AddSingleton(all => ActivatorUtilities.CreateInstance<TurnCache>(all, connection, ""));
+        builder.Services.AddSingleton(all => ActivatorUtilities.CreateInstance<TurnCache>(all, connection, "")).AddSingleton<ITurnCache>(all => all.GetRequiredService<TurnCache>());
         builder.Services.AddHealthChecks().AddCheck<TurnCacheHealthCheck>("cache");
     }
 

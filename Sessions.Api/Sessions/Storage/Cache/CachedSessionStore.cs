@@ -2,7 +2,7 @@ using Microsoft.Extensions.Diagnostics.HealthChecks;
 
 namespace Sessions.Api;
 
-/// <summary>A SQLite store whose last turns of each session are also in a cache, so that a turn's beginning need not read them from the disk. docs/cache.md tells when that pays.</summary>
+/// <summary>A SQLite store whose last turns of sessions are also in a cache: in this process's memory, or in a Redis. So a turn's beginning need not read them from the file.</summary>
 /// <remarks>
 /// What is in the cache is never believed: each use asks SQLite for the session itself, and what was cached goes only with the very state of the session that it was
 /// cached with. So nothing has to be invalidated for the sake of truth, in this process or in another: an entry that is out of date, of an earlier session or of another
@@ -11,12 +11,17 @@ namespace Sessions.Api;
 internal sealed class CachedSessionStore : ISessionStore
 {
     private readonly SqliteSessionStore _store;
-    private readonly TurnCache _cache;
+    private readonly ITurnCache _cache;
+    private long _removals;
 
-    public CachedSessionStore(SqliteSessionStore store, TurnCache cache)
+    public CachedSessionStore(SqliteSessionStore store, ITurnCache cache)
     {
         (_store, _cache) = (store, cache);
-        store.OnRemoved = cache.RemoveAsync;
+        store.OnRemoved = ids =>
+        {
+            Interlocked.Increment(ref _removals);
+            return cache.RemoveAsync(ids);
+        };
     }
 
     // Two rows in any case, mostly recent ones: asking the cache would take longer.
@@ -48,17 +53,18 @@ internal sealed class CachedSessionStore : ISessionStore
 
     public async ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var (status, stamp) = await _store.CommitAsync(start, turn, summary, cancellationToken);
+        var removals = Interlocked.Read(ref _removals);
+        var (status, stamp, session) = await _store.CommitAsync(start, turn, summary, cancellationToken);
         if (status == CommitStatus.Committed)
         {
             // As many as the next turn is likely to ask for: as this one has, or an earlier one that asked for more.
             var id = start.Request.SessionId;
             var last = ((SqliteTurnStart)start).LastTurns;
             var kept = Math.Max(start.Request.HistoryTurns, last.Count) - 1;
-            await _cache.PutAsync(id, new TurnWindow(stamp, [.. last.Skip(last.Count - kept), turn]));
+            await _cache.PutAsync(id, new TurnWindow(stamp, [.. last.Skip(last.Count - kept), turn]) { Session = session });
 
             // Whoever has removed the session meanwhile may have looked into the cache before this was there.
-            if (!StillExists(stamp))
+            if ((_cache.IsShared || Interlocked.Read(ref _removals) != removals) && !StillExists(stamp))
             {
                 await _cache.RemoveAsync([id]);
             }
@@ -88,7 +94,11 @@ internal sealed class CachedSessionStore : ISessionStore
 
     public ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken) => _store.EraseUserAsync(userId, cancellationToken);
 
-    public ValueTask<int> RemoveExpiredAsync(CancellationToken cancellationToken) => _store.RemoveExpiredAsync(cancellationToken);
+    public ValueTask<int> RemoveExpiredAsync(CancellationToken cancellationToken)
+    {
+        _cache.RemoveExpired();
+        return _store.RemoveExpiredAsync(cancellationToken);
+    }
 
     public IAsyncEnumerable<ArchiveEntry> ExportAsync(CancellationToken cancellationToken) => _store.ExportAsync(cancellationToken);
 

@@ -12,14 +12,13 @@ namespace Sessions.Api;
 /// everything is as if nothing were cached.
 /// </summary>
 /// <remarks>Of FusionCache this uses what it has around a Redis (circuit breaker, recovery of removals that failed), and not its own memory: see docs/cache.md.</remarks>
-internal sealed partial class TurnCache : IAsyncDisposable
+internal sealed partial class TurnCache : ITurnCache, IAsyncDisposable
 {
     /// <summary>How long a Redis that failed is left alone.</summary>
     public static readonly TimeSpan Pause = TimeSpan.FromSeconds(5);
 
     // What could not be removed because Redis was away is gone after this at the latest. A conversation that rests for longer can be read from the disk once.
     private static readonly TimeSpan LongestLife = TimeSpan.FromHours(1);
-    private const int LargestWindow = 256 * 1024;
     private const int MostRemovalsPending = 10_000;
     private const int RemovalsAtOnce = 64;
 
@@ -30,7 +29,7 @@ internal sealed partial class TurnCache : IAsyncDisposable
     private readonly FusionCache _cache;
     private readonly FusionCacheEntryOptions _use;
     private readonly FusionCacheEntryOptions _remove;
-    private readonly Counter<long> _requests;
+    private readonly TurnCacheMetrics _metrics;
     private volatile bool _paused;
     private int _away;
 
@@ -72,15 +71,15 @@ internal sealed partial class TurnCache : IAsyncDisposable
         _remove = _use.Duplicate();
         _remove.ReThrowDistributedCacheExceptions = false;
 
-        var meter = meters.Create(SessionMetrics.MeterName);
-        _requests = meter.CreateCounter<long>("sessions.cache.requests", "{request}", "Questions to the cache, by what came of them.");
+        _metrics = new TurnCacheMetrics(meters);
         if (!connection.IsConnected)
         {
             Failed("Redis can't be reached.", null);
         }
     }
 
-    /// <summary>Finds the last turns of a session, as they were at some moment; <see langword="null"/> where they are not to be had.</summary>
+    public bool IsShared => true;
+
     public async ValueTask<TurnWindow?> FindAsync(string sessionId)
     {
         try
@@ -92,35 +91,25 @@ internal sealed partial class TurnCache : IAsyncDisposable
                 return found.Value;
             }
 
-            Count(_paused ? "bypassed" : "miss");
+            _metrics.Count(_paused ? "bypassed" : "miss");
         }
         catch (FusionCacheSerializationException e)
         {
             Log.Damaged(_logger, sessionId, e.InnerException);
-            Count("miss");
+            _metrics.Count("miss");
             await RemoveAsync([sessionId]);
         }
         catch (FusionCacheDistributedCacheException e)
         {
             await FailedAsync(sessionId, e);
-            Count("bypassed");
+            _metrics.Count("bypassed");
         }
 
         return null;
     }
 
-    /// <summary>Counts what came of what was found.</summary>
-    /// <param name="found">What was found, if anything.</param>
-    /// <param name="held">The same, if it was right.</param>
-    public void Used(TurnWindow? found, TurnWindow? held)
-    {
-        if (found is not null)
-        {
-            Count(held is null ? "stale" : "hit");
-        }
-    }
+    public void Used(TurnWindow? found, TurnWindow? held) => _metrics.Used(found, held);
 
-    /// <summary>Keeps the last turns of a session: as many of those given as are not too large.</summary>
     public async ValueTask PutAsync(string sessionId, TurnWindow window)
     {
         // Not even tried: it would take the place of a removal that is still to be done. The next question ends the pause.
@@ -131,7 +120,7 @@ internal sealed partial class TurnCache : IAsyncDisposable
 
         try
         {
-            await _cache.SetAsync(sessionId, window.Last(LargestWindow), _use, token: CancellationToken.None);
+            await _cache.SetAsync(sessionId, window.Last(TurnWindow.MostBytes), _use, token: CancellationToken.None);
             if (!_paused && Interlocked.Exchange(ref _away, 0) == 1)
             {
                 Log.Back(_logger);
@@ -146,6 +135,11 @@ internal sealed partial class TurnCache : IAsyncDisposable
     /// <summary>Removes what is kept of sessions. Where Redis is away, as soon as it is back.</summary>
     public async ValueTask RemoveAsync(IReadOnlyCollection<string> sessionIds) => await Parallel.ForEachAsync(
         sessionIds, new ParallelOptions { MaxDegreeOfParallelism = RemovalsAtOnce }, (id, _) => _cache.RemoveAsync(id, _remove, CancellationToken.None));
+
+    // Redis forgets it on its own.
+    public void RemoveExpired()
+    {
+    }
 
     /// <summary>Whether the cache can be read and written. Where it can't, that is no reason to send clients elsewhere.</summary>
     public async Task<HealthCheckResult> CheckHealthAsync(CancellationToken cancellationToken)
@@ -201,8 +195,6 @@ internal sealed partial class TurnCache : IAsyncDisposable
             Log.Away(_logger, reason, exception);
         }
     }
-
-    private void Count(string outcome) => _requests.Add(1, new KeyValuePair<string, object?>("sessions.cache.outcome", outcome));
 
     private static partial class Log
     {

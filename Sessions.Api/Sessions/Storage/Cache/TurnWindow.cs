@@ -19,6 +19,19 @@ internal readonly record struct SessionStamp(long Key, long CreatedAt, long Vers
 /// <param name="Turns">The turns, oldest first.</param>
 internal sealed record TurnWindow(SessionStamp Stamp, IReadOnlyList<Turn> Turns)
 {
+    /// <summary>What the texts of one window may have together.</summary>
+    public const int MostBytes = 256 * 1024;
+
+    // What .NET adds to the texts: objects, arrays and their places in others. Measured, and rounded up.
+    private const int BytesPerTurn = 256;
+    private const int BytesPerWindow = 1024;
+
+    /// <summary>The session itself at that moment, where it is known.</summary>
+    public Session? Session { get; init; }
+
+    /// <summary>What it takes in memory, roughly.</summary>
+    public long BytesInMemory => BytesPerWindow + Turns.Sum(turn => BytesPerTurn + Size(turn)) + (Session?.Metadata.Length ?? 0) + (Session?.Summary?.Text.Length ?? 0);
+
     /// <summary>Whether these are the last turns of the session with that stamp.</summary>
     public bool IsOf(SessionStamp stamp, int turnCount) => Stamp == stamp && Turns[^1].Number == turnCount;
 

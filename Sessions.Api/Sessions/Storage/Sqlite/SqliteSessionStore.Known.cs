@@ -81,7 +81,17 @@ internal sealed partial class SqliteSessionStore
     // What is known becomes null where it does not hold any more.
     private Session? Find(SqliteLink link, string id, ref TurnWindow? known, out long key)
     {
-        if (known is not null)
+        if (known?.Session is { } remembered)
+        {
+            if (Holds(link, known.Stamp))
+            {
+                key = known.Stamp.Key;
+                return remembered;
+            }
+
+            known = null;
+        }
+        else if (known is not null)
         {
             using var rows = link[SqliteSql.FindSessionAlone].Bind(id).Bind(Now).Read();
             if (rows.Next())
@@ -98,6 +108,12 @@ internal sealed partial class SqliteSessionStore
         }
 
         return Find(link, id, out key);
+    }
+
+    private bool Holds(SqliteLink link, SessionStamp stamp)
+    {
+        using var rows = link[SqliteSql.Stamp].Bind(stamp.Key).Bind(Now).Read();
+        return rows.Next() && stamp == new SessionStamp(stamp.Key, rows.Long(0), rows.Long(1), rows.Long(2));
     }
 
     private static IReadOnlyList<Turn> LastTurns(Session session, TurnWindow? known) => known?.Turns ?? (session.LastTurn is { } last ? [last] : []);

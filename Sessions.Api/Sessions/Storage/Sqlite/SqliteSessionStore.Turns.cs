@@ -11,12 +11,12 @@ internal sealed partial class SqliteSessionStore
         (await CommitAsync(start, turn, summary, cancellationToken)).Status;
 
     /// <inheritdoc cref="CommitTurnAsync"/>
-    /// <returns>What came of it, and what the session is known by from then on.</returns>
-    internal async ValueTask<(CommitStatus Status, SessionStamp Stamp)> CommitAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    /// <returns>What came of it, what the session is known by from then on, and the session itself where nothing else has changed it meanwhile.</returns>
+    internal async ValueTask<(CommitStatus Status, SessionStamp Stamp, Session? Session)> CommitAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var (status, stamp, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn, summary), cancellationToken);
+        var (status, stamp, session, tally) = await Writer.RunAsync(tables => Commit(tables, (SqliteTurnStart)start, turn, summary), cancellationToken);
         await CountAsync(status == CommitStatus.Committed && start.Session is null ? SessionOrigin.Query : null, tally);
-        return (status, stamp);
+        return (status, stamp, session);
     }
 
     public async ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)
@@ -36,7 +36,7 @@ internal sealed partial class SqliteSessionStore
         return fork;
     }
 
-    private static (CommitStatus Status, SessionStamp Stamp, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn, Summary? summary)
+    private static (CommitStatus Status, SessionStamp Stamp, Session? Session, SqliteTally Tally) Commit(SqliteTables tables, SqliteTurnStart start, Turn turn, Summary? summary)
     {
         var request = start.Request;
         var now = tables.Now;
@@ -50,12 +50,12 @@ internal sealed partial class SqliteSessionStore
             using var rows = tables.Link[SqliteSql.Ground].Bind(ground).Read();
             if (!rows.Next() || rows.TextOrNull(0) is var user && !request.Owner.MayHave(user))
             {
-                return (CommitStatus.Gone, default, tally);
+                return (CommitStatus.Gone, default, null, tally);
             }
 
             if (rows.Int(1) != start.Session!.TurnCount)
             {
-                return (CommitStatus.Stale, default, tally);
+                return (CommitStatus.Stale, default, null, tally);
             }
 
             (key, created, version, activity) = (ground, rows.Long(2), rows.Long(3), Math.Max(now, rows.Long(4)));
@@ -68,7 +68,7 @@ internal sealed partial class SqliteSessionStore
         {
             if (tables.IsLive(request.SessionId, now))
             {
-                return (CommitStatus.Stale, default, tally);
+                return (CommitStatus.Stale, default, null, tally);
             }
 
             (key, created, version) = (tables.Add(New(request), now, version: 0, ref tally), now, 0);
@@ -81,7 +81,18 @@ internal sealed partial class SqliteSessionStore
             tables.Summarize(key, summary);
         }
 
-        return (CommitStatus.Committed, new SessionStamp(key, created, version + 1, activity), tally);
+        // Known without reading it again, where nothing else has changed it since the turn began.
+        var session = start.Session?.Version != version ? null : start.Session with
+        {
+            UserId = start.Session.UserId ?? request.Owner.UserId,
+            LastActivityAt = Timestamps.FromMicroseconds(activity),
+            ExpiresAt = tables.ExpiresAt(activity),
+            Version = version + 1,
+            TurnCount = turn.Number,
+            LastTurn = turn,
+            Summary = summary ?? start.Session.Summary,
+        };
+        return (CommitStatus.Committed, new SessionStamp(key, created, version + 1, activity), session, tally);
     }
 
     private static (bool Created, SqliteTally Tally) Fail(SqliteTables tables, SqliteTurnStart start, string error)

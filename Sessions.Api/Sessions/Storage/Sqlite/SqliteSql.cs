@@ -22,6 +22,7 @@ internal static class SqliteSql
 
     public const string FindSession = Session + " WHERE s.id = ? AND s.expires_at > ?";
     public const string FindSessionAlone = SessionAlone + ", NULL FROM sessions s WHERE s.id = ? AND s.expires_at > ?";
+    public const string Stamp = "SELECT created_at, version, last_activity_at FROM sessions WHERE key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string SessionByKey = Session + " WHERE s.key = ?";
     public const string ListDescending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) < (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?";
     public const string ListAscending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) > (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at, s.id LIMIT ?";

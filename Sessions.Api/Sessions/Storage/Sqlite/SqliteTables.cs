@@ -13,6 +13,9 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
     public SqliteLink Link => link;
 
+    /// <summary>When a session expires whose last activity was then.</summary>
+    public DateTimeOffset ExpiresAt(long activity) => Timestamps.FromMicroseconds(activity + _timeout);
+
     public long Now => time.GetUtcNow().ToMicroseconds();
 
     /// <summary>Whether a session was unlinked that is too long to be removed in one step.</summary>
