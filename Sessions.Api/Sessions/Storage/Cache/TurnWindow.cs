@@ -22,7 +22,7 @@ internal sealed record TurnWindow(SessionStamp Stamp, IReadOnlyList<Turn> Turns)
     /// <summary>What the texts of one window may have together.</summary>
     public const int MostBytes = 256 * 1024;
 
-    // What .NET adds to the texts: objects, arrays and their places in others. Measured, and rounded up.
+    // What .NET adds to the texts: objects, arrays and their places in others. Rounded up; a test bounds the whole.
     private const int BytesPerTurn = 256;
     private const int BytesPerWindow = 1024;
 
