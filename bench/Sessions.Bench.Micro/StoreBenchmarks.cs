@@ -6,7 +6,7 @@ namespace Sessions.Bench.Micro;
 
 /// <summary>What a store does for a request, on sessions of some length, one after the other.</summary>
 [MemoryDiagnoser]
-[InvocationCount(Invocations)]
+[InvocationCount(Invocations), WarmupCount(3), IterationCount(10)]
 public class StoreBenchmarks
 {
     private const int Invocations = 8192;

@@ -9,7 +9,7 @@ namespace Sessions.Bench.Micro;
 
 /// <summary>A whole turn but for HTTP: the gate, the store in memory, the agent that is built in, with 20 turns before.</summary>
 [MemoryDiagnoser]
-[InvocationCount(Invocations)]
+[InvocationCount(Invocations), WarmupCount(3), IterationCount(10)]
 public class TurnBenchmarks
 {
     private const int Invocations = 8192;
