@@ -17,7 +17,16 @@ internal sealed class RedisTurns(IDatabase database)
 
     private readonly ConcurrentDictionary<string, State> _sessions = new();
 
-    public static async Task<RedisTurns> ConnectAsync(string address) => new((await ConnectionMultiplexer.ConnectAsync(address)).GetDatabase());
+    public static async Task<RedisTurns> ConnectAsync(string address)
+    {
+        var connection = await ConnectionMultiplexer.ConnectAsync(address);
+        foreach (var script in (RedisScript[])[RedisScripts.Begin, RedisScripts.Commit, RedisScripts.IndexTouch])
+        {
+            await connection.GetServers()[0].ScriptLoadAsync(script.Text);
+        }
+
+        return new(connection.GetDatabase());
+    }
 
     public async Task AppendAsync(string sessionId, string userId, string query, string response)
     {
@@ -26,15 +35,14 @@ internal sealed class RedisTurns(IDatabase database)
         var now = TimeProvider.System.GetUtcNow().ToMicroseconds();
         var token = Guid.NewGuid().ToString("N");
         RedisValue[] common = [now, Settings.Timeout.Ticks / TimeSpan.TicksPerMicrosecond, Life, userId, 1];
-        var begun = await database.ScriptEvaluateAsync(RedisScripts.Begin, keys, [.. common, Requests.Turns, "", "", token, 10_000, 500]);
+        var begun = await database.ScriptEvaluateAsync(
+            RedisScripts.Begin.Hash, keys, [.. common, Requests.Turns, "", "", token, 10_000, 500, state.Incarnation ?? "", state.Version, state.Activity, state.Turns]);
         var turn = RedisCodec.Encode(Bench.Sqlite.Bench.NewTurn(state.Turns + 1, query, response));
         var commit = database.ScriptEvaluateAsync(
-            RedisScripts.Commit, keys, [.. common, token, state.Incarnation ?? "", state.Turns, turn, token, "", "", "", "", ""]);
+            RedisScripts.Commit.Hash, keys, [.. common, token, state.Incarnation ?? "", state.Turns, turn, token, "", "", "", "", ""]);
         if (state.Incarnation is not null)
         {
-            await Task.WhenAll(
-                database.ScriptEvaluateAsync(RedisScripts.IndexMove, [RedisKeys.ShardOf(sessionId)], [now, sessionId, 2 * Life]),
-                database.ScriptEvaluateAsync(RedisScripts.IndexMove, RedisKeys.OfUser(userId), [now, sessionId, 2 * Life]));
+            await Task.WhenAll(MoveAsync(RedisKeys.ShardOf(sessionId), sessionId, now), MoveAsync(RedisKeys.OfUser(userId)[0], sessionId, now));
         }
         else
         {
@@ -43,12 +51,14 @@ internal sealed class RedisTurns(IDatabase database)
             state.Incarnation = token;
         }
 
-        if ((int)begun[0] != 0 || (int)(await commit)[0] != 0)
+        var committed = await commit;
+        if ((int)begun[0] != 0 || (int)committed[0] != 0)
         {
-            throw new InvalidOperationException($"The scripts have changed: begin answers {begun[0]}, commit {(await commit)[0]}.");
+            throw new InvalidOperationException($"The scripts have changed: begin answers {begun[0]}, commit {committed[0]}.");
         }
 
         state.Turns++;
+        (state.Activity, state.Version) = ((long)committed[5], (long)committed[6]);
     }
 
     /// <summary>So many appends at a time, each on sessions of its own, for a time.</summary>
@@ -74,13 +84,20 @@ internal sealed class RedisTurns(IDatabase database)
         return Measurement.Of(all, Stopwatch.GetElapsedTime(started));
     }
 
+    private Task<bool> MoveAsync(RedisKey index, string sessionId, long now) =>
+        database.SortedSetUpdateAsync(index, sessionId, now, SortedSetWhen.Exists | SortedSetWhen.GreaterThan);
+
     private Task<RedisResult> TouchAsync(RedisKey[] index, string sessionId, long now, int most) =>
-        database.ScriptEvaluateAsync(RedisScripts.IndexTouch, index, [now, sessionId, 2 * Life, $"({now - (2000 * Life)}", most]);
+        database.ScriptEvaluateAsync(RedisScripts.IndexTouch.Hash, index, [now, sessionId, 2 * Life, $"({now - (2000 * Life)}", most]);
 
     private sealed class State
     {
         public string? Incarnation { get; set; }
 
         public int Turns { get; set; }
+
+        public long Version { get; set; }
+
+        public long Activity { get; set; }
     }
 }

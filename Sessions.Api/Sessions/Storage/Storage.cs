@@ -46,7 +46,7 @@ internal static class Storage
             case StorageType.Redis:
                 // Now, so that a Redis that can't be reached is said before anything starts.
                 builder.AddRedisConnection();
-                builder.Services.AddStore<RedisSessionStore>(options);
+                builder.Services.AddSingleton<ITurnCache, MemoryTurnCache>().AddStore<RedisSessionStore>(options);
                 break;
         }
 

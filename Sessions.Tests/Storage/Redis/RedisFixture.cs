@@ -50,7 +50,7 @@ public sealed class RedisFixture : IAsyncDisposable
 
     internal static TestStore NewStore(IConnectionMultiplexer connection, string prefix, SessionSettings settings, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
         new(new RedisSessionStore(new RedisCommands(connection.GetDatabase().WithKeyPrefix(prefix), TestStore.NewMeters(), NullLogger<RedisCommands>.Instance),
-            settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
+            new MemoryTurnCache(settings, time, TestStore.NewMeters()), settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
 
     public async ValueTask DisposeAsync()
     {

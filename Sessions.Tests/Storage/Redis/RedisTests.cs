@@ -93,7 +93,7 @@ public sealed class RedisTests(RedisFixture redis)
         }
 
         // As its renewal does.
-        Assert.Equal(0, (int)await database.ScriptEvaluateAsync(RedisScripts.Renew, RedisKeys.OfSession("a"), [Score(store), 1, 1, "", true, lost.Token, 1000, lost.Ground]));
+        Assert.Equal(0, (int)await database.ScriptEvaluateAsync(RedisScripts.Renew.Text, RedisKeys.OfSession("a"), [Score(store), 1, 1, "", true, lost.Token, 1000, lost.Ground]));
 
         Assert.Equal(TurnStartStatus.Started, (await store.BeginAsync("a")).Status);
     }

@@ -29,6 +29,9 @@ internal sealed record TurnWindow(SessionStamp Stamp, IReadOnlyList<Turn> Turns)
     /// <summary>The session itself at that moment, where it is known.</summary>
     public Session? Session { get; init; }
 
+    /// <summary>What tells the session from an earlier or later one with the same id, where it is not the key in the stamp.</summary>
+    public string? Incarnation { get; init; }
+
     /// <summary>What it takes in memory, roughly.</summary>
     public long BytesInMemory => BytesPerWindow + Turns.Sum(turn => BytesPerTurn + Size(turn)) + (Session?.Metadata.Length ?? 0) + (Session?.Summary?.Text.Length ?? 0);
 

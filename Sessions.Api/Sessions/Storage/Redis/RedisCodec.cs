@@ -8,6 +8,8 @@ namespace Sessions.Api;
 /// <summary>How sessions and turns are written: a session as a hash with short field names, a turn as JSON, so that both can be read by eye.</summary>
 internal static class RedisCodec
 {
+    private static readonly RedisValue TurnCountField = "n";
+
     private static readonly RedisJson Json = new(new JsonSerializerOptions(RedisJson.Default.Options)
     {
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
@@ -51,8 +53,26 @@ internal static class RedisCodec
         return turns;
     }
 
+    /// <summary>How many turns a session has, out of its fields.</summary>
+    public static int TurnCount(RedisResult fields)
+    {
+        for (var i = 0; i < fields.Length; i += 2)
+        {
+            if ((RedisValue)fields[i] == TurnCountField)
+            {
+                return (int)fields[i + 1];
+            }
+        }
+
+        return 0;
+    }
+
     /// <summary>A session out of its fields and its last turn.</summary>
-    public static RedisRow DecodeSession(string id, RedisResult fields, RedisResult lastTurn, long timeout)
+    public static RedisRow DecodeSession(string id, RedisResult fields, RedisResult lastTurn, long timeout) =>
+        DecodeSession(id, fields, lastTurn.IsNull ? null : DecodeTurn(lastTurn, TurnCount(fields)), timeout);
+
+    /// <inheritdoc cref="DecodeSession(string, RedisResult, RedisResult, long)"/>
+    public static RedisRow DecodeSession(string id, RedisResult fields, Turn? lastTurn, long timeout)
     {
         string? user = null, incarnation = null, error = null, origin = null, reservation = null;
         Utf8Text? summary = null;
@@ -94,7 +114,7 @@ internal static class RedisCodec
             CreatedFrom = Enum.Parse<SessionOrigin>(origin!, ignoreCase: true),
             Metadata = metadata,
             TurnCount = turns,
-            LastTurn = lastTurn.IsNull ? null : DecodeTurn(lastTurn, turns),
+            LastTurn = lastTurn,
             Summary = summary is { } text ? new Summary(text, covers) : null,
             ErrorCount = errors,
             LastError = error,
@@ -104,6 +124,9 @@ internal static class RedisCodec
 
     /// <summary>An origin as a session's hash has it.</summary>
     public static string Encode(SessionOrigin origin) => SessionMetadata.Name(origin);
+
+    /// <summary>A text, for which an empty one stands where there is none.</summary>
+    public static string? EmptyToNull(RedisResult text) => (string?)text is { Length: > 0 } some ? some : null;
 
     /// <summary>A 128-bit hash.</summary>
     public static RedisValue Encode(Guid? hash) => hash is { } value ? value.ToByteArray() : RedisValue.EmptyString;
@@ -126,9 +149,8 @@ internal sealed record RedisRow(Session Session, long Activity, string Incarnati
 internal sealed record RedisRemains(string? UserId, long Activity, string? Reservation, int Turns, bool WasLive)
 {
     public static RedisRemains? Decode(RedisResult result) => result.IsNull ? null : new(
-        EmptyToNull(result[0]), (long)result[1], EmptyToNull(result[2]), (int)result[3], (int)result[4] == 1);
+        RedisCodec.EmptyToNull(result[0]), (long)result[1], RedisCodec.EmptyToNull(result[2]), (int)result[3], (int)result[4] == 1);
 
-    private static string? EmptyToNull(RedisResult text) => (string?)text is { Length: > 0 } some ? some : null;
 }
 
 /// <summary>A turn as it is written.</summary>

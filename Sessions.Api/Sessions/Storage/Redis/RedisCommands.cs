@@ -24,7 +24,7 @@ internal sealed partial class RedisCommands
 
     private static readonly ResiliencePipeline Patient = new ResiliencePipelineBuilder().AddRetry(new RetryStrategyOptions
     {
-        ShouldHandle = arguments => ValueTask.FromResult(arguments.Outcome.Exception is StoreUnavailableException { InnerException: { } reason } && RedisFailure.WasNotCarriedOut(reason)),
+        ShouldHandle = arguments => ValueTask.FromResult(MayTryAgain(arguments.Outcome.Exception)),
         MaxRetryAttempts = (int)(Patience / PatientDelay),
         Delay = PatientDelay,
     }).Build();
@@ -65,13 +65,29 @@ internal sealed partial class RedisCommands
 
     /// <summary>Runs a script.</summary>
     /// <exception cref="StoreUnavailableException">There is trouble with the server of these keys.</exception>
-    public Task<RedisResult> ScriptAsync(string script, RedisKey[] keys, RedisValue[] values) =>
-        RunAsync(keys[0], (script, keys, values), static (database, x) => database.ScriptEvaluateAsync(x.script, x.keys, x.values));
+    public Task<RedisResult> ScriptAsync(RedisScript script, RedisKey[] keys, RedisValue[] values) =>
+        RunAsync(keys[0], (script, keys, values), static (database, x) => EvaluateAsync(database, x.script, x.keys, x.values));
 
     /// <summary>Runs a script that must not get lost for a short while of trouble: as long as it certainly was not carried out, it is tried again, within seconds.</summary>
     /// <inheritdoc cref="ScriptAsync"/>
-    public async Task<RedisResult> ScriptPatientlyAsync(string script, RedisKey[] keys, RedisValue[] values) =>
-        await Patient.ExecuteAsync(static async (x, _) => await x.This.ScriptAsync(x.script, x.keys, x.values), (This: this, script, keys, values));
+    public async Task<RedisResult> ScriptPatientlyAsync(RedisScript script, RedisKey[] keys, RedisValue[] values)
+    {
+        try
+        {
+            return await ScriptAsync(script, keys, values);
+        }
+        catch (StoreUnavailableException e) when (MayTryAgain(e))
+        {
+            await Task.Delay(PatientDelay);
+            return await Patient.ExecuteAsync(static async (x, _) => await x.This.ScriptAsync(x.script, x.keys, x.values), (This: this, script, keys, values));
+        }
+    }
+
+    /// <summary>Moves an entry of an index that is there, and not backwards.</summary>
+    /// <returns>Whether it has moved.</returns>
+    /// <inheritdoc cref="ScriptAsync"/>
+    public Task<bool> MoveAsync(RedisKey index, RedisValue entry, long score) => RunAsync(
+        index, (index, entry, score), static (database, x) => database.SortedSetUpdateAsync(x.index, x.entry, x.score, SortedSetWhen.Exists | SortedSetWhen.GreaterThan));
 
     /// <summary>Runs a command.</summary>
     /// <inheritdoc cref="ScriptAsync"/>
@@ -96,7 +112,21 @@ internal sealed partial class RedisCommands
     {
         try
         {
-            return await CircuitOf(key).ExecuteAsync(static (x, _) => new ValueTask<T>(x.command(x._database, x.state)), (command, _database, state));
+            var circuit = CircuitOf(key);
+            if (circuit is { State.CircuitState: not CircuitState.Closed })
+            {
+                return await circuit.Pipeline.ExecuteAsync(static (x, _) => new ValueTask<T>(x.command(x._database, x.state)), (command, _database, state));
+            }
+
+            try
+            {
+                return await command(_database, state);
+            }
+            catch (TimeoutException e) when (circuit is not null)
+            {
+                circuit.Failed(e);
+                throw;
+            }
         }
         catch (Exception e) when (RedisFailure.IsTrouble(e))
         {
@@ -109,7 +139,23 @@ internal sealed partial class RedisCommands
         }
     }
 
-    private ResiliencePipeline CircuitOf(RedisKey key)
+    // By its hash: the driver would look for the whole text among those it has loaded, each time.
+    private static async Task<RedisResult> EvaluateAsync(IDatabase database, RedisScript script, RedisKey[] keys, RedisValue[] values)
+    {
+        try
+        {
+            return await database.ScriptEvaluateAsync(script.Hash, keys, values);
+        }
+        catch (RedisServerException e) when (e.Message.StartsWith("NOSCRIPT", StringComparison.Ordinal))
+        {
+            return await database.ScriptEvaluateAsync(script.Text, keys, values);
+        }
+    }
+
+    private static bool MayTryAgain(Exception? e) => e is StoreUnavailableException { InnerException: { } reason } && RedisFailure.WasNotCarriedOut(reason);
+
+    // Null: there is no connection. The command will say so, and why.
+    private Circuit? CircuitOf(RedisKey key)
     {
         EndPoint server;
         try
@@ -118,11 +164,10 @@ internal sealed partial class RedisCommands
         }
         catch (InvalidOperationException)
         {
-            // There is no connection: the command will say so, and why.
-            return ResiliencePipeline.Empty;
+            return null;
         }
 
-        return (_circuits.TryGetValue(server, out var circuit) ? circuit : _circuits.GetOrAdd(server, NewCircuit)).Pipeline;
+        return _circuits.TryGetValue(server, out var circuit) ? circuit : _circuits.GetOrAdd(server, NewCircuit);
     }
 
     private Circuit NewCircuit(EndPoint server)
@@ -136,7 +181,7 @@ internal sealed partial class RedisCommands
             // A single time-out will do: a server works off one command after the other, so all the others wait too. A lost connection needs no breaker: without one, commands fail at once.
             ShouldHandle = static arguments => ValueTask.FromResult(arguments.Outcome.Exception is TimeoutException),
             FailureRatio = 0,
-            MinimumThroughput = 2,
+            MinimumThroughput = Circuit.MinimumThroughput,
             BreakDuration = BreakDuration,
             OnOpened = _ =>
             {
@@ -152,7 +197,27 @@ internal sealed partial class RedisCommands
         return new Circuit(new ResiliencePipelineBuilder().AddCircuitBreaker(options).Build(), state);
     }
 
-    private sealed record Circuit(ResiliencePipeline Pipeline, CircuitBreakerStateProvider State);
+    // Commands go past a pipeline that lets everything through: it costs several times what they do. It is only told of those that fail.
+    private sealed record Circuit(ResiliencePipeline Pipeline, CircuitBreakerStateProvider State)
+    {
+        // The least that Polly allows.
+        public const int MinimumThroughput = 2;
+
+        public void Failed(TimeoutException reason)
+        {
+            for (var i = 0; i < MinimumThroughput && State.CircuitState == CircuitState.Closed; i++)
+            {
+                try
+                {
+                    Pipeline.Execute(() => throw new TimeoutException(reason.Message, reason));
+                }
+                catch (Exception thrown) when (thrown is TimeoutException or BrokenCircuitException)
+                {
+                    // The caller throws it.
+                }
+            }
+        }
+    }
 
     private static partial class Log
     {

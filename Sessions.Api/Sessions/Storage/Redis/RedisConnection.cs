@@ -87,6 +87,7 @@ internal static class RedisConnection
         options.HeartbeatInterval = ReconnectInterval;
 
         // Also bounds how long the driver waits for a server that takes a connection and then says nothing: a minute otherwise.
+        options.SocketManager = SocketManager.ThreadPool;
         options.KeepAlive = (int)CommandTimeout.TotalSeconds;
         return options;
     }

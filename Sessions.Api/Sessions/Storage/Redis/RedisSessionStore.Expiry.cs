@@ -7,6 +7,7 @@ internal sealed partial class RedisSessionStore
 {
     public async ValueTask<int> RemoveExpiredAsync(CancellationToken cancellationToken)
     {
+        remembered.RemoveExpired();
         var total = 0;
         for (var shard = 0; shard < RedisKeys.Shards; shard++)
         {
@@ -48,6 +49,7 @@ internal sealed partial class RedisSessionStore
                 }
 
                 gone.Add(due[i]);
+                Interlocked.Increment(ref _removals);
                 if (remains?.UserId is { } user)
                 {
                     told.Add(DropAsync([RedisKeys.OfUser(user)[0]], [(due[i].Id, remains.Activity)]));
@@ -59,6 +61,7 @@ internal sealed partial class RedisSessionStore
                 }
             }
 
+            await remembered.RemoveAsync([.. gone.Select(entry => entry.Id)]);
             await Task.WhenAll(told);
             var counted = await DropAsync([shard], gone);
             metrics.Expired(counted);

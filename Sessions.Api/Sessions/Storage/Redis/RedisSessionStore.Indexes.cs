@@ -33,22 +33,16 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    // As ListedAsync, for a session that is listed: in one step with what changes it. Answers with whether it was.
+    // As ListedAsync, for a session that is listed: at the same time as what changes it. Only moves an entry that is there: none is added, so nobody has to
+    // make room. Answers with whether both are there, and have moved.
     private async Task<bool> MoveAsync(string id, string? userId, long activity)
     {
         try
         {
-            RedisValue[] values = [activity, id, (long)_indexLife.TotalMilliseconds];
-            var all = redis.ScriptAsync(RedisScripts.IndexMove, [RedisKeys.ShardOf(id)], values);
-            var ofUser = userId is null ? all : redis.ScriptAsync(RedisScripts.IndexMove, RedisKeys.OfUser(userId), values);
+            var all = redis.MoveAsync(RedisKeys.ShardOf(id), id, activity);
+            var ofUser = userId is null ? all : redis.MoveAsync(RedisKeys.OfUser(userId)[0], id, activity);
             await Task.WhenAll(all, ofUser);
-            var (moved, alsoMoved) = (await all, await ofUser);
-            if (userId is not null)
-            {
-                await EvictAsync(userId, Entries(alsoMoved[1]));
-            }
-
-            return (int)moved[0] == 1 && (int)alsoMoved[0] == 1;
+            return await all && await ofUser;
         }
         catch (StoreUnavailableException e)
         {

@@ -11,6 +11,10 @@ internal sealed partial class RedisSessionStore
 
     private static readonly TimeSpan RenewalInterval = Lease / 3;
 
+    // How much begin answers, where a turn starts on a session.
+    private const int AsRemembered = 2;
+    private const int Changed = 3;
+
     // How often whoever waits looks whether the session is free, and how long its place in front of it lasts without looking.
     private static readonly TimeSpan FirstLook = TimeSpan.FromMilliseconds(2);
     private static readonly TimeSpan LastLook = TimeSpan.FromMilliseconds(50);
@@ -71,6 +75,7 @@ internal sealed partial class RedisSessionStore
 
         // Behind it in the same pipeline: if there is to be no turn after all, the indexes are ahead by a little.
         var move = started.IsListed ? MoveAsync(request.SessionId, start.Session!.UserId, now) : Task.FromResult(false);
+        var removals = Interlocked.Read(ref _removals);
         var result = await commit;
         started.HasEnded = true;
         var isMoved = await move;
@@ -84,7 +89,8 @@ internal sealed partial class RedisSessionStore
             return refused;
         }
 
-        if (isMoved && (int)result[3] == 0)
+        await RememberAsync(started, turn, summary, result, removals);
+        if (isMoved && (int)result[3] == 0 && (int)result[7] == 0)
         {
             KeepReservation((string?)result[2]);
             return CommitStatus.Committed;
@@ -92,6 +98,36 @@ internal sealed partial class RedisSessionStore
 
         await ChangedAsync(request.SessionId, result, isNew: started.Ground is null);
         return CommitStatus.Committed;
+    }
+
+    // For the next turn, so that Redis need not send the session and its last turns again.
+    private async ValueTask RememberAsync(RedisTurnStart start, Turn turn, Summary? summary, RedisResult result, long removals)
+    {
+        // Something else has changed the session meanwhile: what, is not known here.
+        var version = (long)result[6];
+        if (start.Session is not { } before || version != before.Version + 1)
+        {
+            return;
+        }
+
+        var activity = (long)result[5];
+        var session = before with
+        {
+            UserId = RedisCodec.EmptyToNull(result[1]),
+            LastActivityAt = Timestamps.FromMicroseconds(activity),
+            ExpiresAt = Timestamps.FromMicroseconds(activity + _timeout),
+            Version = version,
+            TurnCount = turn.Number,
+            LastTurn = turn,
+            Summary = summary ?? before.Summary,
+        };
+        var kept = Math.Max(start.Request.HistoryTurns, start.LastTurns.Count) - 1;
+        await remembered.PutAsync(session.Id, new TurnWindow(SessionStamp.Of(0, session), [.. start.LastTurns.Skip(start.LastTurns.Count - kept), turn]) { Session = session, Incarnation = start.Ground });
+        if (Interlocked.Read(ref _removals) != removals)
+        {
+            // It may be this one that was removed, before it was remembered.
+            await remembered.RemoveAsync([session.Id]);
+        }
     }
 
     public async ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)
@@ -124,30 +160,81 @@ internal sealed partial class RedisSessionStore
 
     private async Task<TurnStart> TryBeginAsync(TurnRequest request, string token, bool mayWait)
     {
-        var result = await RunAsync(RedisScripts.Begin, request.SessionId, request.Owner, Now,
-            request.HistoryTurns, RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
-            token, (long)Lease.TotalMilliseconds, mayWait ? (long)Place.TotalMilliseconds : 0);
+        var known = await remembered.FindAsync(request.SessionId);
+        var wanted = known is { Session.TurnCount: var count } && known.Turns.Count < Math.Min(count, request.HistoryTurns) ? null : known;
+        var result = await SendBeginAsync(request, token, mayWait, wanted);
+        var last = LastTurns(result, wanted, request);
+        if (last is null)
+        {
+            // What is remembered never came to be as far as this Redis knows: it has lost it, and others have gone on. The lease is held already.
+            result = await SendBeginAsync(request, token, mayWait, known: null);
+            last = LastTurns(result, known: null, request)!;
+        }
+
         var status = (TurnStartStatus)(int)result[0];
         if (status is not (TurnStartStatus.Started or TurnStartStatus.Replayed))
         {
             return new TurnStart(request, status);
         }
 
-        var row = result.Length == 1 ? null : RedisCodec.DecodeSession(request.SessionId, result[1], result[2], _timeout);
         if (status == TurnStartStatus.Replayed)
         {
+            var row = RedisCodec.DecodeSession(request.SessionId, result[1], result[2], _timeout);
             await HealAsync(row);
-            return new TurnStart(request, status) { Session = row!.Session, Replay = RedisCodec.DecodeTurn(result[3], (int)result[4]) };
+            return new TurnStart(request, status) { Session = row.Session, Replay = RedisCodec.DecodeTurn(result[3], (int)result[4]) };
         }
 
-        var start = new RedisTurnStart(request, row?.Incarnation, token)
+        var (session, ground, isPending) = result.Length switch
         {
-            Session = row?.Session,
-            IsListed = row is { IsPending: false } && (row.Session.UserId is not null || request.Owner.UserId is null),
-            History = row is null ? [] : RedisCodec.DecodeTurns(result[3], row.Session.TurnCount - result[3].Length + 1),
+            AsRemembered => (wanted!.Session, wanted.Incarnation, (int)result[1] == 1),
+            Changed => Decode(RedisCodec.DecodeSession(request.SessionId, result[1], last.Count > 0 ? last[^1] : null, _timeout)),
+            _ => (null, null, true),
+        };
+        remembered.Used(known, result.Length == AsRemembered ? known : null);
+        var start = new RedisTurnStart(request, ground, token)
+        {
+            Session = session,
+            IsListed = !isPending && (session!.UserId is not null || request.Owner.UserId is null),
+            History = last.Count > request.HistoryTurns ? [.. last.Skip(last.Count - request.HistoryTurns)] : last,
+            LastTurns = last,
         };
         start.RenewEvery(RenewalInterval, turn => _ = RenewAsync(turn));
         return start;
+
+        static (Session?, string?, bool) Decode(RedisRow row) => (row.Session, row.Incarnation, row.IsPending);
+    }
+
+    private Task<RedisResult> SendBeginAsync(TurnRequest request, string token, bool mayWait, TurnWindow? known) =>
+        RunAsync(RedisScripts.Begin, request.SessionId, request.Owner, Now,
+            request.HistoryTurns, RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
+            token, (long)Lease.TotalMilliseconds, mayWait ? (long)Place.TotalMilliseconds : 0,
+            known?.Incarnation ?? "", known?.Stamp.Version ?? 0, known?.Stamp.LastActivityAt ?? 0, known?.Turns[^1].Number ?? 0);
+
+    // The session's last turns, out of what begin answered and what was known before; null: they do not belong together.
+    private static IReadOnlyList<Turn>? LastTurns(RedisResult begun, TurnWindow? known, TurnRequest request)
+    {
+        if ((int)begun[0] != (int)TurnStartStatus.Started || begun.Length < AsRemembered)
+        {
+            return [];
+        }
+
+        if (begun.Length == AsRemembered)
+        {
+            return known!.Turns;
+        }
+
+        var count = RedisCodec.TurnCount(begun[1]);
+        var sent = RedisCodec.DecodeTurns(begun[2], count - begun[2].Length + 1);
+        if (sent.Length >= Math.Min(count, request.HistoryTurns))
+        {
+            return sent;
+        }
+
+        // Turns are only ever added: if the last one known is still there, so are those before it.
+        var (last, first) = (known!.Turns[^1], sent[0]);
+        return first.Number == last.Number && first.CreatedAt == last.CreatedAt && first.Query == last.Query && first.Response == last.Response
+            ? [.. known.Turns.SkipLast(1).Where(turn => turn.Number > count - request.HistoryTurns), .. sent]
+            : null;
     }
 
     private async Task RenewAsync(RedisTurnStart turn)
@@ -197,8 +284,8 @@ internal sealed partial class RedisSessionStore
             await ForgetAsync(id, RedisRemains.Decode(result[4]), expired: true);
         }
 
-        await ListedAsync(id, (string?)result[1] is { Length: > 0 } user ? user : null, (long)result[5],
-            (string?)result[2] is { Length: > 0 } reservation ? reservation : null, (int)result[3] == 1);
+        await ListedAsync(id, RedisCodec.EmptyToNull(result[1]), (long)result[5],
+            RedisCodec.EmptyToNull(result[2]), (int)result[3] == 1);
     }
 
     private async Task<bool> IsFullAsync(string? userId)

@@ -17,16 +17,19 @@ namespace Sessions.Api;
 /// </para>
 /// </remarks>
 internal sealed partial class RedisSessionStore(
-    RedisCommands redis, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<RedisSessionStore> logger) : ISessionStore
+    RedisCommands redis, ITurnCache remembered, SessionSettings options, TimeProvider time, SessionMetrics metrics, ILogger<RedisSessionStore> logger) : ISessionStore
 {
     private readonly long _timeout = options.Timeout.Ticks / TimeSpan.TicksPerMicrosecond;
     private readonly int _maxPerUser = options.MaxSessionsPerUser;
 
     // Long enough that the clean-up comes first, and can tell the indexes.
-    private readonly TimeSpan _life = options.Timeout + Slack(options);
+    private readonly TimeSpan _life = (1.25 * options.Timeout) + Slack(options);
 
-    // An index entry may be older than its session by what a dead process did not tell: less than the timeout.
-    private readonly TimeSpan _indexLife = (2 * options.Timeout) + Slack(options);
+    // An index is kept as often as its sessions are, and its entries may be older than those by what a dead process did not tell: less than the timeout and a quarter.
+    private readonly TimeSpan _indexLife = (2.5 * options.Timeout) + Slack(options);
+
+    // How many sessions this process has removed: see RememberAsync.
+    private long _removals;
 
     private long Now => time.GetUtcNow().ToMicroseconds();
 
@@ -148,13 +151,15 @@ internal sealed partial class RedisSessionStore(
         var remains = status == 0 ? null : RedisRemains.Decode(result[1]);
         if (status == 1)
         {
+            Interlocked.Increment(ref _removals);
+            await remembered.RemoveAsync([id]);
             await ForgetAsync(id, remains, expired: false);
         }
 
         return (status == 1, remains);
     }
 
-    private Task<RedisResult> RunAsync(string script, string id, Owner owner, long now, params RedisValue[] more) =>
+    private Task<RedisResult> RunAsync(RedisScript script, string id, Owner owner, long now, params RedisValue[] more) =>
         redis.ScriptAsync(script, RedisKeys.OfSession(id), Arguments(owner, now, more));
 
     private RedisValue[] Arguments(Owner owner, long now, params RedisValue[] more) =>

@@ -12,6 +12,9 @@ internal sealed class RedisTurnStart(TurnRequest request, string? ground, string
 
     public string Token { get; } = token;
 
+    /// <summary>The last turns of the session, oldest first: the history, and where there are more to hand, more.</summary>
+    public IReadOnlyList<Turn> LastTurns { get; init; } = [];
+
     /// <summary>Whether the session is in all the indexes where it belongs after the turn.</summary>
     public bool IsListed { get; init; }
 

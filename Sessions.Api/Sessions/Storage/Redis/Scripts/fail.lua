@@ -1,6 +1,6 @@
 -- ARGV 6: token, 7: the incarnation the turn stands on ('': none), 8: why, 9: whether a session may be made for it, 10: its incarnation,
 -- 11: reservation. Answers with 0 nothing, 1 counted, 2 counted in a new session; then as commit does.
-let_go(ARGV[6])
+let_go(ARGV[6], held())
 local s = redis.call('HMGET', session, 'i', 'u', 'a')
 local status, replaced = 1, false
 if ARGV[7] ~= '' then

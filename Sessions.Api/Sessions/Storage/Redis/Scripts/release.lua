@@ -1,2 +1,2 @@
 -- ARGV 6: token.
-let_go(ARGV[6])
+let_go(ARGV[6], held())

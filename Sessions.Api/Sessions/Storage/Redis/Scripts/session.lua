@@ -34,9 +34,20 @@ local function keep()
   redis.call('PEXPIRE', answered, ttl)
 end
 
-local function let_go(token)
-  if redis.call('GET', lease) == token then redis.call('DEL', lease) end
-  if redis.call('GET', waiter) == token then redis.call('DEL', waiter) end
+-- Whether the keys have lived through a quarter of the timeout since they were last kept: they live longer than they need to by that.
+local function is_due()
+  return redis.call('PTTL', session) < tonumber(ttl) - timeout / 4000
+end
+
+-- Who holds the lease, and who waits for it.
+local function held()
+  local both = redis.call('MGET', lease, waiter)
+  return both[1], both[2]
+end
+
+local function let_go(token, holder, next_one)
+  if holder == token then redis.call('DEL', lease) end
+  if next_one == token then redis.call('DEL', waiter) end
 end
 
 -- Makes a session in place of an expired one, if there is one. Pending ('p') until it is in the indexes of other slots.
@@ -49,7 +60,7 @@ local function create(origin, incarnation, reservation)
   return replaced
 end
 
--- The end of every change that counts as activity. A clock that was set back does not take activity back.
+-- The end of a failed turn. A clock that was set back does not take activity back.
 local function touch()
   if tonumber(redis.call('HGET', session, 'a')) < now then redis.call('HSET', session, 'a', ARGV[1]) end
   redis.call('HINCRBY', session, 'v', 1)
