@@ -66,7 +66,7 @@ internal sealed partial class RedisCommands
     /// <summary>Runs a script.</summary>
     /// <exception cref="StoreUnavailableException">There is trouble with the server of these keys.</exception>
     public Task<RedisResult> ScriptAsync(RedisScript script, RedisKey[] keys, RedisValue[] values) =>
-        RunAsync(keys[0], (script, keys, values), static (database, x) => EvaluateAsync(database, x.script, x.keys, x.values));
+        RunAsync(keys[0], (script, keys, values), static (database, circuit, x) => EvaluateAsync(database, circuit, x.script, x.keys, x.values));
 
     /// <summary>Runs a script that must not get lost for a short while of trouble: as long as it certainly was not carried out, it is tried again, within seconds.</summary>
     /// <inheritdoc cref="ScriptAsync"/>
@@ -87,12 +87,12 @@ internal sealed partial class RedisCommands
     /// <returns>Whether it has moved.</returns>
     /// <inheritdoc cref="ScriptAsync"/>
     public Task<bool> MoveAsync(RedisKey index, RedisValue entry, long score) => RunAsync(
-        index, (index, entry, score), static (database, x) => database.SortedSetUpdateAsync(x.index, x.entry, x.score, SortedSetWhen.Exists | SortedSetWhen.GreaterThan));
+        index, (index, entry, score), static (database, _, x) => database.SortedSetUpdateAsync(x.index, x.entry, x.score, SortedSetWhen.Exists | SortedSetWhen.GreaterThan));
 
     /// <summary>Runs a command.</summary>
     /// <inheritdoc cref="ScriptAsync"/>
     public Task<T> RunAsync<T>(RedisKey key, Func<IDatabase, RedisKey, Task<T>> command) =>
-        RunAsync(key, (key, command), static (database, x) => x.command(database, x.key));
+        RunAsync(key, (key, command), static (database, _, x) => x.command(database, x.key));
 
     /// <summary>Sends what nobody waits for. What gets lost expires by itself.</summary>
     public void Send(Action<IDatabase> command)
@@ -108,19 +108,19 @@ internal sealed partial class RedisCommands
         }
     }
 
-    private async Task<T> RunAsync<T, TState>(RedisKey key, TState state, Func<IDatabase, TState, Task<T>> command)
+    private async Task<T> RunAsync<T, TState>(RedisKey key, TState state, Func<IDatabase, Circuit?, TState, Task<T>> command)
     {
         try
         {
             var circuit = CircuitOf(key);
             if (circuit is { State.CircuitState: not CircuitState.Closed })
             {
-                return await circuit.Pipeline.ExecuteAsync(static (x, _) => new ValueTask<T>(x.command(x._database, x.state)), (command, _database, state));
+                return await circuit.Pipeline.ExecuteAsync(static (x, _) => new ValueTask<T>(x.command(x._database, x.circuit, x.state)), (command, _database, circuit, state));
             }
 
             try
             {
-                return await command(_database, state);
+                return await command(_database, circuit, state);
             }
             catch (TimeoutException e) when (circuit is not null)
             {
@@ -139,9 +139,14 @@ internal sealed partial class RedisCommands
         }
     }
 
-    // By its hash: the driver would look for the whole text among those it has loaded, each time.
-    private static async Task<RedisResult> EvaluateAsync(IDatabase database, RedisScript script, RedisKey[] keys, RedisValue[] values)
+    // By its hash, once the driver has loaded it: it would look for the whole text among those it has loaded, each time.
+    private static async Task<RedisResult> EvaluateAsync(IDatabase database, Circuit? circuit, RedisScript script, RedisKey[] keys, RedisValue[] values)
     {
+        if (circuit is null || (!circuit.Loaded.ContainsKey(script) && circuit.Loaded.TryAdd(script, true)))
+        {
+            return await database.ScriptEvaluateAsync(script.Text, keys, values);
+        }
+
         try
         {
             return await database.ScriptEvaluateAsync(script.Hash, keys, values);
@@ -200,6 +205,9 @@ internal sealed partial class RedisCommands
     // Commands go past a pipeline that lets everything through: it costs several times what they do. It is only told of those that fail.
     private sealed record Circuit(ResiliencePipeline Pipeline, CircuitBreakerStateProvider State)
     {
+        /// <summary>Scripts that were sent there with their texts, in front of what comes after.</summary>
+        public ConcurrentDictionary<RedisScript, bool> Loaded { get; } = new();
+
         // The least that Polly allows.
         public const int MinimumThroughput = 2;
 

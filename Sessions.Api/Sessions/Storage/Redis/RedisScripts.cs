@@ -40,10 +40,13 @@ internal static class RedisScripts
 }
 
 /// <summary>A script.</summary>
-/// <param name="Text">What it does, in Lua.</param>
-internal sealed record RedisScript(string Text)
+/// <param name="text">What it does, in Lua.</param>
+internal sealed class RedisScript(string text)
 {
+    /// <summary>What it does, in Lua.</summary>
+    public string Text { get; } = text;
+
     /// <summary>What servers that have loaded it know it by.</summary>
     [SuppressMessage("Security", "CA5350", Justification = "It names scripts in Redis, and protects nothing.")]
-    public byte[] Hash { get; } = SHA1.HashData(Encoding.UTF8.GetBytes(Text));
+    public byte[] Hash { get; } = SHA1.HashData(Encoding.UTF8.GetBytes(text));
 }
