@@ -107,10 +107,11 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
                 for (var i = from; i < to; i++)
                 {
                     var session = tables.Add(new NewSession(Guid.CreateVersion7().ToString(), IdleSessions.User(i), default, SessionOrigin.Query), tables.Now, version: 0, ref tally);
+                    long? last = null;
                     for (var turn = 1; turn <= IdleSessions.Turns; turn++)
                     {
-                        tables.Append(session, Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(i, turn), IdleSessions.Response(i, turn)), turn, null);
-                        tables.Advance(session, tables.Now);
+                        last = tables.Append(session, Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(i, turn), IdleSessions.Response(i, turn)), turn, last, null);
+                        tables.Advance(session, last.Value, tables.Now);
                     }
                 }
 

@@ -106,10 +106,11 @@ internal static class Reads
             await store.Writer.RunAsync(tables =>
             {
                 tables.Find(id, Owner.Anyone, tables.Now, out var key);
+                var last = tables.LastTurn(key);
                 for (var i = from; i <= to; i++)
                 {
-                    tables.Append(key, Bench.NewTurn(i), i, null);
-                    tables.Advance(key, tables.Now);
+                    last = tables.Append(key, Bench.NewTurn(i), i, last, null);
+                    tables.Advance(key, last.Value, tables.Now);
                 }
 
                 return true;

@@ -114,7 +114,7 @@ public sealed class MemoryTurnCacheTests : IDisposable
                 await other.FailAsync("a");
                 break;
             case "by hand":
-                SqliteTests.Execute(Db, "DELETE FROM turns WHERE number = 2; UPDATE sessions SET turn_count = 1, version = version + 1");
+                SqliteTests.Execute(Db, "DELETE FROM turns WHERE number = 2; UPDATE sessions SET turn_count = 1, version = version + 1, last_turn = (SELECT key FROM turns WHERE session = sessions.key)");
                 break;
         }
 

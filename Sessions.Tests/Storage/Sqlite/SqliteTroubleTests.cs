@@ -63,8 +63,9 @@ public sealed class SqliteTroubleTests : IDisposable
         var before = store.CreateAsync(TestStore.New("before"), TestStore.Cancel).AsTask();
         var bad = store.Writer.RunAsync(tables =>
         {
-            tables.Append(1, SqliteTests.NewTurn(1), 1, null);
-            tables.Append(1, SqliteTests.NewTurn(1), 1, null);
+            // The same request twice.
+            tables.Append(1, SqliteTests.NewTurn(1), 1, null, default(Idempotency));
+            tables.Append(1, SqliteTests.NewTurn(2), 2, null, default(Idempotency));
             return 0;
         }, TestStore.Cancel);
         var thrown = store.Writer.RunAsync<int>(_ => throw new InvalidOperationException("mine"), TestStore.Cancel);

@@ -65,19 +65,55 @@ internal static class SqliteSchema
         CREATE INDEX reservations_by_expiry ON reservations (expires_at);
         """;
 
-    private static readonly string[] Versions = [Version1];
+    // Each turn knows the one before it, and its session the last one. Turns are found along that, from the end or from the next landmark: every sixteenth turn stands
+    // in an index. With all of them in it, each turn wrote a page of its own there, which was half of what a turn wrote.
+    // 0 is before the first one; and NOT NULL, so that a server of version 1 that is still running can't add a turn that nobody would find.
+    private const string Version2 = """
+        CREATE TABLE linked_turns (
+          key INTEGER PRIMARY KEY,
+          session INTEGER NOT NULL,
+          number INTEGER NOT NULL,
+          previous INTEGER NOT NULL,
+          created_at INTEGER NOT NULL,
+          execution_us INTEGER NOT NULL,
+          input_tokens INTEGER,
+          output_tokens INTEGER,
+          started_session INTEGER NOT NULL,
+          agent_type TEXT NOT NULL,
+          agent_used TEXT NOT NULL,
+          request_key BLOB,
+          request_body BLOB,
+          query TEXT NOT NULL,
+          response TEXT NOT NULL
+        ) STRICT;
+        INSERT INTO linked_turns
+          SELECT t.key, t.session, t.number, coalesce(p.key, 0), t.created_at, t.execution_us, t.input_tokens, t.output_tokens, t.started_session, t.agent_type, t.agent_used,
+            t.request_key, t.request_body, t.query, t.response
+          FROM turns t LEFT JOIN turns p ON p.session = t.session AND p.number = t.number - 1 ORDER BY t.key;
+        ALTER TABLE sessions ADD COLUMN last_turn INTEGER;
+        UPDATE sessions SET last_turn = (SELECT t.key FROM turns t WHERE t.session = sessions.key ORDER BY t.number DESC LIMIT 1);
+        DROP TABLE turns;
+        ALTER TABLE linked_turns RENAME TO turns;
+        CREATE INDEX turns_by_landmark ON turns (session, number) WHERE number % 16 = 0;
+        CREATE UNIQUE INDEX turns_by_request ON turns (session, request_key) WHERE request_key IS NOT NULL;
+        """;
+
+    private static readonly string[] Versions = [Version1, Version2];
 
     /// <summary>The version of a file; 0: nothing is in it yet.</summary>
     public static int VersionOf(SqliteLink link) => int.Parse(link.Ask("PRAGMA user_version")!, CultureInfo.InvariantCulture);
 
     /// <summary>Brings a file to this version, in one transaction.</summary>
-    public static void Migrate(SqliteLink link)
+    public static void Migrate(SqliteLink link) => Migrate(link, Version);
+
+    /// <summary>Brings a file to a version, in one transaction.</summary>
+    internal static void Migrate(SqliteLink link, int to)
     {
         link.Execute("BEGIN IMMEDIATE");
         try
         {
             // Asked again, now that nobody else can migrate it.
-            for (var version = VersionOf(link); version < Version; version++)
+            for (var version = VersionOf(link); version < to; version++)
             {
                 link.Execute(Versions[version]);
                 link.Execute(string.Create(CultureInfo.InvariantCulture, $"PRAGMA application_id = {ApplicationId}; PRAGMA user_version = {version + 1}"));

@@ -94,10 +94,13 @@ internal sealed partial class SqliteSessionStore
             return null;
         }
 
+        var last = tables.LastTurn(key);
         foreach (var (turn, answeredTo) in turns)
         {
-            tables.Append(key, turn, turn.Number, answeredTo);
+            last = tables.Append(key, turn, turn.Number, last, answeredTo);
         }
+
+        tables.SetLastTurn(key, last);
 
         return key;
     }
@@ -149,7 +152,7 @@ internal sealed partial class SqliteSessionStore
     private static List<ArchivedTurn> ReadTurns(SqliteLink link, long key, int after, int to)
     {
         List<ArchivedTurn> turns = [];
-        using var rows = link[SqliteSql.ExportTurns].Bind(key).Bind(after).Bind(to).Read();
+        using var rows = link[SqliteSql.ExportTurns].Bind(key).Bind(after + 1).Bind(to).Read();
         while (rows.Next())
         {
             turns.Add(new ArchivedTurn(rows.ToTurn(),

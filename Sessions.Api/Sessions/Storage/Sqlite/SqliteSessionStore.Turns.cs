@@ -45,6 +45,7 @@ internal sealed partial class SqliteSessionStore
         long created;
         long version;
         var activity = now;
+        long? previous = null;
         if (start.Ground is { } ground)
         {
             using var rows = tables.Link[SqliteSql.Ground].Bind(ground).Read();
@@ -58,7 +59,7 @@ internal sealed partial class SqliteSessionStore
                 return (CommitStatus.Stale, default, null, tally);
             }
 
-            (key, created, version, activity) = (ground, rows.Long(2), rows.Long(3), Math.Max(now, rows.Long(4)));
+            (key, created, version, activity, previous) = (ground, rows.Long(2), rows.Long(3), Math.Max(now, rows.Long(4)), rows.LongOrNull(5));
             if (user is null && request.Owner.UserId is { } claiming)
             {
                 tables.BindUser(key, claiming, now, ref tally);
@@ -74,8 +75,7 @@ internal sealed partial class SqliteSessionStore
             (key, created, version) = (tables.Add(New(request), now, version: 0, ref tally), now, 0);
         }
 
-        tables.Append(key, turn, turn.Number, request.Idempotency);
-        tables.Advance(key, now);
+        tables.Advance(key, tables.Append(key, turn, turn.Number, previous, request.Idempotency), now);
         if (summary is not null)
         {
             tables.Summarize(key, summary);

@@ -15,8 +15,21 @@ internal static class SqliteSql
         """;
 
     private const string Session = SessionAlone + ", " + Turn + """
-         FROM sessions s LEFT JOIN turns t ON t.session = s.key AND t.number = s.turn_count
+         FROM sessions s LEFT JOIN turns t ON t.key = s.last_turn
         """;
+
+    // Turns of a session (?1) by their numbers (from ?2 to ?3): back from the last one, or from the first landmark behind them. Sorted before their texts are read (without a limit SQLite would leave that out). Never further, whatever is wrong with the file.
+    private const string Along = """
+        WITH RECURSIVE along (key, number, previous) AS (
+          SELECT key, number, previous FROM turns WHERE key = coalesce(
+            (SELECT key FROM turns WHERE session = ?1 AND number >= ?3 AND number % 16 = 0 ORDER BY number LIMIT 1),
+            (SELECT last_turn FROM sessions WHERE key = ?1))
+          UNION ALL
+          SELECT t.key, t.number, t.previous FROM along a CROSS JOIN turns t ON t.key = a.previous WHERE a.number > ?2
+          LIMIT ?3 - ?2 + 17)
+        """;
+
+    private const string OfThem = " FROM (SELECT key FROM along WHERE number BETWEEN ?2 AND ?3 ORDER BY number LIMIT -1) a CROSS JOIN turns t ON t.key = a.key";
 
     // Reading
 
@@ -27,8 +40,8 @@ internal static class SqliteSql
     public const string ListDescending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) < (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?";
     public const string ListAscending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) > (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at, s.id LIMIT ?";
     public const string ExportSession = Session + " WHERE s.key > ? AND s.id IS NOT NULL AND s.expires_at > ? ORDER BY s.key LIMIT 1";
-    public const string History = "SELECT " + Turn + " FROM turns t WHERE t.session = ? AND t.number >= ? AND t.number <= ? ORDER BY t.number";
-    public const string ExportTurns = "SELECT " + Turn + ", t.request_key, t.request_body FROM turns t WHERE t.session = ? AND t.number > ? AND t.number <= ? ORDER BY t.number";
+    public const string History = Along + " SELECT " + Turn + OfThem;
+    public const string ExportTurns = Along + " SELECT " + Turn + ", t.request_key, t.request_body" + OfThem;
     public const string FindAnswered = "SELECT " + Turn + ", t.request_body FROM turns t WHERE t.session = ? AND t.request_key = ?";
     public const string CountActive = "SELECT count(*) FROM sessions WHERE id IS NOT NULL AND expires_at > ?";
     public const string FindReservation = "SELECT body, session_id, expires_at FROM reservations WHERE key = ?";
@@ -36,12 +49,12 @@ internal static class SqliteSql
 
     // Turns
 
-    public const string Ground = "SELECT user_id, turn_count, created_at, version, last_activity_at FROM sessions WHERE key = ? AND id IS NOT NULL";
+    public const string Ground = "SELECT user_id, turn_count, created_at, version, last_activity_at, last_turn FROM sessions WHERE key = ? AND id IS NOT NULL";
     public const string InsertTurn = """
-        INSERT INTO turns (session, number, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response, request_key, request_body)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO turns (session, number, previous, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response, request_key, request_body)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """;
-    public const string Advance = "UPDATE sessions SET last_activity_at = max(last_activity_at, ?1), expires_at = max(last_activity_at, ?1) + ?2, version = version + 1, turn_count = turn_count + 1 WHERE key = ?3";
+    public const string Advance = "UPDATE sessions SET last_activity_at = max(last_activity_at, ?1), expires_at = max(last_activity_at, ?1) + ?2, version = version + 1, turn_count = turn_count + 1, last_turn = ?3 WHERE key = ?4";
     public const string Summarize = "UPDATE sessions SET summary = ?, summary_covers = ? WHERE key = ?";
     public const string Fail = """
         UPDATE sessions SET last_activity_at = max(last_activity_at, ?1), expires_at = max(last_activity_at, ?1) + ?2, version = version + 1, error_count = error_count + 1, last_error = ?3 WHERE key = ?4
@@ -55,11 +68,8 @@ internal static class SqliteSql
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """;
     public const string ReplaceMetadata = "UPDATE sessions SET metadata = ?, version = version + 1 WHERE key = ?";
-    public const string CopyTurns = """
-        INSERT INTO turns (session, number, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response)
-        SELECT ?, number, created_at, execution_us, input_tokens, output_tokens, started_session, agent_type, agent_used, query, response
-        FROM turns WHERE session = ? AND number > ? AND number <= ? ORDER BY number
-        """;
+    public const string LastTurn = "SELECT last_turn FROM sessions WHERE key = ?";
+    public const string SetLastTurn = "UPDATE sessions SET last_turn = ? WHERE key = ?";
     public const string ShowSession = """
         UPDATE sessions SET id = ?, user_id = ?, created_at = ?, created_from = ?, last_activity_at = ?, expires_at = ?, version = ?, metadata = ?, turn_count = ?, error_count = ?,
         last_error = ?, summary = ?, summary_covers = ?, reserved_by = ? WHERE key = ? AND id IS NULL
@@ -78,8 +88,8 @@ internal static class SqliteSql
     public const string Removable = "SELECT turn_count, reserved_by, id FROM sessions WHERE key = ?";
     public const string UnlinkSession = "UPDATE sessions SET id = NULL, user_id = NULL, metadata = NULL, last_error = NULL, summary = NULL, reserved_by = NULL, expires_at = 0 WHERE key = ?";
     public const string DeleteSession = "DELETE FROM sessions WHERE key = ?";
-    public const string DeleteTurns = "DELETE FROM turns WHERE session = ?";
-    public const string DeleteFirstTurns = "DELETE FROM turns WHERE session = ? AND number < (SELECT min(number) FROM turns WHERE session = ?) + ?";
+    public const string PreviousTurn = "SELECT previous FROM turns WHERE key = ?";
+    public const string DeleteTurn = "DELETE FROM turns WHERE key = ?";
     public const string Expired = "SELECT key, turn_count FROM sessions WHERE id IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?";
     public const string Unlinked = "SELECT key FROM sessions WHERE id IS NULL AND expires_at <= ? ORDER BY expires_at LIMIT 1";
     public const string IdsOfUser = "SELECT id FROM sessions WHERE user_id = ?";

@@ -103,7 +103,36 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
     public void GiveUpBuilding(long key) => HasUnlinked |= KeepsBuilding(key, until: 0);
 
     /// <summary>Copies turns to a session that is being built.</summary>
-    public int CopyTurns(long source, long built, int after, int to) => after >= to ? 0 : link[SqliteSql.CopyTurns].Bind(built).Bind(source).Bind(after).Bind(to).Run();
+    public int CopyTurns(long source, long built, int after, int to)
+    {
+        if (after >= to)
+        {
+            return 0;
+        }
+
+        var copied = 0;
+        var last = LastTurn(built);
+        using (var rows = link[SqliteSql.History].Bind(source).Bind(after + 1).Bind(to).Read())
+        {
+            for (; rows.Next(); copied++)
+            {
+                var turn = rows.ToTurn();
+                last = Append(built, turn, turn.Number, last, request: null);
+            }
+        }
+
+        SetLastTurn(built, last);
+        return copied;
+    }
+
+    /// <summary>The key of a session's last turn, if it has any.</summary>
+    public long? LastTurn(long session)
+    {
+        using var rows = link[SqliteSql.LastTurn].Bind(session).Read();
+        return rows.Next() ? rows.LongOrNull(0) : null;
+    }
+
+    public void SetLastTurn(long session, long? turn) => link[SqliteSql.SetLastTurn].Bind(turn).Bind(session).Run();
 
     /// <summary>Shows a session that has been built.</summary>
     public void Show(long built, Session session, Guid? reservedBy) =>
@@ -145,14 +174,19 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
         return rows.Next();
     }
 
-    public void Append(long session, Turn turn, int number, Idempotency? request) =>
-        link[SqliteSql.InsertTurn].Bind(session).Bind(number).Bind(turn.CreatedAt.ToMicroseconds()).Bind((long)turn.ExecutionTime.TotalMicroseconds)
+    /// <summary>Adds a turn behind the one before it; the session is told by whoever adds it.</summary>
+    /// <returns>Its key.</returns>
+    public long Append(long session, Turn turn, int number, long? previous, Idempotency? request)
+    {
+        link[SqliteSql.InsertTurn].Bind(session).Bind(number).Bind(previous ?? 0).Bind(turn.CreatedAt.ToMicroseconds()).Bind((long)turn.ExecutionTime.TotalMicroseconds)
             .Bind(turn.InputTokens).Bind(turn.OutputTokens).Bind(turn.StartedSession ? 1 : 0).Bind(turn.AgentType).Bind(turn.AgentUsed)
             .Bind(turn.Query).Bind(turn.Response).Bind(request?.Key).Bind(request?.Body).Run();
+        return link.LastKey;
+    }
 
     public void Summarize(long session, Summary summary) => link[SqliteSql.Summarize].Bind(summary.Text).Bind(summary.CoversTurns).Bind(session).Run();
 
-    public void Advance(long session, long now) => link[SqliteSql.Advance].Bind(now).Bind(_timeout).Bind(session).Run();
+    public void Advance(long session, long lastTurn, long now) => link[SqliteSql.Advance].Bind(now).Bind(_timeout).Bind(lastTurn).Bind(session).Run();
 
     public void Fail(long session, string error, long now) => link[SqliteSql.Fail].Bind(now).Bind(_timeout).Bind(error).Bind(session).Run();
 
@@ -212,7 +246,7 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
         if (turns > 0)
         {
-            link[SqliteSql.DeleteTurns].Bind(key).Run();
+            RemoveLastTurns(key, turns);
         }
 
         link[SqliteSql.DeleteSession].Bind(key).Run();
@@ -256,7 +290,7 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
                 return HasUnlinked = false;
             }
 
-            var removed = link[SqliteSql.DeleteFirstTurns].Bind(key).Bind(key).Bind(left).Run();
+            var removed = RemoveLastTurns(key, left);
             if (removed == 0)
             {
                 link[SqliteSql.DeleteSession].Bind(key).Run();
@@ -295,6 +329,24 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
         }
 
         return (keys.Count, RemoveExpiredReservations(now, most) || more);
+    }
+
+    private int RemoveLastTurns(long session, int most)
+    {
+        var removed = 0;
+        var last = LastTurn(session);
+        for (; removed < most && last is { } turn; removed++)
+        {
+            using (var rows = link[SqliteSql.PreviousTurn].Bind(turn).Read())
+            {
+                last = rows.Next() && rows.Long(0) is not 0 and var previous ? previous : null;
+            }
+
+            link[SqliteSql.DeleteTurn].Bind(turn).Run();
+        }
+
+        SetLastTurn(session, last);
+        return removed;
     }
 
     private bool RemoveExpiredReservations(long now, int most)
