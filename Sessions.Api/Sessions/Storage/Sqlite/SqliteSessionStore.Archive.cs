@@ -28,7 +28,7 @@ internal sealed partial class SqliteSessionStore
                 for (var number = 0; number < session.Session.TurnCount;)
                 {
                     cancellationToken.ThrowIfCancellationRequested();
-                    var turns = Read(() => ReadTurns(link, key, number, number + ExportedAtOnce));
+                    var turns = Read(() => SqliteTurns.Read(link, key, number + 1, number + ExportedAtOnce, ToArchivedTurn));
                     foreach (var turn in turns)
                     {
                         yield return new(null, turn);
@@ -149,18 +149,8 @@ internal sealed partial class SqliteSessionStore
         return new ArchivedSession(session, reserved.Next() ? new Idempotency(reserved.GuidOrNull(0)!.Value, reserved.GuidOrNull(1)!.Value) : null);
     }
 
-    private static List<ArchivedTurn> ReadTurns(SqliteLink link, long key, int after, int to)
-    {
-        List<ArchivedTurn> turns = [];
-        using var rows = link[SqliteSql.ExportTurns].Bind(key).Bind(after + 1).Bind(to).Read();
-        while (rows.Next())
-        {
-            turns.Add(new ArchivedTurn(rows.ToTurn(),
-                rows.GuidOrNull(SqliteRows.AfterTurn) is { } request ? new Idempotency(request, rows.GuidOrNull(SqliteRows.AfterTurn + 1)!.Value) : null));
-        }
-
-        return turns;
-    }
+    private static ArchivedTurn ToArchivedTurn(in SqliteStatement.Rows row) => new(
+        row.ToTurn(), row.GuidOrNull(SqliteRows.AfterTurn + 1) is { } request ? new Idempotency(request, row.GuidOrNull(SqliteRows.AfterTurn + 2)!.Value) : null);
 
     private static T Read<T>(Func<T> read)
     {

@@ -125,11 +125,7 @@ internal sealed partial class SqliteSessionStore
         var given = last.Count > 0 ? last[0].Number : int.MaxValue;
         if (from <= to && from < given)
         {
-            using var rows = link[SqliteSql.History].Bind(key).Bind(from).Bind(Math.Min(to, given - 1)).Read();
-            while (rows.Next())
-            {
-                turns.Add(rows.ToTurn());
-            }
+            turns = SqliteTurns.Read(link, key, from, Math.Min(to, given - 1), static (in row) => row.ToTurn());
         }
 
         for (var number = Math.Max(from, given); number <= to; number++)

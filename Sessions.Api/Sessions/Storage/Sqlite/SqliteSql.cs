@@ -18,19 +18,6 @@ internal static class SqliteSql
          FROM sessions s LEFT JOIN turns t ON t.key = s.last_turn
         """;
 
-    // Turns of a session (?1) by their numbers (from ?2 to ?3): back from the last one, or from the first landmark behind them. Sorted before their texts are read (without a limit SQLite would leave that out). Never further, whatever is wrong with the file.
-    private const string Along = """
-        WITH RECURSIVE along (key, number, previous) AS (
-          SELECT key, number, previous FROM turns WHERE key = coalesce(
-            (SELECT key FROM turns WHERE session = ?1 AND number >= ?3 AND number % 16 = 0 ORDER BY number LIMIT 1),
-            (SELECT last_turn FROM sessions WHERE key = ?1))
-          UNION ALL
-          SELECT t.key, t.number, t.previous FROM along a CROSS JOIN turns t ON t.key = a.previous WHERE a.number > ?2
-          LIMIT ?3 - ?2 + 17)
-        """;
-
-    private const string OfThem = " FROM (SELECT key FROM along WHERE number BETWEEN ?2 AND ?3 ORDER BY number LIMIT -1) a CROSS JOIN turns t ON t.key = a.key";
-
     // Reading
 
     public const string FindSession = Session + " WHERE s.id = ? AND s.expires_at > ?";
@@ -40,8 +27,14 @@ internal static class SqliteSql
     public const string ListDescending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) < (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at DESC, s.id DESC LIMIT ?";
     public const string ListAscending = Session + " WHERE s.user_id = ? AND (s.last_activity_at, s.id) > (?, ?) AND s.expires_at > ? ORDER BY s.last_activity_at, s.id LIMIT ?";
     public const string ExportSession = Session + " WHERE s.key > ? AND s.id IS NOT NULL AND s.expires_at > ? ORDER BY s.key LIMIT 1";
-    public const string History = Along + " SELECT " + Turn + OfThem;
-    public const string ExportTurns = Along + " SELECT " + Turn + ", t.request_key, t.request_body" + OfThem;
+    public const string TurnByKey = "SELECT " + Turn + ", t.previous, t.request_key, t.request_body FROM turns t WHERE t.key = ?";
+
+    // A turn of the session that is not before the number: the first landmark from there on, or the last turn.
+    public const string TurnFrom = """
+        SELECT coalesce(
+          (SELECT key FROM turns WHERE session = ?1 AND number >= ?2 AND number % 16 = 0 ORDER BY number LIMIT 1),
+          (SELECT last_turn FROM sessions WHERE key = ?1), 0)
+        """;
     public const string FindAnswered = "SELECT " + Turn + ", t.request_body FROM turns t WHERE t.session = ? AND t.request_key = ?";
     public const string CountActive = "SELECT count(*) FROM sessions WHERE id IS NOT NULL AND expires_at > ?";
     public const string FindReservation = "SELECT body, session_id, expires_at FROM reservations WHERE key = ?";

@@ -112,13 +112,10 @@ internal sealed class SqliteTables(SqliteLink link, SessionSettings options, Tim
 
         var copied = 0;
         var last = LastTurn(built);
-        using (var rows = link[SqliteSql.History].Bind(source).Bind(after + 1).Bind(to).Read())
+        foreach (var turn in SqliteTurns.Read(link, source, after + 1, to, static (in row) => row.ToTurn()))
         {
-            for (; rows.Next(); copied++)
-            {
-                var turn = rows.ToTurn();
-                last = Append(built, turn, turn.Number, last, request: null);
-            }
+            last = Append(built, turn, turn.Number, last, request: null);
+            copied++;
         }
 
         SetLastTurn(built, last);
