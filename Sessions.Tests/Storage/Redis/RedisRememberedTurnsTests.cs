@@ -93,10 +93,10 @@ public sealed class RedisRememberedTurnsTests(RedisFixture redis)
         await using var all = await OpenAsync();
         await TurnsAsync(all.One, 5);
         var lost = await all.Database.HashGetAsync("s:{a}", [.. FieldsOfState.Select(field => (RedisValue)field)]);
-        await all.One.CommitAsync(await all.One.BeginAsync("a"), "lost");
+        await TurnsAsync(all.One, 2, "lost");
 
-        // As on a replica that had not got it yet.
-        await all.Database.ListRightPopAsync("s:{a}:t");
+        // As on a replica that had not got them yet.
+        await all.Database.ListRightPopAsync("s:{a}:t", 2);
         await all.Database.HashSetAsync("s:{a}", [.. FieldsOfState.Zip(lost, (name, value) => new HashEntry(name, value))]);
         List<string> queries = ["q1", "q2", "q3", "q4", "q5"];
         await BeginsAsync(all.One, queries);
