@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Authorization;
+using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 using Sessions.ServiceDefaults;
@@ -41,11 +42,12 @@ internal static class Http
         if (app.Services.GetRequiredService<AuthSettings>().Mode == AuthMode.None)
         {
             // Only authentication, and the pages that come with packages, have anything that lives as long as a request: otherwise the scope that each would get is saved.
+            var services = new ServicesOfAll(app.Services);
             app.Use((context, next) =>
             {
                 if (context.GetEndpoint()?.Metadata.GetMetadata<IAllowAnonymous>() is null)
                 {
-                    context.RequestServices = app.Services;
+                    context.Features.Set<IServiceProvidersFeature>(services);
                 }
 
                 return next(context);
@@ -56,7 +58,7 @@ internal static class Http
         app.UseConfiguredCors();
         app.UseAdmission();
         app.UseExceptionHandler(_ => { });
-        app.UseStatusCodePages(context => Problem.FromStatus(context.HttpContext.Response.StatusCode).ExecuteAsync(context.HttpContext));
+        app.Use(ProblemHandling.ExplainStatus);
         app.UseAuth();
         app.MapOpenApi().AllowAnonymous();
         app.MapReferencePage();
@@ -143,6 +145,16 @@ internal static class Http
             && !builder.Configuration.GetSection("Kestrel:Endpoints").Exists())
         {
             builder.WebHost.UseUrls(DefaultUrl);
+        }
+    }
+
+    /// <summary>One for all requests, and so never changed.</summary>
+    private sealed class ServicesOfAll(IServiceProvider services) : IServiceProvidersFeature
+    {
+        public IServiceProvider RequestServices
+        {
+            get => services;
+            set => throw new NotSupportedException();
         }
     }
 }

@@ -45,6 +45,26 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
         }
     }
 
+    /// <summary>
+    /// Makes a problem of a status without a body, as the framework answers where there is no route. (Its own middleware for that makes a feature and a dictionary for
+    /// each request, also for those that go well.)
+    /// </summary>
+    public static Task ExplainStatus(HttpContext context, RequestDelegate next)
+    {
+        var answered = next(context);
+        return answered.IsCompletedSuccessfully && context.Response.StatusCode < StatusCodes.Status400BadRequest ? answered : ExplainAsync(answered, context);
+
+        static async Task ExplainAsync(Task answered, HttpContext context)
+        {
+            await answered;
+            var response = context.Response;
+            if (response is { StatusCode: >= StatusCodes.Status400BadRequest, HasStarted: false, ContentLength: null, ContentType: null or "" })
+            {
+                await Problem.FromStatus(response.StatusCode).ExecuteAsync(context);
+            }
+        }
+    }
+
     private static partial class Log
     {
         [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "The store is unavailable: {Reason}")]

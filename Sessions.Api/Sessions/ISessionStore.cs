@@ -231,8 +231,10 @@ internal class TurnStart(TurnRequest request, TurnStartStatus status)
 /// <summary>A history that tells what was asked without making a <see cref="Turn"/> of each.</summary>
 internal interface IHistoryQueries
 {
-    /// <summary>What was asked in each turn, oldest first.</summary>
-    Utf8Text[] ToQueries();
+    /// <summary>Copies what was asked in each turn, oldest first.</summary>
+    /// <param name="first">The first turn to be copied, from 0.</param>
+    /// <param name="queries">Where to: at least as many as there are.</param>
+    void CopyQueries(int first, Span<Utf8Text> queries);
 }
 
 /// <summary>Whether a turn may go on.</summary>

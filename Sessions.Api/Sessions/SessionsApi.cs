@@ -116,7 +116,7 @@ internal static class SessionsApi
         }
 
         var etag = Tag(http, session);
-        return http.Request.Headers.IfNoneMatch.Count > 0 && http.Request.GetTypedHeaders().IfNoneMatch.Any(tag => tag.Equals(EntityTagHeaderValue.Any) || tag.Compare(etag, useStrongComparison: false))
+        return http.Request.Headers.IfNoneMatch.Count > 0 && IsAnyOf(http.Request.GetTypedHeaders().IfNoneMatch, etag, useStrongComparison: false)
             ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
             : new JsonAnswer<SessionResponse>(SessionResponse.From(session));
     }
@@ -148,7 +148,7 @@ internal static class SessionsApi
             }
 
             if (http.Request.Headers.ContainsKey(HeaderNames.IfMatch)
-                && !conditions.Any(tag => tag.Equals(EntityTagHeaderValue.Any) || tag.Compare(ETag(session), useStrongComparison: true)))
+                && !IsAnyOf(conditions, ETag(session), useStrongComparison: true))
             {
                 return new Problem(StatusCodes.Status412PreconditionFailed, "version_mismatch", $"The session has version {session.Version} by now, which If-Match does not name.") { ThreadId = sessionId };
             }
@@ -233,15 +233,20 @@ internal static class SessionsApi
         return new CreatedAnswer<SessionResponse>($"/sessions/{session.Id}", SessionResponse.From(session));
     }
 
-    private static EntityTagHeaderValue Tag(HttpContext http, Session session)
+    private static string Tag(HttpContext http, Session session)
     {
         var etag = ETag(session);
-        http.Response.Headers.ETag = etag.ToString();
+        http.Response.Headers.ETag = etag;
         http.Response.Headers.CacheControl = SecurityHeaders.Revalidated;
         return etag;
     }
 
+    private static bool IsAnyOf(IList<EntityTagHeaderValue> tags, string etag, bool useStrongComparison)
+    {
+        var own = new EntityTagHeaderValue(etag);
+        return tags.Any(tag => tag.Equals(EntityTagHeaderValue.Any) || tag.Compare(own, useStrongComparison));
+    }
+
     // The creation time tells apart sessions that had the same id one after the other.
-    private static EntityTagHeaderValue ETag(Session session) =>
-        new(string.Create(CultureInfo.InvariantCulture, $"\"{session.CreatedAt.ToMicroseconds():x}-{session.Version}\""));
+    private static string ETag(Session session) => string.Create(CultureInfo.InvariantCulture, $"\"{session.CreatedAt.ToMicroseconds():x}-{session.Version}\"");
 }

@@ -98,6 +98,12 @@ internal readonly struct Utf8Text(ReadOnlyMemory<byte> bytes) : IEquatable<Utf8T
             return new(bytes.AsMemory(0, reader.CopyString(bytes)));
         }
 
-        public override void Write(Utf8JsonWriter writer, Utf8Text value, JsonSerializerOptions options) => writer.WriteStringValue(value.Span);
+        public override void Write(Utf8JsonWriter writer, Utf8Text value, JsonSerializerOptions options)
+        {
+            if (!JsonText.TryWriteEscaped(writer, value.Span))
+            {
+                writer.WriteStringValue(value.Span);
+            }
+        }
     }
 }

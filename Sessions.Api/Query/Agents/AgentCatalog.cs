@@ -39,13 +39,20 @@ internal sealed class AgentCatalog
             throw new SettingsException($"agents.{type}.summarize: needs a language model; the builtin agent is none.");
         }
 
-        var client = options.Provider == AgentProvider.Builtin ? new BuiltinChatClient() : OpenAi(type, options, configuration);
+        if (options.Provider == AgentProvider.Builtin)
+        {
+            // Tells nobody else anything, and does not fail: it needs no more around it.
+            return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName, Tell).Build();
+        }
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told.
+        var client = OpenAi(type, options, configuration);
         return (telemetry.IncludeContent ? client : new DiscreetChatClient(client)).AsBuilder()
-            .UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName, spans => spans.EnableSensitiveData |= telemetry.IncludeContent)
+            .UseOpenTelemetry(loggers, QueryMetrics.AgentSourceName, Tell)
             .ConfigureOptions(chat => chat.ConversationId = null)
             .Build();
+
+        void Tell(OpenTelemetryChatClient spans) => spans.EnableSensitiveData |= telemetry.IncludeContent;
     }
 
     private static IChatClient OpenAi(string type, AgentSettings options, IConfiguration configuration)

@@ -116,24 +116,21 @@ internal sealed class BuiltinChatClient : IChatClient
         return count;
     }
 
-    private static int Score(ReadOnlySpan<byte> statement, in WordSet query)
-    {
-        var score = 0;
-        var words = new Words(statement);
-        for (var compared = 0; compared < WordsCompared && words.Next(); compared++)
-        {
-            score += query.Contains(words) ? 2 : 0;
-        }
-
-        return IsPersonal(statement) ? score + 3 : score;
-    }
+    private static int Score(ReadOnlySpan<byte> statement, in WordSet query) =>
+        (2 * query.CountIn(statement, WordsCompared)) + (IsPersonal(statement) ? 3 : 0);
 
     private static bool IsPersonal(ReadOnlySpan<byte> statement)
     {
         statement = statement.TrimStart(" \t\r\n"u8);
+        if (statement.IsEmpty)
+        {
+            return false;
+        }
+
         foreach (var beginning in Personal)
         {
-            if (statement.Length >= beginning.Length && Ascii.EqualsIgnoreCase(statement[..beginning.Length], beginning))
+            // The first letter tells most apart.
+            if (beginning[0] == (statement[0] | 0x20) && statement.Length >= beginning.Length && Ascii.EqualsIgnoreCase(statement[..beginning.Length], beginning))
             {
                 return true;
             }

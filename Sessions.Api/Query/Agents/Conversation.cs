@@ -14,15 +14,17 @@ internal sealed class Conversation(string? instructions, Summary? summary, IRead
     {
         get
         {
+            var said = new Utf8Text[turns.Count - first + 1];
             if (turns is IHistoryQueries packed)
             {
-                return [.. packed.ToQueries().AsSpan(first), query];
+                packed.CopyQueries(first, said);
             }
-
-            var said = new Utf8Text[turns.Count - first + 1];
-            for (var i = first; i < turns.Count; i++)
+            else
             {
-                said[i - first] = turns[i].Query;
+                for (var i = first; i < turns.Count; i++)
+                {
+                    said[i - first] = turns[i].Query;
+                }
             }
 
             said[^1] = query;

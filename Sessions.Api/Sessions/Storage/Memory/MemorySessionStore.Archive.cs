@@ -62,7 +62,13 @@ internal sealed partial class MemorySessionStore
         Dictionary<Guid, (Guid Body, int Turn)> answered = [];
         await foreach (var (turn, answeredTo) in turns.WithCancellation(cancellationToken))
         {
-            stored.Add(turn.Number == stored.Count + 1 ? MemoryTurnFormat.Pack(turn, _agents) : throw new InvalidDataException($"Turn {stored.Count + 1} of session '{imported.Id}' is missing."));
+            if (turn.Number != stored.Count + 1)
+            {
+                throw new InvalidDataException($"Turn {stored.Count + 1} of session '{imported.Id}' is missing.");
+            }
+
+            var packed = new byte[MemoryTurnFormat.MostBytes(turn)];
+            stored.Add(packed.AsSpan(0, MemoryTurnFormat.Pack(turn, _agents, packed)));
             if (answeredTo is { } request)
             {
                 answered[request.Key] = (request.Body, turn.Number);

@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace Sessions.Api;
 
 /// <content>Turns.</content>
@@ -38,17 +40,30 @@ internal sealed partial class MemorySessionStore
 
     public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var packed = MemoryTurnFormat.Pack(turn, _agents);
+        // Outside the lock: in it, the bytes are only copied.
+        var room = ArrayPool<byte>.Shared.Rent(MemoryTurnFormat.MostBytes(turn));
+        var status = Commit((MemoryTurnStart)start, room.AsSpan(0, MemoryTurnFormat.Pack(turn, _agents, room)), summary);
+        ArrayPool<byte>.Shared.Return(room);
+        if (status == CommitStatus.Committed && start.Session is null)
+        {
+            metrics.Created(SessionOrigin.Query);
+        }
+
+        return new(status);
+    }
+
+    private CommitStatus Commit(MemoryTurnStart start, ReadOnlySpan<byte> packed, Summary? summary)
+    {
         var owner = start.Request.Owner;
         lock (_lock)
         {
             var now = Now;
-            var session = ((MemoryTurnStart)start).Ground;
+            var session = start.Ground;
             if (session is null)
             {
                 if (Find(start.Request.SessionId, Owner.Anyone, now) is not null)
                 {
-                    return new(CommitStatus.Stale);
+                    return CommitStatus.Stale;
                 }
 
                 session = Add(New(start.Request), now);
@@ -56,11 +71,11 @@ internal sealed partial class MemorySessionStore
             }
             else if (session.IsRemoved || !owner.MayHave(session.UserId))
             {
-                return new(CommitStatus.Gone);
+                return CommitStatus.Gone;
             }
             else if (session.Turns.Count != start.Session!.TurnCount)
             {
-                return new(CommitStatus.Stale);
+                return CommitStatus.Stale;
             }
 
             session.Turns.Add(packed);
@@ -73,12 +88,7 @@ internal sealed partial class MemorySessionStore
             Touch(session, owner.UserId, now);
         }
 
-        if (start.Session is null)
-        {
-            metrics.Created(SessionOrigin.Query);
-        }
-
-        return new(CommitStatus.Committed);
+        return CommitStatus.Committed;
     }
 
     public ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken)

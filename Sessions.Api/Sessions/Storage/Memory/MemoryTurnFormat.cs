@@ -16,12 +16,15 @@ internal static class MemoryTurnFormat
         HasOutputTokens = 4,
     }
 
+    /// <summary>How many bytes a turn takes at most.</summary>
+    public static int MostBytes(Turn turn) => MostBytesOfNumbers + turn.Query.Length + turn.Response.Length;
+
     /// <summary>Packs a turn.</summary>
-    public static byte[] Pack(Turn turn, AgentNames agents)
+    /// <returns>How many bytes it takes of <paramref name="room"/>.</returns>
+    public static int Pack(Turn turn, AgentNames agents, Span<byte> room)
     {
-        Span<byte> numbers = stackalloc byte[MostBytesOfNumbers];
         var marks = (turn.StartedSession ? Marks.StartedSession : 0) | (turn.InputTokens is null ? 0 : Marks.HasInputTokens) | (turn.OutputTokens is null ? 0 : Marks.HasOutputTokens);
-        var rest = numbers;
+        var rest = room;
         Write(ref rest, turn.Query.Length);
         Write(ref rest, turn.Response.Length);
         Write(ref rest, agents.Add(turn.AgentType, turn.AgentUsed));
@@ -38,7 +41,10 @@ internal static class MemoryTurnFormat
             Write(ref rest, output);
         }
 
-        return [.. numbers[..^rest.Length], .. turn.Query.Span, .. turn.Response.Span];
+        turn.Query.Span.CopyTo(rest);
+        rest = rest[turn.Query.Length..];
+        turn.Response.Span.CopyTo(rest);
+        return room.Length - rest.Length + turn.Response.Length;
     }
 
     /// <summary>Unpacks the turn at the beginning of <paramref name="packed"/>, of which its texts remain a part.</summary>

@@ -20,7 +20,7 @@ internal struct MemoryTurns
     public int Count { get; private set; }
 
     /// <summary>Adds a turn as <see cref="MemoryTurnFormat.Pack"/> wrote it.</summary>
-    public void Add(byte[] packed)
+    public void Add(ReadOnlySpan<byte> packed)
     {
         Count++;
         if (_last is null || _last.Length + packed.Length > ChunkBytes)
@@ -30,7 +30,7 @@ internal struct MemoryTurns
                 (_earlier ??= []).Add((_firstOfLast, _last));
             }
 
-            (_last, _firstOfLast, _lastTurnAt) = (packed, Count, 0);
+            (_last, _firstOfLast, _lastTurnAt) = (packed.ToArray(), Count, 0);
             return;
         }
 
@@ -121,42 +121,66 @@ internal struct MemoryTurns
     /// <summary>Some turns in a row, still packed.</summary>
     public readonly struct Range(byte[][]? chunks, byte[] chunk, int firstOfChunk, int first, int last)
     {
-        /// <summary>How many there are.</summary>
-        public int Count => chunk is null ? 0 : last - first + 1;
+        private readonly byte[][]? _chunks = chunks;
+        private readonly byte[] _chunk = chunk;
+        private readonly int _firstOfChunk = firstOfChunk;
 
-        private delegate T Unpack<T>(ReadOnlyMemory<byte> packed, int number, out int length);
+        /// <summary>How many there are.</summary>
+        public int Count => _chunk is null ? 0 : last - first + 1;
 
         /// <summary>Unpacks them; the texts stay where they are.</summary>
         /// <param name="agents">The names that were packed.</param>
-        public Turn[] ToArray(AgentNames agents) => ToArray((ReadOnlyMemory<byte> packed, int number, out int length) => MemoryTurnFormat.Unpack(packed, number, agents, out length));
-
-        /// <summary>What was asked in each.</summary>
-        public Utf8Text[] ToQueries() => ToArray(static (ReadOnlyMemory<byte> packed, int _, out int length) => MemoryTurnFormat.UnpackQuery(packed, out length));
-
-        private T[] ToArray<T>(Unpack<T> unpack)
+        public Turn[] ToArray(AgentNames agents)
         {
-            var all = new T[Count];
-            var rest = chunk.AsMemory();
-            var next = 1;
-            for (var number = firstOfChunk; all.Length > 0 && number <= last; number++)
+            var all = new Turn[Count];
+            var packed = new Reader(this, first);
+            for (var i = 0; i < all.Length; i++)
             {
-                if (rest.IsEmpty)
-                {
-                    rest = chunks![next++];
-                }
-
-                if (number >= first)
-                {
-                    all[number - first] = unpack(rest, number, out var length);
-                    rest = rest[length..];
-                }
-                else
-                {
-                    rest = rest[MemoryTurnFormat.Length(rest.Span)..];
-                }
+                all[i] = MemoryTurnFormat.Unpack(packed.Next(), first + i, agents, out var length);
+                packed.Skip(length);
             }
 
             return all;
+        }
+
+        /// <summary>Copies what was asked in each, but for some at the beginning.</summary>
+        public void CopyQueries(int skipped, Span<Utf8Text> queries)
+        {
+            var packed = new Reader(this, first + skipped);
+            for (var i = 0; i < Count - skipped; i++)
+            {
+                queries[i] = MemoryTurnFormat.UnpackQuery(packed.Next(), out var length);
+                packed.Skip(length);
+            }
+        }
+
+        // Goes from turn to turn, and from array to array.
+        private ref struct Reader
+        {
+            private readonly byte[][]? _chunks;
+            private ReadOnlyMemory<byte> _rest;
+            private int _nextChunk = 1;
+
+            public Reader(in Range range, int number)
+            {
+                (_chunks, _rest) = (range._chunks, range._chunk);
+                for (var before = range._firstOfChunk; before < number && range.Count > 0; before++)
+                {
+                    Skip(MemoryTurnFormat.Length(Next().Span));
+                }
+            }
+
+            public ReadOnlyMemory<byte> Next()
+            {
+                if (_rest.IsEmpty)
+                {
+                    _rest = _chunks![_nextChunk++];
+                }
+
+                return _rest;
+            }
+
+            public void Skip(int length) => _rest = _rest[length..];
         }
     }
 }
@@ -172,7 +196,7 @@ internal sealed class MemoryHistory(MemoryTurns.Range range, AgentNames agents) 
 
     private Turn[] Turns => _turns ??= range.ToArray(agents);
 
-    public Utf8Text[] ToQueries() => range.ToQueries();
+    public void CopyQueries(int first, Span<Utf8Text> queries) => range.CopyQueries(first, queries);
 
     public IEnumerator<Turn> GetEnumerator() => ((IEnumerable<Turn>)Turns).GetEnumerator();
 
