@@ -61,63 +61,53 @@ internal static class JsonAnswers
     /// <summary>Answers.</summary>
     public static Task WriteAsync<T>(HttpContext context, int status, T value) where T : class
     {
-        var buffer = _buffer ??= new ArrayBufferWriter<byte>(1024);
-        var writer = _writer ??= new Utf8JsonWriter(buffer, Options);
-        try
+        // Taken while it is used: where the answer can't be sent at once, the next one gets another.
+        var (buffer, writer) = (_buffer ?? new ArrayBufferWriter<byte>(1024), _writer);
+        writer ??= new Utf8JsonWriter(buffer, Options);
+        (_buffer, _writer) = (null, null);
+        if (Types<T>.Fast is { } write)
         {
-            if (Types<T>.Fast is { } write)
-            {
-                write(writer, value);
-            }
-            else
-            {
-                JsonSerializer.Serialize(writer, value, Types<T>.Wire);
-            }
-
-            writer.Flush();
-            var response = context.Response;
-            response.StatusCode = status;
-            response.ContentType = ContentType;
-            response.ContentLength = buffer.WrittenCount;
-            BuffersExtensions.Write(response.BodyWriter, buffer.WrittenSpan);
-            return FlushAsync(context);
+            write(writer, value);
         }
-        finally
+        else
         {
-            if (buffer.Capacity > KeptBytes)
-            {
-                (_buffer, _writer) = (null, null);
-            }
-            else
-            {
-                buffer.ResetWrittenCount();
-                writer.Reset(buffer);
-            }
+            JsonSerializer.Serialize(writer, value, Types<T>.Wire);
         }
-    }
 
-    private static Task FlushAsync(HttpContext context)
-    {
-        var flushed = context.Response.BodyWriter.FlushAsync(context.RequestAborted);
-        if (!flushed.IsCompletedSuccessfully)
+        writer.Flush();
+        var response = context.Response;
+        response.StatusCode = status;
+        response.ContentType = ContentType;
+        response.ContentLength = buffer.WrittenCount;
+
+        // Together with the headers. What goes to the body's PipeWriter before them is copied twice.
+        var sent = response.Body.WriteAsync(buffer.WrittenMemory, context.RequestAborted);
+        if (!sent.IsCompletedSuccessfully)
         {
-            return AwaitAsync(flushed);
+            return AwaitAsync(sent);
         }
 
         // To be looked at once, as any ValueTask.
-        _ = flushed.Result;
-        return Task.CompletedTask;
-
-        static async Task AwaitAsync(ValueTask<System.IO.Pipelines.FlushResult> flushed)
+        sent.GetAwaiter().GetResult();
+        if (buffer.Capacity <= KeptBytes)
         {
-            try
-            {
-                await flushed;
-            }
-            catch (OperationCanceledException)
-            {
-                // The client has gone.
-            }
+            buffer.ResetWrittenCount();
+            writer.Reset(buffer);
+            (_buffer, _writer) = (buffer, writer);
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private static async Task AwaitAsync(ValueTask sent)
+    {
+        try
+        {
+            await sent;
+        }
+        catch (OperationCanceledException)
+        {
+            // The client has gone.
         }
     }
 

@@ -121,7 +121,11 @@ internal sealed class BuiltinChatClient : IChatClient
 
     private static bool IsPersonal(ReadOnlySpan<byte> statement)
     {
-        statement = statement.TrimStart(" \t\r\n"u8);
+        if (!statement.IsEmpty && statement[0] <= ' ')
+        {
+            statement = statement.TrimStart(" \t\r\n"u8);
+        }
+
         if (statement.IsEmpty)
         {
             return false;

@@ -57,11 +57,8 @@ internal sealed class CachedSessionStore : ISessionStore
         var (status, stamp, session) = await _store.CommitAsync(start, turn, summary, cancellationToken);
         if (status == CommitStatus.Committed)
         {
-            // As many as the next turn is likely to ask for: as this one has, or an earlier one that asked for more.
             var id = start.Request.SessionId;
-            var last = ((SqliteTurnStart)start).LastTurns;
-            var kept = Math.Max(start.Request.HistoryTurns, last.Count) - 1;
-            await _cache.PutAsync(id, new TurnWindow(stamp, [.. last.Skip(last.Count - kept), turn]) { Session = session });
+            await _cache.PutAsync(id, new TurnWindow(stamp, TurnWindow.After(((SqliteTurnStart)start).LastTurns, start.Request.HistoryTurns, turn)) { Session = session });
 
             // Whoever has removed the session meanwhile may have looked into the cache before this was there.
             if ((_cache.IsShared || Interlocked.Read(ref _removals) != removals) && !StillExists(stamp))

@@ -33,10 +33,40 @@ internal sealed record TurnWindow(SessionStamp Stamp, IReadOnlyList<Turn> Turns)
     public string? Incarnation { get; init; }
 
     /// <summary>What it takes in memory, roughly.</summary>
-    public long BytesInMemory => BytesPerWindow + Turns.Sum(turn => BytesPerTurn + Size(turn)) + (Session?.Metadata.Length ?? 0) + (Session?.Summary?.Text.Length ?? 0);
+    public long BytesInMemory => BytesPerWindow + (Turns.Count * BytesPerTurn) + TextBytes + (Session?.Metadata.Length ?? 0) + (Session?.Summary?.Text.Length ?? 0);
+
+    private long TextBytes
+    {
+        get
+        {
+            var bytes = 0L;
+            for (var i = 0; i < Turns.Count; i++)
+            {
+                bytes += Size(Turns[i]);
+            }
+
+            return bytes;
+        }
+    }
 
     /// <summary>Whether these are the last turns of the session with that stamp.</summary>
     public bool IsOf(SessionStamp stamp, int turnCount) => Stamp == stamp && Turns[^1].Number == turnCount;
+
+    /// <summary>The last turns of a session after one more: as many as the next turn is likely to ask for, which is as this one has, or an earlier one that asked for more.</summary>
+    /// <param name="before">The last turns before it, as far as they are known.</param>
+    /// <param name="asked">How many were asked for.</param>
+    /// <param name="turn">The turn.</param>
+    public static Turn[] After(IReadOnlyList<Turn> before, int asked, Turn turn)
+    {
+        var turns = new Turn[Math.Clamp(Math.Max(asked, before.Count) - 1, 0, before.Count) + 1];
+        for (var (i, from) = (0, before.Count - turns.Length + 1); i < turns.Length - 1; i++)
+        {
+            turns[i] = before[from + i];
+        }
+
+        turns[^1] = turn;
+        return turns;
+    }
 
     /// <summary>As many of the last turns as have texts of no more than so many bytes together; the last one in any case.</summary>
     public TurnWindow Last(int bytes)

@@ -121,8 +121,8 @@ internal sealed partial class RedisSessionStore
             LastTurn = turn,
             Summary = summary ?? before.Summary,
         };
-        var kept = Math.Max(start.Request.HistoryTurns, start.LastTurns.Count) - 1;
-        await remembered.PutAsync(session.Id, new TurnWindow(SessionStamp.Of(0, session), [.. start.LastTurns.Skip(start.LastTurns.Count - kept), turn]) { Session = session, Incarnation = start.Ground });
+        await remembered.PutAsync(
+            session.Id, new TurnWindow(SessionStamp.Of(0, session), TurnWindow.After(start.LastTurns, start.Request.HistoryTurns, turn)) { Session = session, Incarnation = start.Ground });
         if (Interlocked.Read(ref _removals) != removals)
         {
             // It may be this one that was removed, before it was remembered.

@@ -21,7 +21,7 @@ internal sealed partial class SqliteSessionStore
             // There are no gaps, so which turns they are is known before they are read.
             var edge = Math.Clamp(request.After?.Position ?? (request.Descending ? long.MaxValue : 0), 0, session.TurnCount + 1L);
             var (from, to) = request.Descending ? (Math.Max(edge - request.Limit, 1), edge - 1) : (edge + 1, Math.Min(edge + request.Limit, session.TurnCount));
-            var items = ReadTurns(link, key, (int)from, (int)to, LastTurns(session, known));
+            List<Turn> items = [.. ReadTurns(link, key, (int)from, (int)to, LastTurns(session, known))];
             if (request.Descending)
             {
                 items.Reverse();
@@ -39,6 +39,18 @@ internal sealed partial class SqliteSessionStore
     /// <returns>Its beginning; and what was known, where it still holds.</returns>
     internal (TurnStart Start, TurnWindow? Held) Begin(TurnRequest request, TurnWindow? known)
     {
+        // Where all is known that is asked for, one statement tells whether it still holds.
+        if (request.Idempotency is null && known is { Session: { } session } && known.Turns.Count >= Math.Min(session.TurnCount, request.HistoryTurns))
+        {
+            var stamp = known.Stamp;
+            if (_readers.Read(link => Holds(link, stamp)))
+            {
+                return (request.Owner.MayHave(session.UserId) ? Started(request, stamp.Key, session, Last(known.Turns, request.HistoryTurns), known.Turns) : new TurnStart(request, TurnStartStatus.NotFound), known);
+            }
+
+            known = null;
+        }
+
         var start = _readers.ReadConsistently(link => Begin(link, request, ref known));
         return (start, known);
     }
@@ -75,8 +87,13 @@ internal sealed partial class SqliteSessionStore
 
         var last = LastTurns(session, known);
         var history = ReadTurns(link, key, Math.Max(session.TurnCount - request.HistoryTurns, 0) + 1, session.TurnCount, last);
-        return new SqliteTurnStart(request, key) { Session = session, History = history, LastTurns = last.Count > history.Count ? last : history };
+        return Started(request, key, session, history, last);
     }
+
+    private static SqliteTurnStart Started(TurnRequest request, long key, Session session, IReadOnlyList<Turn> history, IReadOnlyList<Turn> last) =>
+        new(request, key) { Session = session, History = history, LastTurns = last.Count > history.Count ? last : history };
+
+    private static IReadOnlyList<Turn> Last(IReadOnlyList<Turn> turns, int most) => turns.Count <= most ? turns : [.. turns.Skip(turns.Count - most)];
 
     // What is known becomes null where it does not hold any more.
     private Session? Find(SqliteLink link, string id, ref TurnWindow? known, out long key)
@@ -119,10 +136,15 @@ internal sealed partial class SqliteSessionStore
     private static IReadOnlyList<Turn> LastTurns(Session session, TurnWindow? known) => known?.Turns ?? (session.LastTurn is { } last ? [last] : []);
 
     // In order. The last turns of the session are given, and not read again.
-    private static List<Turn> ReadTurns(SqliteLink link, long key, int from, int to, IReadOnlyList<Turn> last)
+    private static IReadOnlyList<Turn> ReadTurns(SqliteLink link, long key, int from, int to, IReadOnlyList<Turn> last)
     {
-        List<Turn> turns = [];
         var given = last.Count > 0 ? last[0].Number : int.MaxValue;
+        if (from == given && to == last[^1].Number)
+        {
+            return last;
+        }
+
+        List<Turn> turns = [];
         if (from <= to && from < given)
         {
             turns = SqliteTurns.Read(link, key, from, Math.Min(to, given - 1), static (in row) => row.ToTurn());
