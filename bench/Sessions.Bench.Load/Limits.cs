@@ -1,6 +1,8 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Sessions.Api;
 using Sessions.Bench.Sqlite;
+using Sessions.ServiceDefaults;
 
 namespace Sessions.Bench.Load;
 
@@ -13,6 +15,7 @@ internal static class Limits
     public const string Bare = "bare";
     public const string Sqlite = "sqlite";
     public const string Redis = "redis";
+    public const string OneByOne = "one-by-one";
 
     // About what the agent that is built in answers to the queries of this benchmark.
     public static readonly string Response = new('r', 400);
@@ -22,6 +25,12 @@ internal static class Limits
     /// <param name="where">The SQLite file, or the address of Redis.</param>
     public static async Task ServeAsync(string kind, string where)
     {
+        if (kind == OneByOne)
+        {
+            await ServeOneByOneAsync(where);
+            return;
+        }
+
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseUrls("http://127.0.0.1:0");
@@ -50,6 +59,20 @@ internal static class Limits
         await app.StartAsync();
         Console.WriteLine($"Now listening on: {app.Urls.First()}");
         await app.WaitForShutdownAsync();
+    }
+
+    // Our own server on SQLite, but that each change is a commit of its own.
+    private static async Task ServeOneByOneAsync(string where)
+    {
+        string[] args = ["--hostBuilder:reloadConfigOnChange=false", "--sessions:storage_type=sqlite", $"--sessions:db_path={where}", "--urls=http://127.0.0.1:0"];
+        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+        builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
+        builder.AddHttp(args).AddAuth().AddSessions().AddQueries();
+        await using var app = builder.Build();
+        app.UseHttp().MapDefaultEndpoints();
+        app.MapHome().MapQueries().MapSessions().MapUsers();
+        app.Services.GetRequiredService<SqliteSessionStore>().Writer.MostPerCommit = 1;
+        await app.RunAsync();
     }
 
     // One transaction for each append; who waits for the connection holds no thread meanwhile.

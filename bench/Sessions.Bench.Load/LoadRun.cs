@@ -8,7 +8,8 @@ namespace Sessions.Bench.Load;
 /// </summary>
 internal sealed class LoadRun(Options options, string folder, CancellationToken cancellationToken)
 {
-    private const string OneCommit = "one commit per append";
+    private const string OneByOne = "sqlite, one commit per turn";
+    private const string PlainLoop = "SQLite loop, HTTP";
     private const string Driver = "Redis driver, HTTP";
     private const string DriverAlone = "Redis driver alone";
     private const string TwoReplicas = "redis, 2 replicas";
@@ -67,7 +68,8 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
                     break;
                 case StorageType.Sqlite:
                     _stores.Add(await AddAsync("sqlite", StartApi("sqlite", ("SESSIONS__DB_PATH", Path.Combine(folder, "sessions.db")))));
-                    await AddAsync(OneCommit, Start(ServerProcess.Self("serve", Limits.Sqlite, Path.Combine(folder, "plain.db"))));
+                    _stores.Add(await AddAsync(OneByOne, Start(ServerProcess.Self("serve", Limits.OneByOne, Path.Combine(folder, "one-by-one.db")))));
+                    await AddAsync(PlainLoop, Start(ServerProcess.Self("serve", Limits.Sqlite, Path.Combine(folder, "plain.db"))));
                     break;
                 case StorageType.Redis:
                     await StartRedisAsync();
@@ -124,7 +126,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
     private IEnumerable<(string Name, Func<Measurement> Run)> Runs(string workload)
     {
         yield return ToLimit(Limits.Bare, Limits.Bare, workload);
-        foreach (var store in _stores)
+        foreach (var store in _stores.Where(store => store.Name != OneByOne || workload == Requests.Query))
         {
             yield return ToApi(store.Name, workload);
         }
@@ -134,9 +136,9 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
             yield break;
         }
 
-        if (_targets.ContainsKey(OneCommit))
+        if (_targets.ContainsKey(PlainLoop))
         {
-            yield return ToLimit(OneCommit, Limits.Sqlite, workload);
+            yield return ToLimit(PlainLoop, Limits.Sqlite, workload);
         }
 
         if (_targets.ContainsKey(Driver))
@@ -186,7 +188,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
 
         (string, string)[] pairs =
         [
-            ("sqlite", OneCommit), ("sqlite", "memory"), ("redis", "memory"), ("redis", Driver), ("redis", DriverAlone), (TwoReplicas, "redis"), (TwoReplicas, "memory"), (Driver, "memory"),
+            ("sqlite", OneByOne), ("sqlite", PlainLoop), ("sqlite", "memory"), ("redis", "memory"), ("redis", Driver), ("redis", DriverAlone), (TwoReplicas, "redis"), (TwoReplicas, "memory"), (Driver, "memory"),
         ];
         foreach (var (ours, limit) in pairs)
         {

@@ -105,7 +105,7 @@ internal sealed partial class RedisSessionStore(
     private static TimeSpan Slack(SessionSettings options) =>
         TimeSpan.FromMinutes(Math.Clamp(2 * options.CleanupIntervalMinutes, 1, TimeSpan.MinutesPerDay));
 
-    private static string NewToken() => Guid.NewGuid().ToString("N");
+    private static string NewToken() => RandomIds.NewVersion4().ToString("N");
 
     private async Task<RedisRow?> ReadAsync(string id, Owner owner, long now)
     {

@@ -18,7 +18,6 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
 {
     // Each request and each streamed turn waits for one change at a time: more than there are of both (LimitSettings.ConcurrentRequests), so that no answer is lost for want of a place.
     private const int Capacity = 16_384;
-    private const int MostPerCommit = 256;
 
     private readonly SqliteFile _file;
     private readonly SqlitePlace _place;
@@ -44,6 +43,9 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         _checkpoints = new SqliteCheckpoints(file.Path);
         new Thread(Work) { IsBackground = true, Name = "SQLite writer" }.Start();
     }
+
+    /// <summary>How many changes are committed together at the most. Anything else than this is for measuring what it is good for.</summary>
+    internal int MostPerCommit { get; set; } = 256;
 
     /// <summary>Why the last write failed; <see langword="null"/> when it did not.</summary>
     public StoreUnavailableException? Trouble => _trouble;
