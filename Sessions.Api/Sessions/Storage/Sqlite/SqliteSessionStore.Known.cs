@@ -39,16 +39,14 @@ internal sealed partial class SqliteSessionStore
     /// <returns>Its beginning; and what was known, where it still holds.</returns>
     internal (TurnStart Start, TurnWindow? Held) Begin(TurnRequest request, TurnWindow? known)
     {
-        // Where all is known that is asked for, one statement tells whether it still holds.
+        // Where all is known that is asked for, one statement tells whether it still holds, and needs no transaction around it. Where it does not, what was read is not used.
         if (request.Idempotency is null && known is { Session: { } session } && known.Turns.Count >= Math.Min(session.TurnCount, request.HistoryTurns))
         {
-            var stamp = known.Stamp;
-            if (_readers.Read(link => Holds(link, stamp)))
+            var alone = _readers.Read(link => Begin(link, request, ref known));
+            if (known is not null)
             {
-                return (request.Owner.MayHave(session.UserId) ? Started(request, stamp.Key, session, Last(known.Turns, request.HistoryTurns), known.Turns) : new TurnStart(request, TurnStartStatus.NotFound), known);
+                return (alone, known);
             }
-
-            known = null;
         }
 
         var start = _readers.ReadConsistently(link => Begin(link, request, ref known));
@@ -87,13 +85,8 @@ internal sealed partial class SqliteSessionStore
 
         var last = LastTurns(session, known);
         var history = ReadTurns(link, key, Math.Max(session.TurnCount - request.HistoryTurns, 0) + 1, session.TurnCount, last);
-        return Started(request, key, session, history, last);
+        return new SqliteTurnStart(request, key) { Session = session, History = history, LastTurns = last.Count > history.Count ? last : history };
     }
-
-    private static SqliteTurnStart Started(TurnRequest request, long key, Session session, IReadOnlyList<Turn> history, IReadOnlyList<Turn> last) =>
-        new(request, key) { Session = session, History = history, LastTurns = last.Count > history.Count ? last : history };
-
-    private static IReadOnlyList<Turn> Last(IReadOnlyList<Turn> turns, int most) => turns.Count <= most ? turns : [.. turns.Skip(turns.Count - most)];
 
     // What is known becomes null where it does not hold any more.
     private Session? Find(SqliteLink link, string id, ref TurnWindow? known, out long key)
