@@ -4,6 +4,7 @@ using Aspire.Hosting;
 using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
 using Microsoft.Extensions.DependencyInjection;
+using Sessions.AppHost;
 using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.AppHost;
@@ -25,15 +26,21 @@ public sealed class RunTests
         Assert.DoesNotContain(builder.Resources, resource => resource is ParameterResource or ContainerResource);
         Assert.True(api.Annotations.OfType<EndpointAnnotation>().Single().IsExternal);
         Assert.False(janitor.Annotations.OfType<EndpointAnnotation>().Single().IsExternal);
-        Assert.Contains(janitor.Annotations.OfType<WaitAnnotation>(), wait => wait.Resource == api && wait.WaitType == WaitType.WaitUntilHealthy);
-        Assert.Equal(["Clean up expired sessions", "Statistics"], api.Annotations.OfType<ResourceCommandAnnotation>()
-            .Where(command => command.Name is "cleanup" or "statistics").Select(command => command.DisplayName).Order());
+        Assert.Contains(
+            janitor.Annotations.OfType<WaitAnnotation>(), wait => wait.Resource == api && wait.WaitType == WaitType.WaitUntilHealthy);
+
+        // None highlighted: two of them leave no room for the button that stops the API.
+        var commands = api.Annotations.OfType<ResourceCommandAnnotation>()
+            .Where(command => command.Name is "cleanup" or "statistics").ToList();
+        Assert.Equal(["Clean up expired sessions", "Statistics"], commands.Select(command => command.DisplayName).Order());
+        Assert.All(commands, command => Assert.False(command.IsHighlighted));
     }
 
     [Fact]
     public async Task Redis_is_a_container_that_keeps_what_it_is_told_where_there_is_none_yet()
     {
-        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(["--sessions:storage_type=redis"], Cancel);
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            ["--sessions:storage_type=redis"], Cancel);
 
         var cache = builder.Resources.OfType<RedisResource>().Single();
         var volume = cache.Annotations.OfType<ContainerMountAnnotation>().Single();
@@ -52,12 +59,54 @@ public sealed class RunTests
     }
 
     [Fact]
+    public async Task Redis_that_is_only_a_cache_keeps_nothing()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            ["--sessions:storage_type=sqlite", "--sessions:cache=redis"], Cancel);
+
+        var cache = builder.Resources.OfType<RedisResource>().Single();
+        Assert.Empty(cache.Annotations.OfType<ContainerMountAnnotation>());
+        Assert.Empty(cache.Annotations.OfType<ContainerLifetimeAnnotation>());
+    }
+
+    [Fact]
+    public async Task PostgreSQL_is_a_container_with_a_volume_and_a_database_where_there_is_none_yet()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(Cancel);
+
+        builder.AddPostgresServer();
+
+        var server = builder.Resources.OfType<PostgresServerResource>().Single();
+        var database = builder.Resources.OfType<PostgresDatabaseResource>().Single();
+        Assert.Equal(("postgres", "sessions", server), (database.Name, database.DatabaseName, database.Parent));
+        Assert.Equal("sessions-postgres", server.Annotations.OfType<ContainerMountAnnotation>().Single().Source);
+        Assert.Equal(ContainerLifetime.Persistent, server.Annotations.OfType<ContainerLifetimeAnnotation>().Single().Lifetime);
+    }
+
+    [Theory]
+    [InlineData("cache")]
+    [InlineData("postgres")]
+    public async Task A_server_that_is_there_already_is_a_connection_string(string name)
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            [$"--ConnectionStrings:{name}=there"], Cancel);
+
+        var server = name == "cache" ? builder.AddRedisServer(durable: true) : builder.AddPostgresServer();
+
+        Assert.Equal(name, server.Resource.Name);
+        Assert.Equal("there", await server.Resource.GetConnectionStringAsync(Cancel));
+        Assert.DoesNotContain(builder.Resources, resource => resource is ContainerResource or PostgresDatabaseResource);
+    }
+
+    [Fact]
     public async Task Replicas_on_a_Redis_that_is_there_already_hold_one_conversation_without_gaps()
     {
         using var redis = await RedisProcess.StartAsync();
-        await using var app = await StartAsync(arguments: ["--sessions:storage_type=redis", $"--ConnectionStrings:cache={redis.Address}", "--replicas=2"]);
+        await using var app = await StartAsync(
+            arguments: ["--sessions:storage_type=redis", $"--ConnectionStrings:cache={redis.Address}", "--replicas=2"]);
         using var client = app.CreateHttpClient("api", "http");
-        Assert.DoesNotContain(app.Services.GetRequiredService<DistributedApplicationModel>().Resources, resource => resource is ContainerResource);
+        Assert.DoesNotContain(
+            app.Services.GetRequiredService<DistributedApplicationModel>().Resources, resource => resource is ContainerResource);
         var replicas = await ReplicasAsync(app, "api", 2);
 
         var answers = await Task.WhenAll(Enumerable.Range(0, 20).Select(i => QueryAsync(client, $"Question {i}")));
@@ -65,12 +114,12 @@ public sealed class RunTests
 
         // Either of them can go on alone.
         Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[0], "stop", Cancel)).Success);
-        await app.ResourceNotifications.WaitForResourceAsync("api", resource => resource.ResourceId == replicas[0] && KnownResourceStates.TerminalStates.Contains(resource.Snapshot.State?.Text), Cancel).WaitAsync(Patience, Cancel);
+        await EndedAsync(app, replicas[0]);
         Assert.Equal(21, (int)(await QueryAsync(client, "And now?"))["metadata"]!["turn"]!);
         Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[0], "start", Cancel)).Success);
         await ReplicasAsync(app, "api", 2);
         Assert.True((await app.ResourceCommands.ExecuteCommandAsync(replicas[1], "stop", Cancel)).Success);
-        await app.ResourceNotifications.WaitForResourceAsync("api", resource => resource.ResourceId == replicas[1] && KnownResourceStates.TerminalStates.Contains(resource.Snapshot.State?.Text), Cancel).WaitAsync(Patience, Cancel);
+        await EndedAsync(app, replicas[1]);
         Assert.Equal(22, (int)(await QueryAsync(client, "And now?"))["metadata"]!["turn"]!);
     }
 
@@ -99,7 +148,8 @@ public sealed class RunTests
     {
         // A quarter of a second; and only the janitor is in a hurry.
         await using var app = await StartAsync(
-            api => api.WithEnvironment("SESSIONS__TIMEOUT_HOURS", "0.00007"), janitor => janitor.WithEnvironment("SESSIONS__CLEANUP_INTERVAL_MINUTES", "0.005"));
+            api => api.WithEnvironment("SESSIONS__TIMEOUT_HOURS", "0.00007"),
+            janitor => janitor.WithEnvironment("SESSIONS__CLEANUP_INTERVAL_MINUTES", "0.005"));
         using var client = app.CreateHttpClient("api", "http");
 
         (await client.PostAsync("/sessions", null, Cancel)).Dispose();
@@ -108,11 +158,33 @@ public sealed class RunTests
     }
 
     [Fact]
+    public async Task A_clean_up_is_one_trace_over_janitor_and_API()
+    {
+        await using var collector = await OtlpReceiver.StartAsync();
+        await using var app = await StartAsync(Report, Report);
+
+        await ServiceProcess.UntilAsync(() => collector.Spans.Any(span => (span.Service, span.Name) == ("janitor", "janitor"))
+            && collector.Spans.Any(span => (span.Service, span.Name) == ("api", "POST /sessions/cleanup")));
+
+        var root = collector.Spans.First(span => span.Name == "janitor");
+        Assert.Equal(root.TraceId, collector.Spans.First(span => span.Name == "POST /sessions/cleanup").TraceId);
+
+        void Report(IResourceBuilder<ProjectResource> project)
+        {
+            foreach (var (key, value) in collector.Environment)
+            {
+                project.WithEnvironment(key, value);
+            }
+        }
+    }
+
+    [Fact]
     public async Task Sessions_in_SQLite_outlive_the_API()
     {
         var folder = Directory.CreateTempSubdirectory("sessions");
         await using (var app = await StartAsync(api => api
-            .WithEnvironment("SESSIONS__STORAGE_TYPE", "sqlite").WithEnvironment("SESSIONS__DB_PATH", Path.Combine(folder.FullName, "sessions.db"))))
+            .WithEnvironment("SESSIONS__STORAGE_TYPE", "sqlite")
+            .WithEnvironment("SESSIONS__DB_PATH", Path.Combine(folder.FullName, "sessions.db"))))
         {
             using var client = app.CreateHttpClient("api", "http");
             await QueryAsync(client, "My name is Ada.");
@@ -130,7 +202,9 @@ public sealed class RunTests
     }
 
     private static async Task<DistributedApplication> StartAsync(
-        Action<IResourceBuilder<ProjectResource>>? api = null, Action<IResourceBuilder<ProjectResource>>? janitor = null, string[]? arguments = null)
+        Action<IResourceBuilder<ProjectResource>>? api = null,
+        Action<IResourceBuilder<ProjectResource>>? janitor = null,
+        string[]? arguments = null)
     {
         var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(arguments ?? [], Cancel);
         api?.Invoke(builder.CreateResourceBuilder<ProjectResource>("api"));
@@ -150,7 +224,8 @@ public sealed class RunTests
         var running = new SortedSet<string>(StringComparer.Ordinal);
         await foreach (var change in app.ResourceNotifications.WatchAsync(limited.Token).Where(change => change.Resource.Name == resource))
         {
-            _ = change.Snapshot.State?.Text == KnownResourceStates.Running ? running.Add(change.ResourceId) : running.Remove(change.ResourceId);
+            var runs = change.Snapshot.State?.Text == KnownResourceStates.Running;
+            _ = runs ? running.Add(change.ResourceId) : running.Remove(change.ResourceId);
             if (running.Count == count)
             {
                 break;
@@ -159,6 +234,12 @@ public sealed class RunTests
 
         return [.. running];
     }
+
+    private static async Task EndedAsync(DistributedApplication app, string replica) => await app.ResourceNotifications
+        .WaitForResourceAsync("api", resource => resource.ResourceId == replica && HasEnded(resource.Snapshot), Cancel)
+        .WaitAsync(Patience, Cancel);
+
+    private static bool HasEnded(CustomResourceSnapshot snapshot) => KnownResourceStates.TerminalStates.Contains(snapshot.State?.Text);
 
     private static async Task<JsonNode> QueryAsync(HttpClient client, string query)
     {
@@ -172,7 +253,8 @@ public sealed class RunTests
         using var limited = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         limited.CancelAfter(Patience);
         var watched = app.Services.GetRequiredService<DistributedApplicationModel>().Resources.Single(known => known.Name == resource);
-        await foreach (var lines in app.Services.GetRequiredService<ResourceLoggerService>().WatchAsync(watched).WithCancellation(limited.Token))
+        var logs = app.Services.GetRequiredService<ResourceLoggerService>().WatchAsync(watched);
+        await foreach (var lines in logs.WithCancellation(limited.Token))
         {
             if (lines.Any(line => line.Content.Contains(text, StringComparison.Ordinal)))
             {

@@ -18,7 +18,14 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
     private ServiceProcess(string project, IEnumerable<string> arguments, IEnumerable<(string Key, string Value)> environment)
     {
         var published = project == "Sessions.Api" ? Environment.GetEnvironmentVariable("SESSIONS_TEST_API") : null;
-        var start = new ProcessStartInfo(published ?? "dotnet", published is null ? [Path.Combine(Folder(project), project + ".dll"), .. arguments] : arguments)
+        IEnumerable<string> command = published is null ? ["dotnet", Path.Combine(Folder(project), project + ".dll"), .. arguments] : [published, .. arguments];
+        if (project == "Sessions.AppHost" && OperatingSystem.IsLinux())
+        {
+            // Who starts the tests in the background may have them ignore Ctrl-C, and that would be inherited.
+            command = ["env", "--default-signal=INT", .. command];
+        }
+
+        var start = new ProcessStartInfo(command.First(), command.Skip(1))
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -66,6 +73,31 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
     public static ServiceProcess AppHost(IEnumerable<string> arguments, params IEnumerable<(string Key, string Value)> environment) =>
         new("Sessions.AppHost", arguments, environment);
 
+    /// <summary>
+    /// The command lines of this process and of all that came from it, also of what has cut itself loose: they have inherited its
+    /// environment, in which the name of a file is its own.
+    /// </summary>
+    public IReadOnlyList<string> Family()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux shows the environment of other processes.");
+        return [.. Directory.EnumerateDirectories("/proc").Where(folder => int.TryParse(Path.GetFileName(folder), out _))
+            .Where(folder => Read(folder, "environ").Split('\0').Contains($"SESSIONS_CONFIG={_config}"))
+            .Select(folder => Read(folder, "cmdline").Replace('\0', ' ')).Where(command => command.Length > 0)];
+
+        // A process may end while it is looked at, and one that has ended but was not waited for has neither.
+        static string Read(string folder, string name)
+        {
+            try
+            {
+                return File.ReadAllText(Path.Combine(folder, name));
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                return "";
+            }
+        }
+    }
+
     /// <summary>Where it listens, once it does.</summary>
     public async Task<Uri> AddressAsync()
     {
@@ -78,11 +110,11 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
 
     public int Count(string text) => Lines.Count(line => line.Contains(text, StringComparison.Ordinal));
 
-    /// <summary>Asks it to end, as an orchestrator does.</summary>
-    public async Task<int> StopAsync()
+    /// <summary>Asks it to end, as an orchestrator does, or as Ctrl-C (<c>INT</c>).</summary>
+    public async Task<int> StopAsync(string signal = "TERM")
     {
-        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no SIGTERM.");
-        using var kill = Process.Start("/bin/sh", ["-c", $"kill -TERM {_process.Id}"]);
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no signals.");
+        Signal(signal);
         return await ExitAsync();
     }
 
