@@ -9,7 +9,7 @@ namespace Sessions.Tests;
 /// </summary>
 internal sealed partial class ServiceProcess : IAsyncDisposable
 {
-    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Deadline = TimeSpan.FromMinutes(2);
 
     private readonly Process _process;
     private readonly string _config = Path.GetTempFileName();
