@@ -1,36 +1,20 @@
-using System.Net.Sockets;
-using Sessions.Api;
+using Sessions.Api.Commands;
+using Sessions.Api.Engine;
+using Sessions.Api.Engine.Agents;
+using Sessions.Api.Http;
+using Sessions.Api.Http.Auth;
+using Sessions.Api.Http.Native;
+using Sessions.Api.Http.OpenAi;
 using Sessions.ServiceDefaults;
 
-try
+return await CommandLine.RunAsync(args, async (settings, port) =>
 {
-    if (Commands.Start(args) is { } command)
-    {
-        return await command;
-    }
-
-    // Its appsettings.json lies beside it, wherever it is started from. It is not watched: with it all folders beneath would be, and the data in them changes with every turn.
-    string[] all = ["--hostBuilder:reloadConfigOnChange=false", .. args];
-    // Slim: without what a server of JSON never uses (HTTP/3, IIS, static files), but with HTTPS where an endpoint is set to it.
-    var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = all, ContentRootPath = AppContext.BaseDirectory });
-    builder.WebHost.UseKestrelHttpsConfiguration();
-    builder.AddYamlConfiguration();
-    builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
-    builder.AddHttp(args).AddAuth().AddSessions().AddQueries();
+    var builder = ApiSettings.CreateBuilder(settings);
+    builder.AddLogs().AddServiceDefaults(SessionMetrics.MeterName, AgentCatalog.SourceName);
+    builder.AddHttp(port).AddAuth().AddSessions().AddTurns().AddOpenAi().AddBanner();
 
     var app = builder.Build();
     app.UseHttp().MapDefaultEndpoints();
-    app.MapHome().MapQueries().MapSessions().MapUsers();
+    app.MapHome().MapQueries().MapSessions().MapUsers().MapOpenAi();
     await app.RunAsync();
-    return 0;
-}
-catch (SettingsException e)
-{
-    await Console.Error.WriteLineAsync(e.Message);
-    return 1;
-}
-catch (IOException e) when (e.InnerException?.InnerException is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse } || e.Message.Contains("in use", StringComparison.Ordinal))
-{
-    await Console.Error.WriteLineAsync($"{e.Message} Choose another port with --port.");
-    return 1;
-}
+});

@@ -5,6 +5,7 @@ try
 {
     var settings = Deployment.ReadSettings(args);
     var builder = DistributedApplication.CreateBuilder(args);
+    var (port, variables) = CommandLineSettings.HandOn(args);
 
     var api = builder.AddProject<Projects.Sessions_Api>("api")
         .WithIconName("ChatMultiple")
@@ -35,6 +36,17 @@ try
         .WithUrlForEndpoint("http", url => (url.Url, url.DisplayText) = ("/health", "Health"))
         .WithReference(api)
         .WaitFor(api);
+
+    // What the command line says to the API: --port 8081, --limits:page_size=50.
+    api.WithEndpoint("http", endpoint => endpoint.Port = port ?? endpoint.Port);
+    foreach (var (name, value) in variables)
+    {
+        api.WithEnvironment(name, value);
+        if (name.StartsWith("SESSIONS__", StringComparison.Ordinal))
+        {
+            janitor.WithEnvironment(name, value);
+        }
+    }
 
     var replicas = Deployment.ReadReplicas(settings, builder.Configuration["replicas"], builder.ExecutionContext.IsPublishMode);
     if (settings.StorageType == StorageType.Redis || settings.Cache == CacheType.Redis)

@@ -12,6 +12,12 @@ internal static class Servers
     /// <summary>The Redis; one that is a cache only (not <paramref name="durable"/>) keeps nothing and ends with the AppHost.</summary>
     public static IResourceBuilder<IResourceWithConnectionString> AddRedisServer(this IDistributedApplicationBuilder builder, bool durable)
     {
+        // The name it has for the API alone; the other one is older, and in what has been deployed.
+        if (!builder.ExecutionContext.IsPublishMode && builder.IsRunning("redis"))
+        {
+            return builder.AddConnectionString("redis");
+        }
+
         const string Name = "cache";
         if (builder.IsRunning(Name))
         {

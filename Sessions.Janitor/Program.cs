@@ -1,22 +1,21 @@
 using Sessions.Janitor;
 using Sessions.ServiceDefaults;
 
-try
+return await ServiceProgram.RunAsync(async () =>
 {
-    // Its appsettings.json lies beside it, wherever it is started from.
-    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+    SettingsSection[] sections = [new(SessionSettings.Section, typeof(SessionSettings))];
+    var settings = CommandLineSettings.Require(args, ["--urls"], sections);
+
+    // An appsettings.json beside it is read, wherever it is started from.
+    var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = settings, ContentRootPath = AppContext.BaseDirectory });
     builder.AddYamlConfiguration();
+    builder.AddLogs(new("Logging:LogLevel:System.Net.Http.HttpClient", "Warning"), new("Logging:LogLevel:Polly", "Error"));
     builder.AddServiceDefaults(Janitor.Name);
     builder.AddSettings<SessionSettings>(SessionSettings.Section);
+    builder.AddUnreadVariables(sections);
     builder.AddJanitor();
 
     var app = builder.Build();
     app.MapDefaultEndpoints();
     await app.RunAsync();
-    return 0;
-}
-catch (SettingsException e)
-{
-    await Console.Error.WriteLineAsync(e.Message);
-    return 1;
-}
+});

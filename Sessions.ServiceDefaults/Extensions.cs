@@ -21,7 +21,8 @@ public static class Extensions
     private const string AlivenessPath = "/alive";
     private const string Live = "live";
 
-    /// <summary>Adds the common services. The <paramref name="sources"/> are the names of the service's own activity sources and meters.</summary>
+    /// <summary>Adds the common services. The <paramref name="sources"/> are the names of the service's own activity sources and
+    /// meters.</summary>
     public static TBuilder AddServiceDefaults<TBuilder>(this TBuilder builder, params string[] sources) where TBuilder : IHostApplicationBuilder
     {
         builder.ConfigureOpenTelemetry(sources);
@@ -41,7 +42,7 @@ public static class Extensions
     /// </summary>
     public static TBuilder ConfigureOpenTelemetry<TBuilder>(this TBuilder builder, params string[] sources) where TBuilder : IHostApplicationBuilder
     {
-        if (string.IsNullOrWhiteSpace(builder.Configuration["OTEL_EXPORTER_OTLP_ENDPOINT"]))
+        if (!Collector.IsUsable(builder))
         {
             return builder;
         }

@@ -3,7 +3,7 @@ using System.ComponentModel.DataAnnotations;
 namespace Sessions.ServiceDefaults;
 
 /// <summary>The <c>sessions:</c> section of <c>config.yaml</c>, which the API and the janitor both read.</summary>
-public sealed class SessionSettings
+public sealed class SessionSettings : IValidatableObject
 {
     /// <summary>The section's name.</summary>
     public const string Section = "sessions";
@@ -32,6 +32,11 @@ public sealed class SessionSettings
     [Range(0, 1_000_000)]
     public int MaxSessionsPerUser { get; set; } = 10;
 
+    /// <summary>How many live conversations made under <c>/v1</c> one user may have; the least recently active one makes room. 0: no
+    /// limit.</summary>
+    [Range(0, 1_000_000)]
+    public int MaxConversationsPerUser { get; set; } = 1000;
+
     /// <summary>What a client must send to be let clean up. Without it the route is open, as on a machine of one's own.</summary>
     [Secret]
     public string? CleanupKey { get; set; }
@@ -41,6 +46,23 @@ public sealed class SessionSettings
 
     /// <summary><see cref="CleanupIntervalMinutes"/> as a time span.</summary>
     public TimeSpan CleanupInterval => TimeSpan.FromMinutes(CleanupIntervalMinutes);
+
+    /// <inheritdoc/>
+    public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
+    {
+        if (Cache != CacheType.None && StorageType != StorageType.Sqlite)
+        {
+            var (cache, type) = (Settings.NameOf(Cache), Settings.NameOf(StorageType));
+            yield return new(
+                $"'{cache}' is not allowed with sessions.storage_type: {type}; it is for storage_type: sqlite",
+                [nameof(Cache), nameof(StorageType)]);
+        }
+
+        if (StorageType == StorageType.Sqlite && string.IsNullOrWhiteSpace(DbPath))
+        {
+            yield return new("must name a file", [nameof(DbPath)]);
+        }
+    }
 }
 
 /// <summary>The stores there are.</summary>
@@ -52,7 +74,7 @@ public enum StorageType
     /// <summary>One file on a local disk: survives restarts.</summary>
     Sqlite,
 
-    /// <summary>In a Redis, shared by many replicas of the API; the connection string is <c>ConnectionStrings:cache</c>.</summary>
+    /// <summary>In a Redis, shared by many replicas of the API; the connection string is <c>ConnectionStrings:redis</c>.</summary>
     Redis,
 }
 
@@ -62,6 +84,6 @@ public enum CacheType
     /// <summary>None.</summary>
     None,
 
-    /// <summary>A Redis; the connection string is <c>ConnectionStrings:cache</c>.</summary>
+    /// <summary>A Redis; the connection string is <c>ConnectionStrings:redis</c>.</summary>
     Redis,
 }

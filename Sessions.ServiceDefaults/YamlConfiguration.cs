@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Configuration.EnvironmentVariables;
 using Microsoft.Extensions.Hosting;
@@ -39,9 +40,11 @@ public static class YamlConfiguration
     /// data wherever the process was started; without a file, the current folder.
     /// </summary>
     public static string BaseFolder(IConfiguration configuration) =>
-        (configuration as IConfigurationRoot)?.Providers.OfType<YamlConfigurationProvider>().LastOrDefault() is { } yaml
-            ? Path.GetDirectoryName(yaml.FilePath)!
-            : Directory.GetCurrentDirectory();
+        FileOf(configuration) is { } file ? Path.GetDirectoryName(file)! : Directory.GetCurrentDirectory();
+
+    /// <summary>The file that is in force; <see langword="null"/> where there is none.</summary>
+    public static string? FileOf(IConfiguration configuration) =>
+        (configuration as IConfigurationRoot)?.Providers.OfType<YamlConfigurationProvider>().LastOrDefault()?.FilePath;
 
     private static string? Find(string? named)
     {
@@ -49,7 +52,7 @@ public static class YamlConfiguration
         {
             return File.Exists(named)
                 ? Path.GetFullPath(named)
-                : throw new SettingsException($"{PathKey} names '{named}', but there is no such file.");
+                : throw new SettingsException($"{PathKey} (or --config) names '{named}', but there is no such file.");
         }
 
         return FindFrom(Directory.GetCurrentDirectory()) ?? FindFrom(AppContext.BaseDirectory);
@@ -85,22 +88,37 @@ internal sealed class YamlConfigurationSource(string path) : IConfigurationSourc
     public IConfigurationProvider Build(IConfigurationBuilder builder) => new YamlConfigurationProvider(path);
 }
 
-/// <summary>A YAML file as configuration keys, which remembers the line each key stands on.</summary>
-internal sealed class YamlConfigurationProvider(string path) : ConfigurationProvider
+/// <summary>What stands at a key.</summary>
+internal enum YamlKind
 {
-    private readonly Dictionary<string, long> _lines = new(StringComparer.OrdinalIgnoreCase);
+    Text,
+    Nothing,
+    List,
+    Mapping,
+}
+
+/// <summary>A YAML file as configuration keys, which remembers the line each key stands on, and what stands there.</summary>
+internal sealed partial class YamlConfigurationProvider(string path) : ConfigurationProvider
+{
+    private readonly Dictionary<string, (long Line, YamlKind Kind)> _keys = new(StringComparer.OrdinalIgnoreCase);
 
     public string FilePath { get; } = path;
 
-    public long? LineOf(string key) => _lines.TryGetValue(key, out var line) ? line : null;
+    /// <summary>What is wrong with the file, beside what its settings don't allow.</summary>
+    public List<string> Errors { get; } = [];
+
+    public long? LineOf(string key) => _keys.TryGetValue(key, out var found) ? found.Line : null;
+
+    public YamlKind? KindOf(string key) => _keys.TryGetValue(key, out var found) ? found.Kind : null;
 
     public override void Load()
     {
+        var text = "";
         try
         {
-            using var reader = File.OpenText(FilePath);
+            text = File.ReadAllText(FilePath);
             var yaml = new YamlStream();
-            yaml.Load(reader);
+            yaml.Load(new StringReader(text));
             if (yaml.Documents.Count > 1)
             {
                 throw new SettingsException($"{FilePath}: has {yaml.Documents.Count} YAML documents; allowed: one.");
@@ -109,12 +127,18 @@ internal sealed class YamlConfigurationProvider(string path) : ConfigurationProv
             if (yaml.Documents.Count == 1 && !IsNull(yaml.Documents[0].RootNode))
             {
                 Add(yaml.Documents[0].RootNode as YamlMappingNode
-                    ?? throw new SettingsException($"{FilePath}, line 1: must be a mapping of sections, such as 'sessions:'."), parent: null);
+                    ?? throw new SettingsException(
+                        $"{FilePath}, line 1: must be a mapping of sections, such as 'sessions:'.{SpaceMissing(text, 1)}"), null, text);
             }
         }
         catch (YamlException e)
         {
-            throw new SettingsException($"{FilePath}, line {e.Start.Line}: is not valid YAML: {e.InnerException?.Message ?? e.Message}");
+            // The parser means the line before.
+            var tab = Array.FindIndex(text.Split('\n'), line => line.TrimStart(' ').StartsWith('\t'));
+            throw new SettingsException(tab >= 0 && tab >= e.Start.Line - 1 && e.Message.Contains("tab", StringComparison.Ordinal)
+                ? $"{FilePath}, line {tab + 1}: is not valid YAML: it begins with a tab; indent with spaces."
+                : $"{FilePath}, line {e.Start.Line}: is not valid YAML: {(e.InnerException?.Message ?? e.Message).TrimEnd('.')}."
+                    + SpaceMissing(text, e.Start.Line));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -122,45 +146,78 @@ internal sealed class YamlConfigurationProvider(string path) : ConfigurationProv
         }
     }
 
-    private void Add(YamlMappingNode mapping, string? parent)
+    private void Add(YamlMappingNode mapping, string? parent, string text)
     {
         foreach (var (keyNode, value) in mapping.Children)
         {
+            var line = keyNode.Start.Line;
             if (keyNode is not YamlScalarNode { Value: { } name } || name.Length == 0 || name.Contains(':', StringComparison.Ordinal))
             {
-                throw new SettingsException($"{FilePath}, line {keyNode.Start.Line}: a key must be a plain name.");
+                Errors.Add($"{FilePath}, line {line}: a key must be a plain name.{SpaceMissing(text, line)}");
+                continue;
             }
 
             var key = parent is null ? name : ConfigurationPath.Combine(parent, name);
-            if (!_lines.TryAdd(key, keyNode.Start.Line))
+            if (_keys.TryGetValue(key, out var first))
             {
-                throw new SettingsException($"{FilePath}, line {keyNode.Start.Line}: {Display(key)}: stands here twice (first on line {_lines[key]}); keys are not case-sensitive.");
+                Errors.Add(
+                    $"{FilePath}, line {line}: {Display(key)}: stands here twice (first on line {first.Line}); "
+                    + "keys are not case-sensitive.");
+                continue;
             }
 
-            AddValue(key, value);
+            AddValue(key, line, value, text);
         }
     }
 
-    private void AddValue(string key, YamlNode value)
+    private void AddValue(string key, long line, YamlNode value, string text)
     {
         switch (value)
         {
             case YamlMappingNode nested:
-                Add(nested, key);
+                _keys[key] = (line, YamlKind.Mapping);
+                Add(nested, key, text);
                 break;
             case YamlSequenceNode sequence:
+                _keys[key] = (line, YamlKind.List);
                 for (var i = 0; i < sequence.Children.Count; i++)
                 {
-                    var item = ConfigurationPath.Combine(key, i.ToString(System.Globalization.CultureInfo.InvariantCulture));
-                    _lines[item] = sequence.Children[i].Start.Line;
-                    AddValue(item, sequence.Children[i]);
+                    var item = sequence.Children[i];
+                    AddValue(ConfigurationPath.Combine(key, i.ToString(System.Globalization.CultureInfo.InvariantCulture)),
+                        item.Start.Line, item, text);
                 }
 
                 break;
-            case YamlScalarNode scalar when !IsNull(scalar):
-                Set(key, scalar.Value);
+            case YamlScalarNode scalar:
+                _keys[key] = (line, IsNull(scalar) ? YamlKind.Nothing : YamlKind.Text);
+
+                // A text under a section that has lost its space: 'storage_type:sqlite'.
+                if (scalar.Style == ScalarStyle.Plain && scalar.Start.Line > line
+                    && SpaceMissing(text, scalar.Start.Line) is { Length: > 0 } missing)
+                {
+                    Errors.Add($"{FilePath}, line {scalar.Start.Line}:{missing}");
+                    break;
+                }
+
+                Set(key, IsNull(scalar) ? null : scalar.Value);
                 break;
         }
+    }
+
+    // YAML takes 'key:value' for one text, and then stumbles over it, perhaps a line later.
+    private static string SpaceMissing(string text, long line)
+    {
+        var lines = text.Split('\n');
+        for (var i = (int)Math.Min(line, lines.Length); i > 0 && i >= line - 1; i--)
+        {
+            // Not what stands there: it may be a secret.
+            if (WithoutSpace.Match(lines[i - 1]) is { Success: true } match)
+            {
+                return $" '{match.Groups[1].Value}:' on line {i} needs a space after its colon.";
+            }
+        }
+
+        return "";
     }
 
     /// <summary>A key as people read it: with dots, and in lower case, wherever it came from.</summary>
@@ -168,4 +225,7 @@ internal sealed class YamlConfigurationProvider(string path) : ConfigurationProv
 
     private static bool IsNull(YamlNode node) =>
         node is YamlScalarNode { Style: ScalarStyle.Plain, Value: null or "" or "~" or "null" or "Null" or "NULL" };
+
+    [GeneratedRegex(@"^\s*([A-Za-z_][\w.-]*):(?![\s/])[^\s#]+\s*(?:#.*)?$")]
+    private static partial Regex WithoutSpace { get; }
 }

@@ -1,98 +1,54 @@
-using System.Runtime.CompilerServices;
-using System.Text.Json;
-using Sessions.ServiceDefaults;
+using System.CommandLine;
+using System.IO.Pipelines;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Storage;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Commands;
 
-/// <summary>Moves sessions between stores as NDJSON: a line for each session, followed by a line for each of its turns, and one at the end.</summary>
+/// <summary>Moves sessions between stores as NDJSON: a line for each session, followed by a line for each of its turns, and one at the
+/// end.</summary>
 internal static class ArchiveCommands
 {
     /// <summary>Writes all sessions of the configured store.</summary>
-    public static async Task<string> ExportAsync(WebApplicationBuilder builder, string target, CancellationToken cancellationToken)
+    public static Command Export()
     {
-        await using var app = await OpenAsync(builder, cancellationToken);
-        await using var output = target == "-" ? Console.OpenStandardOutput() : PrivateFile.Create(target);
-        return await ExportAsync(app.Services.GetRequiredService<ISessionStore>(), output, cancellationToken);
+        Argument<string> target = new("FILE") { Description = "Where to write them; it must not exist yet; - for the standard output" };
+        return new Command("export", "Writes all sessions as NDJSON") { target }.Runs(async (input, cancellationToken) =>
+        {
+            await using var app = StoreCommands.Open(input);
+            await app.Services.CheckSealingAsync(cancellationToken);
+            await using var output = input.Get(target) == "-" ? Console.OpenStandardOutput() : PrivateFile.Create(input.Get(target));
+            var written = await Archive.ExportAsync(app.Services.GetRequiredService<SessionLog>(), null, PipeWriter.Create(output), cancellationToken);
+            return $"{written.Sessions} sessions with {written.Turns} turns are exported.";
+        });
     }
 
     /// <summary>Adds the sessions of an export to the configured store.</summary>
-    public static async Task<string> ImportAsync(WebApplicationBuilder builder, string source, CancellationToken cancellationToken)
+    public static Command Import()
     {
-        await using var app = await OpenAsync(builder, cancellationToken);
-        await using var input = source == "-" ? Console.OpenStandardInput() : File.OpenRead(source);
-        return await ImportAsync(app.Services.GetRequiredService<ISessionStore>(), input, cancellationToken);
+        Argument<string> source = new("FILE") { Description = "What 'export' has written; - for the standard input" };
+        Command command = new("import", "Adds the sessions that an export wrote, but for those that are there already") { source };
+        return command.Runs(async (input, cancellationToken) =>
+        {
+            await using var read = input.Get(source) == "-" ? Console.OpenStandardInput() : File.OpenRead(input.Get(source));
+            await using var app = StoreCommands.Open(input, mayCreate: true);
+            await app.Services.CheckSealingAsync(cancellationToken);
+            return await Archive.ImportAsync(app.Services.GetRequiredService<SessionLog>(), read, Check, cancellationToken);
+        });
     }
 
-    internal static async Task<string> ExportAsync(ISessionStore store, Stream output, CancellationToken cancellationToken)
+    // What no route could ever ask for, or remove, is not taken in.
+    private static void Check(Session session)
     {
-        await using var buffered = new BufferedStream(output, 1 << 16);
-        long sessions = 0, turns = 0;
-        await foreach (var entry in store.ExportAsync(cancellationToken))
+        if (session.Kind == SessionKind.Session && !Identifiers.IsSessionId(session.Id))
         {
-            _ = entry.Session is null ? turns++ : sessions++;
-            await WriteAsync(buffered, ArchiveLine.From(entry), cancellationToken);
+            throw new InvalidDataException($"'{session.Id}' is no session id.");
         }
 
-        await WriteAsync(buffered, new ArchiveLine { End = new ArchiveEnd(sessions, turns) }, cancellationToken);
-        return $"{sessions} sessions with {turns} turns are exported.";
-    }
-
-    internal static async Task<string> ImportAsync(ISessionStore store, Stream input, CancellationToken cancellationToken)
-    {
-        using var lines = new ArchiveReader(input);
-        long imported = 0, turns = 0, taken = 0, expired = 0;
-        while (await lines.NextAsync(cancellationToken) is { Session: { } session })
+        if (session.UserId is { } user && !Identifiers.IsUserId(user))
         {
-            lines.Take();
-            var archived = session.ToSession();
-            switch (await store.ImportAsync(archived, TurnsAsync(lines, cancellationToken), cancellationToken))
-            {
-                case ImportStatus.Imported:
-                    imported++;
-                    turns += archived.Session.TurnCount;
-                    break;
-                case ImportStatus.IdTaken:
-                    taken++;
-                    break;
-                default:
-                    expired++;
-                    break;
-            }
-
-            // Turns that the store had no use for.
-            await foreach (var _ in TurnsAsync(lines, cancellationToken))
-            {
-            }
+            throw new InvalidDataException($"Session '{session.Id}': '{user}' is no user id.");
         }
-
-        var summary = $"{imported} sessions with {turns} turns are imported; {taken} were there already, {expired} have expired.";
-        return (await lines.NextAsync(cancellationToken))?.End is { } end && end.Sessions == imported + taken + expired
-            ? summary
-            : throw new InvalidDataException($"{summary} The file ends too early at line {lines.Number}: it is not the whole export.");
-    }
-
-    private static async IAsyncEnumerable<ArchivedTurn> TurnsAsync(ArchiveReader lines, [EnumeratorCancellation] CancellationToken cancellationToken)
-    {
-        while (await lines.NextAsync(cancellationToken) is { Turn: { } turn })
-        {
-            lines.Take();
-            yield return turn.ToTurn();
-        }
-    }
-
-    private static async Task WriteAsync(Stream output, ArchiveLine line, CancellationToken cancellationToken)
-    {
-        await output.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(line, ArchiveJson.Lines.ArchiveLine), cancellationToken);
-        output.WriteByte((byte)'\n');
-    }
-
-    private static async Task<WebApplication> OpenAsync(WebApplicationBuilder builder, CancellationToken cancellationToken)
-    {
-        builder.AddSessions();
-        var app = builder.Build();
-        await Encryption.CheckAsync(app.Services, cancellationToken);
-        return app.Services.GetRequiredService<SessionSettings>().StorageType == StorageType.Memory
-            ? throw new SettingsException("sessions.storage_type is memory: such sessions are in a server's own memory, where no command can get at them.")
-            : app;
     }
 }

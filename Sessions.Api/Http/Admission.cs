@@ -1,17 +1,14 @@
-namespace Sessions.Api;
+using Sessions.Api.Engine;
+namespace Sessions.Api.Http;
 
 /// <summary>
 /// Lets in as many requests at a time as the server has room for, and none once it is to stop. The others are answered at once, rather than
 /// to wait for memory that is not there. <c>/health</c> and <c>/alive</c> are always answered.
 /// </summary>
-internal sealed class Admission(LimitSettings limits, Stopping stopping, RequestMetrics metrics)
+internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBudget bodies, RequestMetrics metrics)
 {
-    // Bodies up to this size are bounded well enough by the number of requests.
-    private const int SmallBody = 8 << 10;
-
     private readonly TaskCompletionSource _empty = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _requests;
-    private long _bodyBytes;
     private long _lastRefusal = long.MinValue / 2;
 
     /// <summary>How many requests are being answered.</summary>
@@ -34,7 +31,7 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, Request
 
         // In and out once, so that somebody is the last.
         Interlocked.Increment(ref _requests);
-        Leave(0);
+        Leave();
         return _empty.Task;
     }
 
@@ -46,18 +43,16 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, Request
             return next(context);
         }
 
-        var bytes = BodyBytes(context.Request);
-        var hasRoom = Interlocked.Increment(ref _requests) <= limits.ConcurrentRequests & (bytes == 0 || Interlocked.Add(ref _bodyBytes, bytes) <= limits.RequestBodiesBytes);
-        if (hasRoom && !stopping.IsRequested)
+        if (Interlocked.Increment(ref _requests) <= limits.ConcurrentRequests && !stopping.IsRequested)
         {
-            return AnswerAsync(context, next, bytes);
+            return AnswerAsync(context, next);
         }
 
-        Leave(bytes);
+        Leave();
         return RefuseAsync(context);
     }
 
-    private async Task AnswerAsync(HttpContext context, RequestDelegate next, long bytes)
+    private async Task AnswerAsync(HttpContext context, RequestDelegate next)
     {
         try
         {
@@ -65,17 +60,13 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, Request
         }
         finally
         {
-            Leave(bytes);
+            bodies.Release(context);
+            Leave();
         }
     }
 
-    private void Leave(long bytes)
+    private void Leave()
     {
-        if (bytes > 0)
-        {
-            Interlocked.Add(ref _bodyBytes, -bytes);
-        }
-
         if (Interlocked.Decrement(ref _requests) == 0 && stopping.IsRequested)
         {
             _empty.TrySetResult();
@@ -87,18 +78,11 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, Request
         var problem = Overloaded;
         if (stopping.IsRequested)
         {
-            problem = Stopping.Refusal;
+            problem = Problem.From(Stopping.Refusal);
             Volatile.Write(ref _lastRefusal, Environment.TickCount64);
         }
 
         metrics.Refused(problem.Code);
         return problem.ExecuteAsync(context);
-    }
-
-    // What it says, or as much as it may be where it does not say. What is larger is refused later, and not kept.
-    private long BodyBytes(HttpRequest request)
-    {
-        var bytes = request.ContentLength ?? (request.Headers.TransferEncoding.Count > 0 ? limits.RequestBodyBytes : 0);
-        return bytes <= SmallBody ? 0 : Math.Min(bytes, limits.RequestBodyBytes);
     }
 }

@@ -1,17 +1,22 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Sessions.Api.Http.Native;
+using Sessions.Api.Http.OpenAi;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>The JSON of the API, generated at compile time.</summary>
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
+[JsonSerializable(typeof(AppendTurnRequest))]
+[JsonSerializable(typeof(CancelledResponse))]
 [JsonSerializable(typeof(CleanupResponse))]
 [JsonSerializable(typeof(CreateSessionRequest))]
 [JsonSerializable(typeof(DeletedResponse))]
 [JsonSerializable(typeof(ErasureResponse))]
 [JsonSerializable(typeof(ForkRequest))]
 [JsonSerializable(typeof(HistoryResponse))]
+[JsonSerializable(typeof(JsonBody))]
 [JsonSerializable(typeof(PatchSessionRequest))]
 [JsonSerializable(typeof(Problem))]
 [JsonSerializable(typeof(QueryRequest))]
@@ -22,7 +27,7 @@ namespace Sessions.Api;
 [JsonSerializable(typeof(StatisticsResponse))]
 [JsonSerializable(typeof(StreamDelta))]
 [JsonSerializable(typeof(StreamStarted))]
-[JsonSerializable(typeof(SummaryResponse))]
+[JsonSerializable(typeof(TurnResponse))]
 internal sealed partial class ApiJson : JsonSerializerContext
 {
     /// <summary>How deep an answer may nest: many parsers read no deeper.</summary>

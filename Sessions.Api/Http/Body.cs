@@ -4,8 +4,11 @@ using System.Reflection;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Http.Metadata;
+using Microsoft.Net.Http.Headers;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>
 /// A JSON request body. The framework's own binding would answer a mistake with a bare 400; this one says which field breaks which
@@ -14,12 +17,28 @@ namespace Sessions.Api;
 /// <param name="Value">What the body says.</param>
 internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
 {
+    private static readonly JsonTypeInfo<T> Type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
+
+    private static readonly KnownFields Fields = new(Type);
+
+    private static Problem NotUtf8 => new(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type", "Send the JSON in UTF-8.");
+
     public static async ValueTask<Body<T>?> BindAsync(HttpContext context, ParameterInfo parameter)
     {
         var request = context.Request;
         var limits = context.RequestServices.GetRequiredService<LimitSettings>();
+        var budget = context.RequestServices.GetRequiredService<BodyBudget>();
+        var takesContent = context.GetEndpoint()?.Metadata.GetMetadata<ContentBody>() is not null;
+        var most = takesContent ? limits.ContentBytes : limits.RequestBodyBytes;
+        if (request.ContentLength > most)
+        {
+            throw TooLarge(most, takesContent);
+        }
+
         var reader = request.BodyReader;
         ITimer? patience = null;
+        long inTime = limits.RequestBodyBytes;
+        SequencePosition? examined = null;
         try
         {
             while (true)
@@ -31,25 +50,39 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
                 }
                 catch (BadHttpRequestException e) when (e.StatusCode == StatusCodes.Status413PayloadTooLarge)
                 {
-                    throw TooLarge(limits.RequestBodyBytes);
+                    throw TooLarge(most, takesContent);
                 }
-                catch (IOException e) when (e is not BadHttpRequestException)
+                catch (IOException e)
                 {
-                    // A chunk whose length is no number that fits, which the framework throws without a status; or the client has gone.
-                    throw new ProblemException(Problem.FromStatus(StatusCodes.Status400BadRequest));
+                    // It breaks off, or has a chunk whose length is no number (which the framework throws without a status); or the
+                    // client has gone.
+                    EndReading(reader, examined);
+                    var status = (e as BadHttpRequestException)?.StatusCode ?? StatusCodes.Status400BadRequest;
+                    throw new ProblemException(Problem.FromStatus(status) with { ClosesConnection = true });
                 }
 
-                if (read.Buffer.Length > limits.RequestBodyBytes)
+                var arrived = read.Buffer.Length;
+                if (arrived > most)
                 {
                     reader.AdvanceTo(read.Buffer.End);
-                    throw TooLarge(limits.RequestBodyBytes);
+                    throw TooLarge(most, takesContent);
+                }
+
+                try
+                {
+                    budget.Count(context, arrived);
+                }
+                catch (ProblemException)
+                {
+                    reader.AdvanceTo(read.Buffer.End);
+                    throw;
                 }
 
                 if (read.IsCompleted)
                 {
                     try
                     {
-                        return new(Parse(request, read.Buffer));
+                        return new(Parse(context, read.Buffer));
                     }
                     finally
                     {
@@ -64,10 +97,20 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
                 }
 
                 reader.AdvanceTo(read.Buffer.Start, read.Buffer.End);
+                examined = read.Buffer.End;
 
-                // Most bodies are there at once. One that is not has so much time: Kestrel alone would be content with a few bytes a second.
+                // Most bodies are there at once. One that is not has so much time: Kestrel alone would be content with a few bytes a
+                // second.
+                var time = TimeSpan.FromSeconds(limits.ReceiveSeconds);
                 patience ??= context.RequestServices.GetRequiredService<TimeProvider>().CreateTimer(
-                    late => ((PipeReader)late!).CancelPendingRead(), reader, TimeSpan.FromSeconds(limits.ReceiveSeconds), Timeout.InfiniteTimeSpan);
+                    late => ((PipeReader)late!).CancelPendingRead(), reader, time, Timeout.InfiniteTimeSpan);
+
+                // And as much again for each further piece as large as an ordinary body may be.
+                if (arrived >= inTime)
+                {
+                    inTime = arrived + limits.RequestBodyBytes;
+                    patience.Change(time, Timeout.InfiniteTimeSpan);
+                }
             }
         }
         finally
@@ -79,11 +122,37 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
     public static void PopulateMetadata(ParameterInfo parameter, EndpointBuilder builder) =>
         builder.Metadata.Add(new AcceptsMetadata(["application/json"], typeof(T), isOptional: true));
 
-    private static T Parse(HttpRequest request, in ReadOnlySequence<byte> body)
+    // Kestrel's reader of a body with a length is still reading after a read that failed behind one that consumed nothing, and the
+    // connection's end
+    // would then be logged as a fault of its own. Its other readers are not.
+    private static void EndReading(PipeReader reader, SequencePosition? examined)
+    {
+        try
+        {
+            if (examined is { } position)
+            {
+                reader.AdvanceTo(position);
+            }
+        }
+        catch (InvalidOperationException)
+        {
+            // It was not reading.
+        }
+    }
+
+    private static T Parse(HttpContext context, in ReadOnlySequence<byte> body)
     {
         if (body.IsEmpty)
         {
             return new T();
+        }
+
+        var request = context.Request;
+        if (request.Headers.ContentEncoding is { Count: > 0 } encoding && encoding is not ["identity"] and not [""])
+        {
+            throw new ProblemException(new Problem(StatusCodes.Status415UnsupportedMediaType, "unsupported_media_type",
+                "Send the body as it is, without a Content-Encoding.")
+            { AcceptEncoding = "identity" });
         }
 
         if (!request.HasJsonContentType())
@@ -91,21 +160,21 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
             throw new ProblemException(Problem.FromStatus(StatusCodes.Status415UnsupportedMediaType));
         }
 
-        var type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
         try
         {
             var reader = new Utf8JsonReader(body, new JsonReaderOptions { MaxDepth = ApiJson.MaxRequestDepth });
-            var value = JsonSerializer.Deserialize(ref reader, type);
+            var value = JsonSerializer.Deserialize(ref reader, Type);
             while (reader.Read())
             {
                 // Only white space may follow; the reader throws at anything else.
             }
 
+            Fields.Check(body, context);
             return value ?? new T();
         }
         catch (JsonException e)
         {
-            throw new ProblemException(Describe(e, type));
+            throw new ProblemException(IsOtherCharset(request) ? NotUtf8 : Describe(e, Type));
         }
     }
 
@@ -136,6 +205,11 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
             : "a JSON object";
     }
 
-    private static ProblemException TooLarge(long limit) =>
-        new(Problem.LimitExceeded("body", $"must be at most {limit} bytes", "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
+    // JSON is UTF-8, and what a charset says has no meaning: most that is sent with another one is ASCII, which is UTF-8 too.
+    private static bool IsOtherCharset(HttpRequest request) =>
+        MediaTypeHeaderValue.TryParse(request.ContentType, out var type) && type.Charset is { Length: > 0 } charset
+        && !charset.Equals("utf-8", StringComparison.OrdinalIgnoreCase) && !charset.Equals("\"utf-8\"", StringComparison.OrdinalIgnoreCase);
+
+    private static ProblemException TooLarge(long bytes, bool isContent) => new(Problem.LimitExceeded("body", $"must be at most {bytes} bytes",
+        isContent ? "limits.content_bytes" : "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
 }

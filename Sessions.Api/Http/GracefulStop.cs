@@ -1,10 +1,14 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Sessions.Api.Engine;
+using Sessions.Api.Engine.Streams;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>
-/// Stops the server without a request that could have been answered being lost: from the signal on everything new is refused with an answer, and
-/// <c>/health</c> says so; what runs has <see cref="LimitSettings.ShutdownSeconds"/> to finish, and is then refused too; only after that the web
+/// Stops the server without a request that could have been answered being lost: from the signal on everything new is refused with an
+/// answer, and
+/// <c>/health</c> says so; what runs has <see cref="LimitSettings.ShutdownSeconds"/> to finish, and is then refused too; only after that
+/// the web
 /// server stops listening. In the time of the machine: it is an orchestrator that counts the seconds.
 /// </summary>
 internal sealed partial class GracefulStop(
@@ -13,7 +17,8 @@ internal sealed partial class GracefulStop(
     /// <summary>How long the answers may take on their way, and the rest of the stop.</summary>
     public static readonly TimeSpan Rest = TimeSpan.FromSeconds(3);
 
-    // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not. It is waited until that is over, shortly.
+    // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not. It is waited until that is over,
+    // shortly.
     private static readonly TimeSpan Quiet = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan MostLinger = TimeSpan.FromSeconds(1);
 

@@ -1,6 +1,6 @@
 using Microsoft.AspNetCore.Http.HttpResults;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary><c>GET /</c>: what this is and where to go.</summary>
 internal static class HomeApi

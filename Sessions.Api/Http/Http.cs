@@ -2,9 +2,13 @@ using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.Auth;
+using Sessions.Api.Http.OpenAi;
 using Sessions.ServiceDefaults;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>What all endpoints have in common: addresses, limits, JSON, problems, documentation.</summary>
 internal static class Http
@@ -12,14 +16,12 @@ internal static class Http
     private const string DefaultUrl = "http://localhost:8080";
 
     /// <summary>Registers it.</summary>
-    public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, string[] args)
+    /// <param name="builder">The application.</param>
+    /// <param name="port">The port that the command line asks for.</param>
+    public static WebApplicationBuilder AddHttp(this WebApplicationBuilder builder, ushort? port)
     {
-        builder.RequireKnownSections(
-            SessionSettings.Section, AuthSettings.Section, AgentsSettings.Section, LimitSettings.Section, StreamingSettings.Section, EncryptionSettings.Section, RateLimitSettings.Section, CorsSettings.Section,
-            TelemetrySettings.Section);
-        builder.AddSettings<AgentsSettings>(AgentsSettings.Section);
         var limits = builder.AddSettings<LimitSettings>(LimitSettings.Section);
-        ListenOn(builder, args);
+        ListenOn(builder, port);
         builder.AddTransport(limits);
         builder.AddAdmission(limits);
         builder.AddRateLimits();
@@ -39,9 +41,12 @@ internal static class Http
     /// <summary>Makes every early end of a request a problem, and maps the documentation.</summary>
     public static WebApplication UseHttp(this WebApplication app)
     {
+        app.Use(RequestTarget.UsePath);
+        app.UseRouting();
         if (app.Services.GetRequiredService<AuthSettings>().Mode == AuthMode.None)
         {
-            // Only authentication, and the pages that come with packages, have anything that lives as long as a request: otherwise the scope that each would get is saved.
+            // Only authentication, and the pages that come with packages, have anything that lives as long as a request: otherwise the
+            // scope that each would get is saved.
             var services = new ServicesOfAll(app.Services);
             app.Use((context, next) =>
             {
@@ -54,8 +59,10 @@ internal static class Http
             });
         }
 
+        app.UseRequestLog();
         app.UseSecurityHeaders();
         app.UseConfiguredCors();
+        app.UseOpenAiHeaders();
         app.UseAdmission();
         app.UseExceptionHandler(_ => { });
         app.Use(ProblemHandling.ExplainStatus);
@@ -75,6 +82,9 @@ internal static class Http
 
         return builder;
     }
+
+    /// <summary>Bodies may have <see cref="LimitSettings.ContentBytes"/> here.</summary>
+    public static TBuilder TakesContent<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder => builder.WithMetadata(ContentBody.Instance);
 
     /// <summary>Names the parameters of a list, for the documentation.</summary>
     public static RouteHandlerBuilder WithPaging(this RouteHandlerBuilder builder) => builder.AddOpenApiOperationTransformer((operation, _, _) =>
@@ -107,17 +117,24 @@ internal static class Http
             return Task.CompletedTask;
         });
 
-        // To a client a text is a string, however it is kept here.
-        options.CreateSchemaReferenceId = type => IsText(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
+        // To a client a text is a string, and so is a time, however they are kept here.
+        options.CreateSchemaReferenceId = type => IsText(type.Type) || IsTime(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
         options.AddSchemaTransformer((schema, context, _) =>
         {
-            if (IsText(context.JsonTypeInfo.Type))
+            if (IsTime(context.JsonTypeInfo.Type))
+            {
+                schema.Type = context.JsonTypeInfo.Type == typeof(ApiTime) ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
+                schema.Format = "date-time";
+            }
+            else if (IsText(context.JsonTypeInfo.Type))
             {
                 schema.Type = context.JsonTypeInfo.Type == typeof(Utf8Text) ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
             }
 
             return Task.CompletedTask;
         });
+
+        static bool IsTime(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(ApiTime);
 
         static bool IsText(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(Utf8Text);
     }
@@ -132,14 +149,11 @@ internal static class Http
     };
 
     // Loopback only, unless told otherwise: by --port, or in one of the framework's own ways.
-    private static void ListenOn(WebApplicationBuilder builder, string[] args)
+    private static void ListenOn(WebApplicationBuilder builder, ushort? port)
     {
-        // The command line alone: a PORT that happens to be in the environment is no wish of the user's.
-        if (new ConfigurationBuilder().AddCommandLine(args).Build()["port"] is { } port)
+        if (port is not null)
         {
-            builder.WebHost.UseUrls(ushort.TryParse(port, out var number) && number > 0
-                ? $"http://localhost:{number}"
-                : throw new SettingsException($"command line --port: '{port}' is not allowed; allowed: a whole number from 1 to 65535."));
+            builder.WebHost.UseUrls($"http://localhost:{port}");
         }
         else if (builder.Configuration["urls"] is null && builder.Configuration["http_ports"] is null && builder.Configuration["https_ports"] is null
             && !builder.Configuration.GetSection("Kestrel:Endpoints").Exists())

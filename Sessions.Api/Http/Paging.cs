@@ -1,8 +1,11 @@
 using System.Buffers.Text;
 using System.Globalization;
 using System.Text;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Storage;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>The query parameters that every list takes: <c>limit</c>, <c>after</c>, <c>order</c>.</summary>
 /// <param name="Limit">Entries on the page.</param>
@@ -18,13 +21,13 @@ internal readonly record struct Paging(int Limit, PageCursor? After, bool Descen
         if (query.TryGetValue("limit", out var limitText)
             && (!int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit < 1 || limit > limits.PageSizeMax))
         {
-            throw new ProblemException(Problem.LimitExceeded("limit", $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
+            throw new DomainException(Error.LimitExceeded("limit", $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
         }
 
         PageCursor? after = null;
         if (query.TryGetValue("after", out var afterText))
         {
-            after = Decode(afterText.ToString()) ?? throw new ProblemException(Problem.InvalidField("after", "must be the 'next' of an earlier page"));
+            after = Decode(afterText.ToString()) ?? throw new DomainException(Error.InvalidField("after", "must be the 'next' of an earlier page"));
         }
 
         var descending = query["order"].ToString() switch
@@ -32,7 +35,7 @@ internal readonly record struct Paging(int Limit, PageCursor? After, bool Descen
             "" => descendingByDefault,
             "asc" => false,
             "desc" => true,
-            _ => throw new ProblemException(Problem.InvalidField("order", "must be asc or desc")),
+            _ => throw new DomainException(Error.InvalidField("order", "must be asc or desc")),
         };
         return new(limit, after, descending);
     }

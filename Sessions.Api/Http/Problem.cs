@@ -2,8 +2,11 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.WebUtilities;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.OpenAi;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>An error answer: problem details as in RFC 9457, with a stable <see cref="Code"/> for programs.</summary>
 internal sealed record Problem : IResult
@@ -48,13 +51,44 @@ internal sealed record Problem : IResult
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Limit { get; init; }
 
+    /// <summary>The status that an agent's provider answered with, if it is its doing.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? ProviderStatus { get; init; }
+
+    /// <summary>The provider's own code for it.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? ProviderCode { get; init; }
+
     /// <summary>Sent as <c>Retry-After</c>.</summary>
     [JsonIgnore]
     public TimeSpan? RetryAfter { get; init; }
 
+    /// <summary>Sent as <c>x-should-retry</c>, which many clients obey: <see langword="false"/> where a repeat can't mend it.</summary>
+    [JsonIgnore]
+    public bool? MayRetry { get; init; }
+
+    /// <summary>Sent as <c>Accept-Encoding</c>: how a body may be encoded.</summary>
+    [JsonIgnore]
+    public string? AcceptEncoding { get; init; }
+
     /// <summary>Whether the connection is of no more use after this.</summary>
     [JsonIgnore]
     public bool ClosesConnection { get; init; }
+
+    /// <summary>An error of the domain.</summary>
+    public static Problem From(Error error) => new(ErrorStatus.Of(error.Code), error.Code, error.Message)
+    {
+        Errors = error.Field is { } field ? new() { [field] = [error.Rule ?? error.Message] } : null,
+        ThreadId = error.SessionId,
+        Limit = error.Limit,
+        RetryAfter = error.RetryAfter,
+        MayRetry = error.MayRetry,
+        ProviderStatus = error.Provider?.Status,
+        ProviderCode = error.Provider?.Code,
+
+        // So that the next request goes to another server.
+        ClosesConnection = error == Stopping.Refusal,
+    };
 
     /// <summary>A field of the request breaks a rule.</summary>
     public static Problem InvalidField(string field, string rule) =>
@@ -63,10 +97,6 @@ internal sealed record Problem : IResult
     /// <summary>A limit was passed.</summary>
     public static Problem LimitExceeded(string field, string rule, string limit, int status = StatusCodes.Status422UnprocessableEntity) =>
         new(status, "limit_exceeded", $"{field}: {rule} ({limit}).") { Errors = new() { [field] = [rule] }, Limit = limit };
-
-    /// <summary>There is no such session, or not for this caller.</summary>
-    public static Problem SessionNotFound(string sessionId) =>
-        new(StatusCodes.Status404NotFound, "session_not_found", $"There is no session '{Shorten(sessionId)}'. It may have expired, been deleted, or be another user's.");
 
     /// <summary>What the framework answers with a bare status.</summary>
     public static Problem FromStatus(int status) => status switch
@@ -79,9 +109,6 @@ internal sealed record Problem : IResult
         >= 500 => new(status, "internal_error", "Something went wrong on our side."),
         _ => new(status, "bad_request", "The request can't be understood."),
     };
-
-    /// <summary>At most 128 characters of something that a client sent.</summary>
-    public static string Shorten(string text) => text.Length <= 128 ? text : string.Concat(text.AsSpan(0, char.IsHighSurrogate(text[127]) ? 127 : 128), "…");
 
     /// <summary>Takes over the trace of the request: where nobody records spans here, the caller may.</summary>
     public void TraceFrom(HttpContext context)
@@ -98,6 +125,11 @@ internal sealed record Problem : IResult
         var response = httpContext.Response;
         response.StatusCode = Status;
         SecurityHeaders.Set(response.Headers);
+        if (MayRetry is { } may)
+        {
+            response.Headers["x-should-retry"] = may ? "true" : "false";
+        }
+
         if (ClosesConnection)
         {
             response.Headers.Connection = "close";
@@ -108,7 +140,14 @@ internal sealed record Problem : IResult
             response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
         }
 
-        return response.WriteAsJsonAsync(this, ApiJson.Wire.Problem, ContentType, httpContext.RequestAborted);
+        if (AcceptEncoding is not null)
+        {
+            response.Headers.AcceptEncoding = AcceptEncoding;
+        }
+
+        return OpenAiApi.IsFor(httpContext.Request)
+            ? OpenAiError.From(this).ExecuteAsync(httpContext)
+            : response.WriteAsJsonAsync(this, ApiJson.Wire.Problem, ContentType, httpContext.RequestAborted);
     }
 }
 

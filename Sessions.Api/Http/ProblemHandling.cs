@@ -1,10 +1,17 @@
 using Microsoft.AspNetCore.Diagnostics;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.OpenAi;
+using Sessions.Api.Storage;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>Turns whatever ends a request early into a problem: nothing else ever reaches a client.</summary>
 internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogger<ProblemHandling> logger) : IExceptionHandler
 {
+    // Nobody mends it sooner.
+    private static readonly TimeSpan DamageRetry = TimeSpan.FromMinutes(1);
+
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
     {
         if (httpContext.RequestAborted.IsCancellationRequested)
@@ -13,13 +20,26 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
             return true;
         }
 
-        await ToProblem(httpContext, exception).ExecuteAsync(httpContext);
+        try
+        {
+            var answer = !OpenAiApi.IsFor(httpContext.Request) ? (IResult)ToProblem(httpContext, exception) : exception switch
+            {
+                OpenAiException known => known.Error,
+                DomainException known => OpenAiError.From(known.Error),
+                _ => ToProblem(httpContext, exception),
+            };
+
+            // The framework has cleared them.
+            SecurityHeaders.Set(httpContext.Response.Headers);
+            await answer.ExecuteAsync(httpContext);
+        }
+        catch (Exception e) when (e is OperationCanceledException or IOException && httpContext.RequestAborted.IsCancellationRequested)
+        {
+            // The client has gone meanwhile: nobody is left to be told, and nothing is wrong here.
+        }
+
         return true;
     }
-
-    /// <summary>The answer where the store is unavailable.</summary>
-    public static Problem From(StoreUnavailableException unavailable) =>
-        new(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
 
     private Problem ToProblem(HttpContext context, Exception exception)
     {
@@ -27,15 +47,22 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
         {
             case ProblemException known:
                 return known.Problem;
+            case DomainException known:
+                return Problem.From(known.Error);
+            case OpenAiException known:
+                return Problem.InvalidField(known.Error.Param ?? "body", known.Error.Message);
+            case StoredDataException damaged:
+                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_damaged", damaged.Message) { RetryAfter = DamageRetry };
             case StoreUnavailableException unavailable:
                 if (!unavailable.WasKnown)
                 {
                     Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
                 }
 
-                return From(unavailable);
+                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
             case BadHttpRequestException bad:
-                return Problem.FromStatus(bad.StatusCode);
+                // Where this request ends, and the next one begins, can't be told.
+                return Problem.FromStatus(bad.StatusCode) with { ClosesConnection = true };
             default:
                 var problem = Problem.FromStatus(StatusCodes.Status500InternalServerError);
                 problem.TraceFrom(context);
@@ -46,7 +73,8 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
     }
 
     /// <summary>
-    /// Makes a problem of a status without a body, as the framework answers where there is no route. (Its own middleware for that makes a feature and a dictionary for
+    /// Makes a problem of a status without a body, as the framework answers where there is no route. (Its own middleware for that makes a
+    /// feature and a dictionary for
     /// each request, also for those that go well.)
     /// </summary>
     public static Task ExplainStatus(HttpContext context, RequestDelegate next)

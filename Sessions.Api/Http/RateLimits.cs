@@ -4,7 +4,7 @@ using System.Net.Sockets;
 using System.Threading.RateLimiting;
 using Sessions.ServiceDefaults;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>The <c>rate_limit:</c> section of <c>config.yaml</c>: how much one caller may ask for.</summary>
 internal sealed class RateLimitSettings
@@ -25,12 +25,14 @@ internal sealed class RateLimitSettings
 }
 
 /// <summary>
-/// Limits what one caller may ask for: who is authenticated by its name, others by their address. ASP.NET Core's own middleware, which callers that
+/// Limits what one caller may ask for: who is authenticated by its name, others by their address. ASP.NET Core's own middleware, which
+/// callers that
 /// are not limited go past.
 /// </summary>
 internal static class RateLimits
 {
-    // Addresses can be had by the million. They share so many places, whichever they fall into in this process; a place is freed when it has not been used for some seconds.
+    // Addresses can be had by the million. They share so many places, whichever they fall into in this process; a place is freed when it
+    // has not been used for some seconds.
     private const int Places = 1 << 16;
 
     /// <summary>Registers it.</summary>

@@ -1,6 +1,7 @@
 using System.Diagnostics.Metrics;
+using Sessions.Api.Engine;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>What is counted about requests, beside ASP.NET Core's own metrics. docs/observability.md lists every instrument.</summary>
 internal sealed class RequestMetrics

@@ -1,7 +1,7 @@
 using System.Security.Cryptography;
 using Scalar.AspNetCore;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>What every answer tells browsers and caches: this is data, to be shown and kept by nobody but who asked.</summary>
 internal static class SecurityHeaders
@@ -27,7 +27,8 @@ internal static class SecurityHeaders
         headers.CacheControl = "no-store";
     }
 
-    /// <summary>The page to try the API out with, the only one with scripts: those that come with it, which may talk to nobody but this server.</summary>
+    /// <summary>The page to try the API out with, the only one with scripts: those that come with it, which may talk to nobody but this
+    /// server.</summary>
     public static void MapReferencePage(this WebApplication app) => app.MapScalarApiReference((page, context) =>
     {
         page.Nonce = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));

@@ -1,7 +1,7 @@
 using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Sessions.ServiceDefaults;
+using Sessions.Api.Engine;
 
-namespace Sessions.Api;
+namespace Sessions.Api.Http;
 
 /// <summary>What the web server takes from a connection, before any code of ours sees it.</summary>
 internal static class Transport
@@ -15,7 +15,7 @@ internal static class Transport
 
         // More than is allowed (see Body): many clients read no answer before they have sent everything, so what is too
         // large is answered and then, within reason, read and thrown away.
-        kestrel.Limits.MaxRequestBodySize = limits.RequestBodyBytes + Surplus;
+        kestrel.Limits.MaxRequestBodySize = Math.Max(limits.RequestBodyBytes, limits.ContentBytes) + Surplus;
 
         // Past this a connection is closed without a word, so there are more of them than requests that are let in: those get an answer.
         kestrel.Limits.MaxConcurrentConnections = limits.Connections;
@@ -25,7 +25,8 @@ internal static class Transport
         kestrel.Limits.MaxRequestHeadersTotalSize = 32 << 10;
         kestrel.Limits.MaxRequestLineSize = 8 << 10;
 
-        // Slow senders. A body has the same time as headers (see Body), and must not stand still for long; a client that does not take its answer is dropped as well.
+        // Slow senders. A body has the same time as headers (see Body), and must not stand still for long; a client that does not take
+        // its answer is dropped as well.
         kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(limits.ReceiveSeconds);
         kestrel.Limits.MinRequestBodyDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: TimeSpan.FromSeconds(5));
         kestrel.Limits.MinResponseDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: TimeSpan.FromSeconds(5));
@@ -35,20 +36,19 @@ internal static class Transport
 
         // One connection is not to take the place of a hundred (with TLS; without it there is no HTTP/2).
         kestrel.Limits.Http2.MaxStreamsPerConnection = 100;
+
+        // Nor to send ahead by the megabyte what nobody has asked for yet.
+        kestrel.Limits.Http2.InitialConnectionWindowSize = 128 << 10;
+        kestrel.Limits.Http2.InitialStreamWindowSize = 128 << 10;
     });
 
     /// <summary>Registers what bounds the requests in progress, and what ends them.</summary>
-    /// <exception cref="SettingsException">Settings don't go together.</exception>
     public static void AddAdmission(this WebApplicationBuilder builder, LimitSettings limits)
     {
-        if (limits.RequestBodiesBytes < limits.RequestBodyBytes)
-        {
-            throw new SettingsException($"limits.request_bodies_bytes: must be at least limits.request_body_bytes, {limits.RequestBodyBytes}.");
-        }
-
         var services = builder.Services;
         services.AddSingleton<RequestMetrics>();
         services.AddSingleton<Stopping>();
+        services.AddSingleton<BodyBudget>();
         services.AddSingleton<Admission>();
         services.AddSingleton<GracefulStop>();
         services.AddHostedService(all => all.GetRequiredService<GracefulStop>());

@@ -14,7 +14,8 @@ public abstract partial class ApiContract
 
         Assert.Contains("Python programmer", (string)second["response"]!, StringComparison.Ordinal);
         AssertKeys(second, "response", "agent_type", "metadata");
-        AssertKeys(second["metadata"], "thread_id", "user_id", "session_created", "turn", "agent_used", "execution_time", "created_at");
+        AssertKeys(second["metadata"],
+            "thread_id", "user_id", "session_created", "turn", "agent_used", "status", "finish_reason", "execution_time", "created_at");
         Assert.Equal("advanced", (string?)second["agent_type"]);
         Assert.Equal("ada", (string?)second["metadata"]!["user_id"]);
         Assert.True((bool)first["metadata"]!["session_created"]!);
@@ -52,9 +53,9 @@ public abstract partial class ApiContract
         var session = (await server.GetAsync($"/sessions/{id}")).Json;
 
         AssertKeys(session, "session_id", "user_id", "created_at", "last_activity_at", "expires_at", "version", "metadata", "context");
-        Assert.Equal("2026-01-01T00:00:00Z", (string?)session["created_at"]);
-        Assert.Equal("2026-01-01T01:00:00Z", (string?)session["last_activity_at"]);
-        Assert.Equal("2026-01-02T01:00:00Z", (string?)session["expires_at"]);
+        Assert.Equal("2026-01-01T00:00:00.000000Z", (string?)session["created_at"]);
+        Assert.Equal("2026-01-01T01:00:00.000000Z", (string?)session["last_activity_at"]);
+        Assert.Equal("2026-01-02T01:00:00.000000Z", (string?)session["expires_at"]);
         Assert.Equal(2, (int)session["version"]!);
         var metadata = session["metadata"]!;
         AssertKeys(metadata, "query_count", "last_query", "last_agent_type", "created_from", "topic", "nested");
@@ -241,7 +242,8 @@ public abstract partial class ApiContract
         Assert.Equal([3, 4], second["turns"]!.AsArray().Select(turn => (int)turn!["turn"]!));
         Assert.True((bool)second["has_more"]!);
         Assert.Equal("question 5", (string?)newest["turns"]![0]!["query"]);
-        AssertKeys(first["turns"]![0], "turn", "query", "response", "agent_type", "agent_used", "created_at", "execution_time");
+        AssertKeys(first["turns"]![0],
+            "turn", "query", "response", "status", "finish_reason", "agent_type", "agent_used", "created_at", "execution_time");
     }
 
     [Fact]
@@ -304,15 +306,13 @@ public abstract partial class ApiContract
         await server.PostAsync("/sessions", """{"user_id":"ada","metadata":{"source":"cli"}}""");
         await server.QueryAsync("hello", "q", "ada");
 
-        async Task<int> CountAsync(string query) => Ids(await server.GetAsync($"/users/ada/sessions?{query}")).Count();
-
-        Assert.Equal(1, await CountAsync("metadata.source=webapp"));
-        Assert.Equal(1, await CountAsync("metadata.n=1"));
-        Assert.Equal(0, await CountAsync("metadata.source=webapp&metadata.n=2"));
-        Assert.Equal(2, await CountAsync("created_from=api"));
-        Assert.Equal(2, await CountAsync("created_from=2026-01-01T00:30:00Z"));
-        Assert.Equal(1, await CountAsync("created_before=2026-01-01T00:30:00Z"));
-        Assert.Equal(2, await CountAsync("active_after=2026-01-01T00:00:00Z"));
+        Assert.Equal(1, await CountAsync(server, "metadata.source=webapp"));
+        Assert.Equal(1, await CountAsync(server, "metadata.n=1"));
+        Assert.Equal(0, await CountAsync(server, "metadata.source=webapp&metadata.n=2"));
+        Assert.Equal(2, await CountAsync(server, "created_from=api"));
+        Assert.Equal(2, await CountAsync(server, "created_from=2026-01-01T00:30:00Z"));
+        Assert.Equal(1, await CountAsync(server, "created_before=2026-01-01T00:30:00Z"));
+        Assert.Equal(2, await CountAsync(server, "active_after=2026-01-01T00:00:00Z"));
         (await server.GetAsync("/users/ada/sessions?colour=red")).IsProblem(422, "invalid_request");
         (await server.GetAsync("/users/ada/sessions?active_after=yesterday")).IsProblem(422, "invalid_request");
     }

@@ -1,7 +1,5 @@
 using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Diagnostics.Metrics.Testing;
-using Sessions.Api;
-using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.Api;
 

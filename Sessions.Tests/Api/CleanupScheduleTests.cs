@@ -2,7 +2,6 @@ using System.Diagnostics.Metrics;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Tests.Api;
@@ -17,7 +16,9 @@ public sealed class CleanupScheduleTests : IDisposable
     {
         var meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
         var metrics = new SessionMetrics(meters);
-        _schedule = new CleanupSchedule(new MemorySessionStore(_settings, _time, metrics), _settings, _time, metrics, NullLogger<CleanupSchedule>.Instance);
+        var policy = new StorePolicy { Lifetime = _ => _settings.Timeout, MaxPerUser = _ => 0 };
+        var log = new SessionLog(new MemorySessionStore(policy, _time), new SessionLogOptions { Policy = policy, Events = new LogEvents() });
+        _schedule = new CleanupSchedule(log, _settings, _time, metrics, NullLogger<CleanupSchedule>.Instance);
     }
 
     public void Dispose() => _schedule.Dispose();

@@ -1,6 +1,5 @@
 using System.Text.Json;
 using CsCheck;
-using Sessions.Api;
 
 namespace Sessions.Tests.Api;
 
@@ -28,8 +27,8 @@ public sealed class JsonTextTests
 
     private static void AssertSame(string text)
     {
-        var written = JsonSerializer.Serialize(new SummaryResponse(text, 1), ApiJson.Wire.SummaryResponse);
+        var written = JsonSerializer.Serialize(new StreamDelta(text), ApiJson.Wire.StreamDelta);
 
-        Assert.Equal($$"""{"text":{{JsonSerializer.Serialize(text, Library)}},"covers_turns":1}""", written);
+        Assert.Equal($$"""{"text":{{JsonSerializer.Serialize(text, Library)}}}""", written);
     }
 }

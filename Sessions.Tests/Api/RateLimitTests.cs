@@ -1,7 +1,6 @@
 using System.Net;
 using System.Security.Claims;
 using Microsoft.AspNetCore.Http;
-using Sessions.Api;
 
 namespace Sessions.Tests.Api;
 

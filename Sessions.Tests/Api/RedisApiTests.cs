@@ -1,5 +1,3 @@
-using Sessions.Tests.Storage;
-
 namespace Sessions.Tests.Api;
 
 public sealed class RedisApiTests(RedisFixture redis) : ApiContract

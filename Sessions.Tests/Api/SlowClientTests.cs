@@ -1,6 +1,5 @@
 using System.Net.Sockets;
 using System.Text;
-using Sessions.Api;
 
 namespace Sessions.Tests.Api;
 

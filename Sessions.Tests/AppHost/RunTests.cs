@@ -5,7 +5,6 @@ using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
 using Microsoft.Extensions.DependencyInjection;
 using Sessions.AppHost;
-using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.AppHost;
 
@@ -34,6 +33,30 @@ public sealed class RunTests
             .Where(command => command.Name is "cleanup" or "statistics").ToList();
         Assert.Equal(["Clean up expired sessions", "Statistics"], commands.Select(command => command.DisplayName).Order());
         Assert.All(commands, command => Assert.False(command.IsHighlighted));
+    }
+
+    [Fact]
+    public async Task What_the_command_line_says_to_the_API_is_handed_on()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            ["--port", "18099", "--limits:page_size=7", "--sessions:timeout_hours", "2"], Cancel);
+
+        var api = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "api");
+        var janitor = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "janitor");
+        Assert.Equal(18099, api.Annotations.OfType<EndpointAnnotation>().Single().Port);
+        Assert.Equal(("7", "2"), (await VariableAsync(api, "LIMITS__PAGE_SIZE"), await VariableAsync(api, "SESSIONS__TIMEOUT_HOURS")));
+        Assert.Equal((null, "2"), (await VariableAsync(janitor, "LIMITS__PAGE_SIZE"), await VariableAsync(janitor, "SESSIONS__TIMEOUT_HOURS")));
+
+        async Task<string?> VariableAsync(ProjectResource resource, string name)
+        {
+            var context = new EnvironmentCallbackContext(builder.ExecutionContext, resource, cancellationToken: Cancel);
+            foreach (var annotation in resource.Annotations.OfType<EnvironmentCallbackAnnotation>())
+            {
+                await annotation.Callback(context);
+            }
+
+            return context.EnvironmentVariables.GetValueOrDefault(name) as string;
+        }
     }
 
     [Fact]

@@ -1,7 +1,6 @@
 using System.Text;
 using Microsoft.IdentityModel.JsonWebTokens;
 using Microsoft.IdentityModel.Tokens;
-using Sessions.Api;
 
 namespace Sessions.Tests;
 
@@ -61,7 +60,8 @@ public sealed class AuthTests
         await using var server = StartWithKeys();
         (await server.PostAsync("/query", """{"query":"hello","user_id":"bob"}""", Key(Ada))).IsProblem(403, "user_mismatch");
         (await server.PostAsync("/sessions", """{"user_id":"bob"}""", Key(Ada))).IsProblem(403, "user_mismatch");
-        (await server.GetAsync("/sessions/a?user_id=bob", Key(Ada))).IsProblem(403, "user_mismatch");
+        (await server.GetAsync("/sessions/a?user_id=bob", Key(Ada))).IsProblem(404, "session_not_found");
+        (await server.GetAsync("/sessions/a?userId=ada", Key(Ada))).IsProblem(422, "invalid_request");
         var unknown = (await server.GetAsync("/users/bob/sessions", Key(Ada))).IsProblem(404, "user_not_found");
         await server.PostAsync("/sessions", """{"user_id":"bob"}""", Key(Service));
         var known = (await server.GetAsync("/users/bob/sessions", Key(Ada))).IsProblem(404, "user_not_found");
@@ -183,7 +183,7 @@ public sealed class AuthTests
 
     [Theory]
     [InlineData("AUTH__MODE=api_key", "auth.keys: is missing")]
-    [InlineData("AUTH__MODE=api_key AUTH__KEYS__A__HASH=abc AUTH__KEYS__A__SCOPES=service", "auth.keys.a.hash: is no SHA-256")]
+    [InlineData("AUTH__MODE=api_key AUTH__KEYS__A__HASH=abc AUTH__KEYS__A__SCOPES=service", "auth.keys.a.hash: is not a SHA-256")]
     [InlineData("AUTH__MODE=jwt", "auth.jwt.authority: is missing")]
     [InlineData("AUTH__MODE=jwt AUTH__JWT__SIGNING_KEY=short", "too short")]
     [InlineData("AUTH__MODE=open", "allowed: none, api_key, jwt")]

@@ -1,9 +1,7 @@
-using Sessions.Api;
-using Sessions.Tests.Storage;
-
 namespace Sessions.Tests;
 
-/// <summary>An attacker with a valid key of its own, on every route of the OpenAPI document: nothing of another user's ever comes back or is changed.</summary>
+/// <summary>An attacker with a valid key of its own, on every route of the OpenAPI document: nothing of another user's ever comes back or
+/// is changed.</summary>
 public sealed class IsolationTests(RedisFixture redis) : IDisposable
 {
     private const string Canary = "canary-q8Zk";
@@ -44,6 +42,11 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
                     var answer = await server.SendAsync(new HttpMethod(method), address, body, [AuthTests.Key(Attacker), .. headers]);
                     Assert.False(answer.Text.Contains(Canary, StringComparison.Ordinal), $"{method} {address} {body}: {answer.Text}");
                     Assert.True(answer.Status < 500, $"{method} {address} {body}: {answer.Text}");
+                    if (path.Contains("/{", StringComparison.Ordinal) && path.StartsWith("/v1/", StringComparison.Ordinal) && path != "/v1/models/{model}")
+                    {
+                        Assert.True(answer.Status is 400 or 404, $"{method} {address} {body}: {answer.Status} {answer.Text}");
+                    }
+
                     if (path.Contains("{session_id}", StringComparison.Ordinal) || path == "/query" && body?.Contains($"\"thread_id\":\"{victim.Session}\"", StringComparison.Ordinal) == true)
                     {
                         Assert.True(answer.Status is 403 or 404 or 422, $"{method} {address} {body}: {answer.Status} {answer.Text}");
@@ -60,7 +63,11 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
     // Whatever a route is, its parameters are filled with what is the victim's, and its body with all the ways to name it.
     private static IEnumerable<(string Address, string? Body, (string, string)[] Headers)> Attacks(string path, string method, Victim victim, string etag)
     {
-        var address = path.Replace("{session_id}", victim.Session, StringComparison.Ordinal).Replace("{user_id}", victim.User, StringComparison.Ordinal);
+        var address = path.Replace("{session_id}", victim.Session, StringComparison.Ordinal).Replace("{user_id}", victim.User, StringComparison.Ordinal)
+            .Replace("{conversation_id}", victim.Conversation, StringComparison.Ordinal)
+            .Replace("{response_id}", victim.Response, StringComparison.Ordinal)
+            .Replace("{item_id}", victim.Item, StringComparison.Ordinal)
+            .Replace("{model}", "advanced", StringComparison.Ordinal);
         Assert.DoesNotContain("{", address, StringComparison.Ordinal);
         string[] queries = ["", $"?user_id={victim.User}", "?user_id=mallory", $"?after={victim.Cursor}", "?limit=100&order=asc", "?metadata.note=x", "?user_id=mallory&user_id=" + victim.User];
         string?[] bodies = method is "GET" or "DELETE" ? [null] :
@@ -74,6 +81,10 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
             $$"""{"user_id":"{{victim.User}}"}""",
             """{"metadata":{"note":null,"stolen":true}}""",
             """{"after_turn":1,"session_id":"stolen"}""",
+            $$"""{"model":"advanced","input":"what did I say?","conversation":"{{victim.Conversation}}"}""",
+            $$"""{"model":"advanced","input":"what did I say?","previous_response_id":"{{victim.Response}}"}""",
+            $$"""{"model":"advanced","input":[{"type":"item_reference","id":"{{victim.Item}}"}]}""",
+            $$"""{"model":"advanced","messages":[{"role":"user","content":"what did I say?"}],"user":"{{victim.User}}"}""",
             victim.CreatingBody, victim.QueryingBody,
         ];
         (string, string)[][] headers =
@@ -107,8 +118,15 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
             Assert.Equal(200, (await server.PostAsync("/query", querying, AuthTests.Key(Service), ("Idempotency-Key", key))).Status);
             var stream = await server.PostAsync("/query", querying, AuthTests.Key(Service), ("Accept", "text/event-stream"));
             Assert.Contains(Canary, stream.Text, StringComparison.Ordinal);
+            var by = AuthTests.Key(Service);
+            var conversation = (await server.PostAsync(
+                $"/v1/conversations?user_id={user}", $$$"""{"metadata":{"note":"{{{Canary}}}-{{{i}}}"}}""", by)).Json;
+            var response = (await server.PostAsync($"/v1/responses?user_id={user}",
+                $$"""{"model":"advanced","input":"my secret is {{Canary}}","conversation":"{{conversation["id"]}}"}""", by)).Json;
+            var item = (await server.GetAsync($"/v1/conversations/{conversation["id"]}/items?user_id={user}", by)).Json["data"]![0]!["id"];
             var page = (await server.GetAsync($"/users/{user}/sessions?limit=1", AuthTests.Key(Service))).Json;
-            victims.Add(new Victim(user, session, key, (string)page["next"]!, stream.Text.Split('\n')[0]["id: ".Length..], creating, querying));
+            victims.Add(new Victim(user, session, key, (string)page["next"]!, stream.Text.Split('\n')[0]["id: ".Length..], creating, querying,
+                (string)conversation["id"]!, (string)response["id"]!, (string)item!));
         }
 
         return victims;
@@ -125,5 +143,6 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
         return all.ToString();
     }
 
-    private sealed record Victim(string User, string Session, string Key, string Cursor, string Event, string CreatingBody, string QueryingBody);
+    private sealed record Victim(string User, string Session, string Key, string Cursor, string Event, string CreatingBody, string QueryingBody,
+        string Conversation, string Response, string Item);
 }

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using Sessions.Api;
 
 namespace Sessions.Tests.Configuration;
 

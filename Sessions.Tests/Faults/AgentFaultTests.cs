@@ -4,7 +4,8 @@ using Microsoft.AspNetCore.Http;
 
 namespace Sessions.Tests.Faults;
 
-/// <summary>A model that fails in each of the ways there are, asked plainly and for a stream: what the client is told, what is kept, and how it goes on.</summary>
+/// <summary>A model that fails in each of the ways there are, asked plainly and for a stream: what the client is told, what is kept, and
+/// how it goes on.</summary>
 public sealed class AgentFaultTests
 {
     private const double TimeoutSeconds = 20;
@@ -14,8 +15,8 @@ public sealed class AgentFaultTests
     private static readonly Dictionary<string, Fault> Faults = new()
     {
         ["answers 500"] = new((_, http) => StatusAsync(http, 500), "The agent's provider answered with status 500."),
-        ["answers 429"] = new((_, http) => StatusAsync(http, 429), "The agent's provider answered with status 429."),
-        ["answers 401"] = new((_, http) => StatusAsync(http, 401), "The agent's provider answered with status 401."),
+        ["answers 429"] = new((_, http) => StatusAsync(http, 429), "The agent's provider answered with status 429: it is asked too often, or its quota is used up.") { Code = "agent_rate_limited" },
+        ["answers 401"] = new((_, http) => StatusAsync(http, 401), "The agent's provider answered with status 401: it does not accept the key that this server has for it.") { Code = "agent_unauthorized" },
         ["refuses connections"] = new((_, _) => Task.CompletedTask, "The agent's provider can't be reached.") { Agent = "gone" },
         ["hangs"] = new((fault, http) => fault.HangAsync(http), "The agent did not answer within 20 s.") { TimesOut = true },
         ["hangs in the middle"] = new(async (fault, http) =>
@@ -37,7 +38,7 @@ public sealed class AgentFaultTests
         ["says nothing"] = new((fault, http) => fault.SayAsync(http, null), "The agent returned no text."),
         ["says an empty text"] = new((fault, http) => fault.SayAsync(http, ""), "The agent returned no text."),
         ["says only white space"] = new((fault, http) => fault.SayAsync(http, " \n\t "), "The agent returned no text."),
-        ["answers with an empty body"] = new((_, _) => Task.CompletedTask, "The agent's answer can't be read.", "The agent returned no text."),
+        ["answers with an empty body"] = new((_, _) => Task.CompletedTask, "The agent's answer can't be read."),
         ["answers with what is not JSON"] = new((fault, http) => http.Response.WriteAsync(fault.IsStream ? "data: <html>\n\n" : "<html>", Cancel), "The agent's answer can't be read."),
         ["says half a surrogate pair"] = new((fault, http) => fault.WriteAsync(http, """half: \ud83d"""), "The agent's answer can't be read."),
         ["says the other half"] = new((fault, http) => fault.WriteAsync(http, """half: \ude00"""), "The agent's answer can't be read."),
@@ -72,7 +73,7 @@ public sealed class AgentFaultTests
         var told = await asking;
         TestContext.Current.TestOutputHelper!.WriteLine($"told after {Stopwatch.GetElapsedTime(started).TotalMilliseconds:0} ms: {told["detail"]}");
 
-        Assert.Equal(fault.TimesOut ? (504, "agent_timeout") : (502, "agent_failed"), ((int)told["status"]!, (string?)told["code"]));
+        Assert.Equal(fault.TimesOut ? (504, "agent_timeout") : (502, fault.Code ?? "agent_failed"), ((int)told["status"]!, (string?)told["code"]));
         Assert.Equal(streamed ? fault.StreamedDetail : fault.Detail, (string?)told["detail"]);
         Assert.Equal("a", (string?)told["thread_id"]);
         var session = (await server.GetAsync("/sessions/a")).Json;
@@ -141,6 +142,8 @@ public sealed class AgentFaultTests
         public string StreamedDetail => OtherStreamedDetail ?? Detail;
 
         public string Agent { get; init; } = "model";
+
+        public string? Code { get; init; }
 
         public bool TimesOut { get; init; }
 

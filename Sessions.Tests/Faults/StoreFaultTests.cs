@@ -1,8 +1,8 @@
-using Sessions.Api;
 
 namespace Sessions.Tests.Faults;
 
-/// <summary>A store that fails, is slow, or hangs, at any of its operations: what the client is told, what is kept, and how it goes on.</summary>
+/// <summary>A store that fails, is slow, or hangs, at any of its operations: what the client is told, what is kept, and how it goes
+/// on.</summary>
 public sealed class StoreFaultTests
 {
     // Each operation of the store that a client can bring about, by the request that does.

@@ -91,8 +91,14 @@ internal static partial class AnswerRules
                 using (var stream = new MemoryStream(answer.Body))
                 {
                     var events = SseParser.Create(stream).Enumerate().ToList();
-                    events.ForEach(told => JsonNode.Parse(told.Data));
-                    return events is [.., { EventType: "done" }] || (events is [.., { EventType: "error" } error] && (int)JsonNode.Parse(error.Data)!["status"]! < 500) ? null : "a stream without its end";
+                    events.ForEach(told => _ = told.Data == "[DONE]" ? null : JsonNode.Parse(told.Data));
+                    if (events is [.., { Data: "[DONE]" } or { EventType: "response.completed" or "response.incomplete" or "response.failed" }])
+                    {
+                        return null;
+                    }
+
+                    // Nothing is left to whoever has seen the end.
+                    return events is [] or [.., { EventType: "done" }] || (events is [.., { EventType: "error" } error] && (int)JsonNode.Parse(error.Data)!["status"]! < 500) ? null : "a stream without its end";
                 }
 
             default:
@@ -102,6 +108,11 @@ internal static partial class AnswerRules
 
     private static string? CheckProblem(RawAnswer answer)
     {
+        if (answer.MediaType == "application/json" && JsonNode.Parse(answer.Body)?["error"] is JsonObject error)
+        {
+            return CheckOpenAiError(answer, error);
+        }
+
         if (answer.MediaType != "application/problem+json")
         {
             return "an error that is no problem";
@@ -137,6 +148,20 @@ internal static partial class AnswerRules
             422 when code != "idempotency_key_reused" && problem["errors"] is not JsonObject { Count: > 0 } => "a 422 that names no field",
             _ => null,
         };
+    }
+
+    // Under /v1 errors have OpenAI's form.
+    private static string? CheckOpenAiError(RawAnswer answer, JsonObject error)
+    {
+        if (((string[])["message", "type"]).FirstOrDefault(name => string.IsNullOrEmpty((string?)error[name])) is { } name)
+        {
+            return $"an error without {name}";
+        }
+
+        return ((string[])["param", "code"]).FirstOrDefault(name => !error.ContainsKey(name)) is { } missing ? $"an error without {missing}"
+            : Trace.IsMatch(answer.Text) ? "a trace of the program's insides"
+            : answer.Status == 405 && !answer.Headers.ContainsKey("Allow") ? "a 405 without Allow"
+            : null;
     }
 
     private static bool IsBare(RawAnswer answer) => Bare.Contains(answer.Status) && answer.Body.Length == 0 && !answer.Headers.ContainsKey("X-Content-Type-Options");

@@ -62,7 +62,7 @@ internal sealed record FuzzBody(string? ContentType, byte[]? Bytes, string? Enco
             chance > (required.Contains(property.Key) ? 18 : 11) ? "" : $"{FuzzValues.Text(property.Key)}:{(fits == 9 ? any : fitting)},")).ToArray();
         var fields = properties.Aggregate(Gen.Const(""), (all, next) => Gen.Select(all, next, (a, b) => a + b));
         return Gen.Select(fields, dice, FuzzValues.Nasty, FuzzValues.Json, (text, more, name, value) =>
-            $"{{{(more == 7 ? $"{FuzzValues.Text(name)}:{value}," : "")}{(more == 8 ? text : "")}{text}".TrimEnd(',') + "}");
+            $"{{{(more == 7 ? $"{FuzzValues.Text(name)}:{value}," : "")}{(more == 8 ? text : "")}{(more == 6 ? "\"userId\":1," : "")}{text}".TrimEnd(',') + "}");
     }
 
     private static Gen<string> Fitting(string name, JsonNode schema) => name switch
@@ -74,7 +74,7 @@ internal sealed record FuzzBody(string? ContentType, byte[]? Bytes, string? Enco
         "on_busy" => Gen.OneOf("\"enqueue\"", "\"reject\"", "null"),
         "stream" => Gen.OneOf("true", "false", "false", "null"),
         "metadata" => Gen.Select(FuzzValues.Nasty, FuzzValues.Json, (key, value) => $"{{\"topic\":{FuzzValues.Text(key)},{FuzzValues.Text(key)}:{value}}}"),
-        "parameters" => Gen.Select(Gen.OneOf("temperature", "top_p", "max_output_tokens", "frequency_penalty", "presence_penalty", "seed", "stop", "history_turns", "other"), FuzzValues.Numbers, FuzzValues.Json,
+        "parameters" => Gen.Select(Gen.OneOf("temperature", "top_p", "max_output_tokens", "frequency_penalty", "presence_penalty", "seed", "stop", "history_turns", "model", "tools", "other"), FuzzValues.Numbers, FuzzValues.Json,
             (parameter, number, any) => $"{{\"{parameter}\":{(number.Length > 3 ? any : double.TryParse(number, out _) ? number : "1")}}}"),
         "after_turn" => Gen.Frequency((5, Gen.Int[0, 2].Select(turn => $"{turn}")), (1, FuzzValues.Numbers)),
         _ when $"{schema["type"]}".Contains("integer", StringComparison.Ordinal) => FuzzValues.Numbers,

@@ -5,9 +5,12 @@ namespace Sessions.Tests.Fuzz;
 /// <summary>What a client sends, byte for byte.</summary>
 /// <param name="Bytes">All of it.</param>
 /// <param name="Methods">The requests in it, by their methods: each is to be answered.</param>
-/// <param name="Odd">What is odd about it as HTTP, if anything: the server beneath may refuse that with a bare status, before any of ours is asked.</param>
-/// <param name="Broken">Whether it is no well-formed HTTP: where one request ends is for the server to say, and it may just hang up.</param>
-internal sealed record FuzzRequest(byte[] Bytes, IReadOnlyList<string> Methods, string? Odd = null, bool Broken = false)
+/// <param name="Odd">What is odd about it as HTTP, if anything: the server beneath may refuse that with a bare status, before any of ours
+/// is asked.</param>
+/// <param name="Broken">Whether it is no well-formed HTTP: where one request ends is for the server to say, and it may just hang
+/// up.</param>
+/// <param name="Streams">Whether the answer is a stream that can be picked up again by whoever knows its id.</param>
+internal sealed record FuzzRequest(byte[] Bytes, IReadOnlyList<string> Methods, string? Odd = null, bool Broken = false, bool Streams = false)
 {
     // Kestrel's own limits: see KestrelServerLimits.
     private const int MostHeaders = 100;

@@ -3,7 +3,6 @@ using System.Text;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using CsCheck;
-using Sessions.Api;
 
 namespace Sessions.Tests.Fuzz;
 
@@ -11,6 +10,9 @@ namespace Sessions.Tests.Fuzz;
 internal static partial class FuzzRequests
 {
     private static readonly string[] Others = ["/health", "/alive", "/openapi/v1.json", "/scalar", "/nowhere", "/sessions/", "/query/", "//", "/users", "/users/x", "/favicon.ico"];
+
+    /// <summary>Stands for the id of a stream that there is: as long as one, and put in when the request is sent.</summary>
+    public const string LiveStream = "feedfacefeedfacefeedfacefeedface";
 
     private static readonly Gen<string> Methods = Gen.OneOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "get", "QUERY", "X");
 
@@ -21,7 +23,7 @@ internal static partial class FuzzRequests
         Gen.OneOf(Gen.Int[0, 9].Select(i => $"k{i}"), Gen.OneOf("", " ", new string('k', 255), new string('k', 256), "ключ", "a\tb", "a,b"), Gen.String[Gen.Char[' ', '~'], 1, 20]).Select(value => ("Idempotency-Key", value)),
         Gen.Select(Gen.OneOf("If-Match", "If-None-Match"), Gen.Frequency(
             (3, Gen.Select(Gen.Int[0, 9], Gen.Int[1, 3], ETag)), (3, Gen.OneOf("*", "\"\"", "W/\"a\"", "a", "\"", "\"a\", \"b\"", ",", "*, \"a\"", "W/", "")), (1, Gen.String[Gen.Char[' ', '~'], 0, 30]))),
-        Gen.OneOf(Gen.Select(Gen.Guid, Gen.Int[-1, 5], (id, number) => $"{id:N}:{number}"), Gen.OneOf("", ":", "0", "abc:def", "00000000000000000000000000000000:99999999999")).Select(value => ("Last-Event-ID", value)),
+        Gen.OneOf(Gen.Select(Gen.OneOf(Gen.Guid.Select(id => $"{id:N}"), Gen.Const(LiveStream)), FuzzValues.Numbers, (id, number) => $"{id}:{number}"), Gen.OneOf("", ":", "0", "abc:def", "00000000000000000000000000000000:99999999999")).Select(value => ("Last-Event-ID", value)),
         Gen.OneOf("text/event-stream", "text/event-stream", "application/json", "*/*", "", "text/event-stream;q=0", "text/html;q=abc", ";;", "text/event-stream, application/json", "a/b/c", ",,,").Select(value => ("Accept", value)),
         Gen.OneOf("gzip", "br;q=1.0, *;q=0", "nonsense", "").Select(value => ("Accept-Encoding", value)),
         Gen.OneOf("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-0-0-0", "ff-", "").Select(value => ("traceparent", value)),
@@ -42,6 +44,7 @@ internal static partial class FuzzRequests
         return Gen.Frequency(
             (80, described),
             (5, Intruders),
+            (2, Streams),
             (4, elsewhere),
             (3, described.Where(MayBePipelined).Array[2, 6].Select(FuzzRequest.Pipelined)),
             (8, FuzzFraming.Spoilt(described)));
@@ -52,15 +55,27 @@ internal static partial class FuzzRequests
         key ? [("Content-Type", "application/json"), ("Idempotency-Key", "k1")] : [("Content-Type", "application/json")],
         Encoding.UTF8.GetBytes($$"""{"query":"mine","thread_id":"{{FuzzValues.Canary}}","user_id":"user {{user}}/é","stream":{{(stream ? "true" : "false")}}}""")));
 
+    // Nobody's streams, begun and picked up again: at an event that was told, or at none.
+    private static readonly Gen<FuzzRequest> Streams = Gen.Select(Gen.Bool, FuzzValues.Numbers, Stream);
+
+    private static FuzzRequest Stream(bool again, string number)
+    {
+        (string, string)[] headers = again ? [("Last-Event-ID", $"{LiveStream}:{number}")] : [];
+        var body = """{"query":"tell","stream":true}"""u8.ToArray();
+        return FuzzRequest.From("POST", "/query", [("Content-Type", "application/json"), .. headers], body) with { Streams = true };
+    }
+
     private static Gen<FuzzRequest> Operation(JsonNode document, string method, string path, JsonNode operation)
     {
         var schema = operation["requestBody"]?["content"]?["application/json"]?["schema"];
         var body = schema is null ? Gen.Const(new FuzzBody(null, null)) : FuzzBody.For(Resolve(document, schema));
         var names = operation["parameters"]?.AsArray().Where(parameter => (string?)parameter!["in"] == "query").Select(parameter => (string)parameter!["name"]!).ToArray() ?? [];
+        var others = names.Where(name => name != "user_id").ToArray();
         var surprise = Gen.Const(new FuzzBody("application/json", "{\"a\":1}"u8.ToArray()));
         return Gen.Select(
             Gen.Frequency((40, Gen.Const(method)), (1, Methods)),
-            Gen.Select(Target(path), names.Length == 0 ? Gen.Frequency((20, Gen.Const("")), (1, Query(["limit", "after", "x"]))) : Query(names), (target, query) => target + query),
+            Gen.Select(Gen.Frequency((30, Gen.Const("")), (1, Gen.Const("http://localhost"))), Target(path), Gen.Frequency(
+                (20, others.Length == 0 ? Gen.Const("") : Query(others)), (1, Query([.. names, "limit", "after", "x"]))), (host, target, query) => host + target + query),
             Gen.Frequency((5, Gen.Const(Array.Empty<(string, string)>())), (5, Headers.Array[1, 3]), (1, Headers.Array[20, 120])),
             Gen.Frequency((30, body), (1, surprise)),
             Gen.Int[0, 9],
@@ -117,11 +132,12 @@ internal static partial class FuzzRequests
 
     private static Gen<string> Query(string[] names)
     {
-        var name = Gen.Frequency((10, Gen.OneOf(names)), (2, Gen.OneOf("created_from", "created_before", "active_after", "active_before", "metadata.topic", "metadata.last_agent_type", "metadata.", "LIMIT", "x", "")));
+        var name = Gen.Frequency((10, Gen.OneOf(names)), (2, Gen.OneOf("created_from", "created_after", "created_before", "metadata.Topic", "metadata.query_count", "metadata.last_query", "user_id", "userId", "active_after", "active_before", "metadata.topic", "metadata.last_agent_type", "metadata.", "LIMIT", "x", "")));
         var value = Gen.OneOf(FuzzValues.Numbers, FuzzValues.Cursors, FuzzValues.Times, FuzzValues.Nasty, Gen.OneOf("asc", "desc", "up"));
         var fitting = name.SelectMany(key => Gen.Frequency((1, value), (4, key switch
         {
-            "limit" => FuzzValues.Numbers,
+            "limit" or "metadata.query_count" => FuzzValues.Numbers,
+            "user_id" => FuzzValues.UserIds,
             "after" => FuzzValues.Cursors,
             "order" => Gen.OneOf("asc", "desc"),
             _ => FuzzValues.Times,

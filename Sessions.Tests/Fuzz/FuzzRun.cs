@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text;
 using CsCheck;
-using Sessions.Api;
 
 namespace Sessions.Tests.Fuzz;
 
@@ -31,6 +30,7 @@ internal sealed class FuzzRun : IAsyncDisposable
     private readonly Gen<FuzzRequest> _requests;
     private readonly ConcurrentQueue<string> _failures = new();
     private readonly ConcurrentDictionary<int, int> _statuses = new();
+    private byte[]? _stream;
     private int _next;
 
     private FuzzRun(SessionsServer server, Gen<FuzzRequest> requests) => (_server, _requests) = (server, requests);
@@ -108,10 +108,16 @@ internal sealed class FuzzRun : IAsyncDisposable
         limited.CancelAfter(Patience);
         try
         {
+            PutStream(request.Bytes);
             var answers = await connection.SendAsync(request, limited.Token);
             foreach (var answer in answers)
             {
                 _statuses.AddOrUpdate(answer.Status, 1, (_, count) => count + 1);
+                if (request.Streams && answer is { Status: 200, Body.Length: > 0 })
+                {
+                    // "id: …:0"
+                    Volatile.Write(ref _stream, answer.Body[4..(4 + FuzzRequests.LiveStream.Length)]);
+                }
             }
 
             return AnswerRules.Check(request, answers);
@@ -127,6 +133,18 @@ internal sealed class FuzzRun : IAsyncDisposable
         catch (InvalidDataException e)
         {
             return e.Message;
+        }
+    }
+
+    // Which streams there are can't be known before.
+    private void PutStream(byte[] bytes)
+    {
+        if (Volatile.Read(ref _stream) is { } stream)
+        {
+            for (int at; (at = bytes.AsSpan().IndexOf(Encoding.ASCII.GetBytes(FuzzRequests.LiveStream))) >= 0;)
+            {
+                stream.CopyTo(bytes, at);
+            }
         }
     }
 
@@ -147,7 +165,7 @@ internal sealed class FuzzRun : IAsyncDisposable
         var sessions = 0;
         Session? current = null;
         var turns = 0;
-        await foreach (var entry in _server.Get<ISessionStore>().ExportAsync(Cancel))
+        await foreach (var entry in _server.Get<ISessionStore>().ExportAsync(null, Cancel))
         {
             if (entry.Session is { } next)
             {

@@ -1,16 +1,17 @@
 using System.Diagnostics;
-using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.Fuzz;
 
-/// <summary>Nothing that a client sends breaks the server: docs/reliability.md says how to have a longer run, and how to repeat one.</summary>
+/// <summary>Nothing that a client sends breaks the server: docs/reliability.md says how to have a longer run, and how to repeat
+/// one.</summary>
 [Collection(nameof(Alone))]
 public sealed class FuzzTests
 {
     private const int Parts = 8;
     private const string HeapLine = "Heap after each part";
 
-    // The pools of the server grow with the largest bodies that come at once. It is some 250 bytes for each request of the second half: a session or a stream that
+    // The pools of the server grow with the largest bodies that come at once. It is some 250 bytes for each request of the second half: a
+    // session or a stream that
     // was left behind by every tenth one would be more. A longer run looks closer.
     private const long Slack = 6 << 20;
 

@@ -4,7 +4,8 @@ using Microsoft.AspNetCore.Http;
 
 namespace Sessions.Tests.Processes;
 
-/// <summary>What leaves the process by logs and telemetry, with everything switched on that can be: no conversation and no secret.</summary>
+/// <summary>What leaves the process by logs and telemetry, with everything switched on that can be: no conversation and no
+/// secret.</summary>
 public sealed class DiscretionTests
 {
     private const string Query = "canary-query-5f1e";

@@ -5,7 +5,6 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
-using Sessions.Tests.Storage;
 
 namespace Sessions.Tests.Processes;
 

@@ -7,7 +7,8 @@ using System.Text.Json.Nodes;
 
 namespace Sessions.Tests.Processes;
 
-/// <summary>Far more clients than the server can take, none of which waits: a few seconds of what bench/Sessions.Bench.Overload measures at length.</summary>
+/// <summary>Far more clients than the server can take, none of which waits: a few seconds of what bench/Sessions.Bench.Overload measures
+/// at length.</summary>
 public sealed class OverloadRunTests
 {
     private const int Concurrent = 20;

@@ -1,5 +1,3 @@
-using Sessions.Api;
-
 namespace Sessions.Tests.Storage;
 
 public sealed class EveryStoreIsTested
@@ -10,8 +8,8 @@ public sealed class EveryStoreIsTested
         var stores = typeof(ISessionStore).Assembly.GetTypes()
             .Where(type => type is { IsAbstract: false, IsInterface: false } && type.IsAssignableTo(typeof(ISessionStore)))
             .Select(type => type.Name);
-        var tested = typeof(SessionStoreContract).Assembly.GetTypes()
-            .Where(type => !type.IsAbstract && type.IsAssignableTo(typeof(SessionStoreContract)))
+        var tested = typeof(StoreContract).Assembly.GetTypes()
+            .Where(type => !type.IsAbstract && type.IsAssignableTo(typeof(StoreContract)))
             .Select(type => type.Name)
             .ToHashSet();
 

@@ -1,10 +1,11 @@
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
 
 namespace Sessions.Tests.Storage;
 
-/// <summary>What only the memory store promises: that memory stays bounded without a timer, and that clocks may jump.</summary>
+/// <summary>
+/// What only the memory store promises: that memory stays bounded, without a timer and in all, and what a session takes.
+/// </summary>
+[Collection(nameof(Alone))]
 public sealed class MemorySessionStoreMemoryTests
 {
     private static readonly DateTimeOffset Start = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
@@ -13,23 +14,19 @@ public sealed class MemorySessionStoreMemoryTests
     public async Task New_sessions_push_out_the_expired_ones_without_any_cleanup()
     {
         var expired = new List<WeakReference>();
-        var time = new FakeTimeProvider(Start);
-        var store = new MemorySessionStore(new SessionSettings { TimeoutHours = 1, MaxSessionsPerUser = 0 }, time, TestStore.NewMetrics());
+        await using var store = await OpenAsync(NewPolicy(lifetimeHours: 1));
         for (var round = 0; round < 20; round++)
         {
             for (var i = 0; i < 500; i++)
             {
-                await store.CreateAsync(Watched($"r{round}-{i}", expired), TestContext.Current.CancellationToken);
+                await store.CreateAsync(Watched($"r{round}-{i}", expired));
             }
 
-            time.Advance(TimeSpan.FromHours(1));
+            store.Time.Advance(TimeSpan.FromHours(1));
         }
 
         // Each creation frees a few: of the 19 rounds that have expired no more than the last is still held.
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
-        GC.Collect();
-        Assert.InRange(expired.Count(reference => reference.IsAlive), 0, 1000);
+        Assert.InRange(Alive(expired), 0, 1000);
         GC.KeepAlive(store);
     }
 
@@ -37,84 +34,149 @@ public sealed class MemorySessionStoreMemoryTests
     public async Task Deleted_sessions_do_not_pile_up()
     {
         var held = new List<WeakReference>();
-        var store = new MemorySessionStore(new SessionSettings(), TimeProvider.System, TestStore.NewMetrics());
+        await using var store = await OpenAsync(NewPolicy());
         for (var i = 0; i < 5000; i++)
         {
-            var session = Watched($"s{i}", held);
-            await store.CreateAsync(session, TestContext.Current.CancellationToken);
-            await store.DeleteAsync(session.Id, Owner.Anyone, TestContext.Current.CancellationToken);
+            await store.CreateAsync(Watched($"s{i}", held));
+            await store.DeleteAsync($"s{i}");
         }
 
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
-        GC.Collect();
-        Assert.InRange(held.Count(reference => reference.IsAlive), 0, 200);
+        Assert.InRange(Alive(held), 0, 200);
+        Assert.Equal(0, (await store.Store.CountAsync(TestStore.Cancel)).Bytes);
         GC.KeepAlive(store);
     }
 
     [Fact]
-    public async Task A_clock_that_is_set_back_neither_loses_nor_keeps_sessions()
+    public async Task An_idle_session_takes_no_more_than_was_said()
     {
-        var time = new JumpingTimeProvider { Now = Start.AddHours(5) };
-        var store = new MemorySessionStore(new SessionSettings { TimeoutHours = 1 }, time, TestStore.NewMetrics());
-        await store.CreateAsync(TestStore.New("future", "user"), TestContext.Current.CancellationToken);
-        time.Now = Start;
-        await store.CreateAsync(TestStore.New("now", "user"), TestContext.Current.CancellationToken);
+        const int Users = 10_000;
+        await using var store = await OpenAsync(NewPolicy());
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        for (var user = 0; user < Users; user++)
+        {
+            for (var i = 0; i < 10; i++)
+            {
+                await store.TurnAsync(Guid.CreateVersion7(store.Time.GetUtcNow()).ToString(), $"user-{user:000000}", new string('q', 100),
+                    new string('r', 100));
+            }
+        }
 
-        Assert.Equal(2, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
-        time.Now = Start.AddHours(1);
-        Assert.Null(await store.GetAsync("now", Owner.Anyone, TestContext.Current.CancellationToken));
-        Assert.Equal(1, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
-        var page = await store.ListAsync("user", new SessionPageRequest { Limit = 10 }, TestContext.Current.CancellationToken);
-        Assert.Equal("future", Assert.Single(page.Items).Id);
+        // docs/scaling.md says so.
+        Assert.InRange((GC.GetTotalMemory(forceFullCollection: true) - before) / (Users * 10), 200, 200 + 360);
+        GC.KeepAlive(store);
+    }
 
-        // A turn made while the clock is behind takes nothing back.
-        var start = await store.BeginTurnAsync(
-            new TurnRequest { SessionId = "future", Owner = Owner.Anyone, HistoryTurns = 0 }, TestContext.Current.CancellationToken);
-        await store.FailTurnAsync(start, "error", TestContext.Current.CancellationToken);
-        time.Now = Start.AddHours(6).AddMicroseconds(-1);
-        Assert.Equal(1, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
-        time.Now = Start.AddHours(6);
-        Assert.Equal(0, (await store.GetStatisticsAsync(TestContext.Current.CancellationToken)).ActiveSessions);
+    [Fact]
+    public async Task A_plain_turn_takes_its_texts_and_a_little()
+    {
+        const int Turns = 100_000;
+        await using var store = await OpenAsync(NewPolicy());
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        for (var i = 0; i < Turns; i++)
+        {
+            await store.TurnAsync($"s{i % 50}", "user", new string('q', 50), new string('r', 50));
+        }
+
+        Assert.InRange((GC.GetTotalMemory(forceFullCollection: true) - before) / Turns, 100, 100 + 22);
+        GC.KeepAlive(store);
+    }
+
+    [Fact]
+    public async Task What_is_stored_in_all_is_bounded_and_nobody_makes_room_for_others()
+    {
+        const int Limit = 1_000_000;
+        await using var store = await OpenAsync(NewPolicy(storedBytes: Limit));
+        var text = new string('x', 9000);
+        await store.TurnAsync("seen", "other", text);
+        await store.TurnAsync("other's chain", "other", text, kind: SessionKind.Chain);
+        await store.TurnAsync("chain", "user", text, kind: SessionKind.Chain);
+        WriteResult result;
+        for (var i = 0; ; i++)
+        {
+            result = await store.AppendAsync(await store.BeginAsync($"s{i}", "user"), text);
+            if (result.Status != WriteStatus.Written)
+            {
+                break;
+            }
+        }
+
+        Assert.Equal((WriteStatus.Full, "limits.stored_bytes"), (result.Status, result.Limit));
+        Assert.InRange((await store.Store.CountAsync(TestStore.Cancel)).Bytes!.Value, Limit - 20_000, Limit);
+        Assert.Null(await store.GetAsync("chain"));
+        Assert.NotNull(await store.GetAsync("other's chain"));
+        Assert.InRange((await store.ListIdsAsync("user")).Count, 95, 103);
+
+        // Forks share what they have in common, and count for it all the same.
+        Assert.Equal((CopyStatus.Full, "limits.stored_bytes"), await store.ForkAsync("s0", "fork") is var fork ? (fork.Status, fork.Limit)
+            : default);
+        Assert.Equal(WriteStatus.Full, (await store.ReplaceMetadataAsync(await store.ReadAsync("s0"), text)).Status);
+        await Assert.ThrowsAsync<StoreUnavailableException>(async () =>
+        {
+            for (var i = 0; i < 100; i++)
+            {
+                await store.Store.ReserveAsync(new Idempotency(Guid.NewGuid(), default), Owner.Anyone, "x", TestStore.Cancel);
+            }
+        });
+
+        // What was read stays readable; what is deleted or has expired makes room.
+        Assert.Equal(text, (await store.TurnsAsync("seen"))[0].Input.ToString());
+        await store.DeleteAsync("s0");
+        await store.TurnAsync("new", "user", text);
+        store.Time.Advance(TimeSpan.FromHours(25));
+        await store.TurnAsync("after", "third", new string('x', 900_000));
     }
 
     [Fact]
     public async Task Turns_are_whole_wherever_their_arrays_end()
     {
-        await using var store = new TestStore(new MemorySessionStore(new SessionSettings { MaxSessionsPerUser = 0 }, TimeProvider.System, TestStore.NewMetrics()), new FakeTimeProvider(Start), new SessionSettings());
+        await using var store = await OpenAsync(NewPolicy());
         for (var i = 1; i <= 60; i++)
         {
-            var start = await store.BeginAsync("a");
-            var turn = store.NewTurn(start, $"{i}{new string('ä', i * i % 700)}", new string('b', i * 37 % 1900)) with
+            var opened = await store.BeginAsync("a", history: 1);
+            var turn = store.NewTurn(opened, $"{i}{new string('ä', i * i % 700)}", new string('b', i * 37 % 1900)) with
             {
                 AgentType = $"agent-{i % 3}",
-                InputTokens = i % 2 == 0 ? i * 1000L : null,
-                OutputTokens = i % 5 == 0 ? long.MaxValue : null,
+                Usage = i % 2 == 0 ? new TokenUsage(i * 1000L, i % 5 == 0 ? long.MaxValue : null) : null,
                 ExecutionTime = TimeSpan.FromMicroseconds(i * 12345),
             };
-            Assert.Equal(CommitStatus.Committed, await store.Store.CommitTurnAsync(start, turn, null, TestContext.Current.CancellationToken));
-            Assert.Equal(turn, (await store.GetAsync("a"))!.LastTurn);
+            var result = await store.Store.WriteAsync(opened, TestStore.NewAppend(opened, turn), TestStore.Cancel);
+            Assert.Equal(turn with { RunStart = 1 }, Plain(result.Turn!));
+            Assert.Equal(turn with { RunStart = 1 }, Plain((await store.GetAsync("a"))!.LastTurn!));
         }
 
-        var all = await store.HistoryAsync("a");
-        Assert.Equal(60, all.Count);
+        var all = await PlainAsync("a");
         for (var turns = 0; turns <= 60; turns++)
         {
-            var fork = await store.Store.ForkAsync("a", Owner.Anyone, turns, TestStore.New($"fork-{turns}"), TestContext.Current.CancellationToken);
-            Assert.Equal(all.Take(turns), await store.HistoryAsync($"fork-{turns}"));
-            Assert.Equal(turns == 0 ? null : all[turns - 1], fork.Session!.LastTurn);
-            Assert.Equal(all.Take(turns).TakeLast(7), (await store.BeginAsync($"fork-{turns}", history: 7)).History);
+            var fork = await store.ForkAsync("a", $"fork-{turns}", turns);
+            Assert.Equal(all.Take(turns), await PlainAsync($"fork-{turns}"));
+            Assert.Equal(turns == 0 ? null : all[turns - 1], fork.Session!.LastTurn is { } last ? Plain(last) : null);
+            Assert.Equal(all.Take(turns).TakeLast(7), (await store.BeginAsync($"fork-{turns}", history: 7)).Turns.Select(Plain));
 
-            // Both go on, each for itself.
+            // Both go on, each for itself; what is deleted in one stays in the other.
             await store.TurnAsync($"fork-{turns}", query: "own");
-            Assert.Equal("own", (await store.HistoryAsync($"fork-{turns}"))[^1].Query);
-            Assert.Equal(all, await store.HistoryAsync("a"));
+            var opened = await store.ReadAsync($"fork-{turns}");
+            var rewritten = (await store.TurnsAsync($"fork-{turns}"))[turns / 2] with { Output = Items.None };
+            await store.Store.WriteAsync(opened, new ReplaceTurn(rewritten, false), TestStore.Cancel);
+            Assert.Equal("own", (await store.TurnsAsync($"fork-{turns}"))[^1].Input.ToString());
+            Assert.Equal(Plain(rewritten), (await PlainAsync($"fork-{turns}"))[turns / 2]);
+            Assert.Equal(all, await PlainAsync("a"));
             foreach (var isDescending in (bool[])[false, true])
             {
-                var page = await store.Store.ReadHistoryAsync("a", Owner.Anyone, new TurnPageRequest(9, new PageCursor(turns, ""), isDescending), TestContext.Current.CancellationToken);
-                Assert.Equal(isDescending ? all.Take(Math.Max(0, turns - 1)).TakeLast(9).Reverse() : all.Skip(turns).Take(9), page!.Items);
+                var page = await store.ReadTurnsAsync("a", new TurnPageRequest
+                {
+                    Limit = 9,
+                    MaxBytes = int.MaxValue,
+                    After = turns,
+                    Descending = isDescending,
+                });
+                Assert.Equal(isDescending ? all.Take(Math.Max(0, turns - 1)).TakeLast(9).Reverse() : all.Skip(turns).Take(9),
+                    page.Turns.Select(Plain));
             }
         }
+
+        static Turn Plain(Turn turn) => turn with { Response = default };
+
+        async Task<List<Turn>> PlainAsync(string id) => [.. (await store.TurnsAsync(id)).Select(Plain)];
     }
 
     [Theory]
@@ -125,49 +187,86 @@ public sealed class MemorySessionStoreMemoryTests
     [InlineData("x")]
     public async Task An_id_comes_back_as_it_was_given_however_it_is_kept(string id)
     {
-        await using var store = new TestStore(new MemorySessionStore(new SessionSettings(), TimeProvider.System, TestStore.NewMetrics()), new FakeTimeProvider(Start), new SessionSettings());
+        await using var store = await OpenAsync(NewPolicy());
         await store.CreateAsync(id, "user");
         Assert.Equal(id, Assert.Single(await store.ListIdsAsync("user")));
         Assert.Equal(id, (await store.GetAsync(id))!.Id);
-        foreach (var other in new[] { id.ToUpperInvariant(), id.ToLowerInvariant(), id.Replace("-", "", StringComparison.Ordinal) }.Where(other => other != id))
+        foreach (var other in new[] { id.ToUpperInvariant(), id.ToLowerInvariant(), id.Replace("-", "", StringComparison.Ordinal) }.Where(
+            other => other != id))
         {
             Assert.Null(await store.GetAsync(other));
         }
     }
 
     [Fact]
-    public async Task A_user_with_many_sessions_keeps_them_in_order()
+    public async Task Many_sessions_stay_in_order_whatever_is_done_to_them()
     {
-        var time = new FakeTimeProvider(Start);
-        await using var store = new TestStore(new MemorySessionStore(new SessionSettings { MaxSessionsPerUser = 0 }, time, TestStore.NewMetrics()), time, new SessionSettings());
+        await using var store = await OpenAsync(NewPolicy());
         List<string> expected = [];
-        for (var i = 0; i < 200; i++)
+        var random = new Random(1);
+        for (var i = 0; i < 6000; i++)
         {
-            // Every other one touches one that is there.
-            var id = i % 2 == 1 ? expected[i * 7 % expected.Count] : $"s{i}";
-            await store.TurnAsync(id, "user");
+            var touched = expected.Count > 0 && random.Next(3) > 0 ? expected[random.Next(expected.Count)] : null;
+            if (touched is not null && random.Next(4) == 0)
+            {
+                await store.DeleteAsync(touched);
+                expected.Remove(touched);
+                continue;
+            }
+
+            var id = touched ?? $"s{i}";
+            await store.FailAsync(id, "user");
             expected.Remove(id);
             expected.Add(id);
-            time.Advance(TimeSpan.FromSeconds(1));
+            store.Time.Advance(TimeSpan.FromMicroseconds(1));
         }
 
-        Assert.Equal(expected, await store.ListIdsAsync("user", ascending: true));
-        expected.Reverse();
-        Assert.Equal(expected, await store.ListIdsAsync("user"));
+        // Some come in behind others, as in an import.
+        foreach (var user in (string?[])["user", null])
+        {
+            List<string> seen = [];
+            for (var request = new SessionPageRequest { UserId = user, Limit = 97, Ascending = true }; ;)
+            {
+                var page = await store.Store.ListAsync(request, TestStore.Cancel);
+                seen.AddRange(page.Items.Select(session => session.Id));
+                if (page.Next is not { } next)
+                {
+                    break;
+                }
+
+                request = request with { After = next };
+            }
+
+            Assert.Equal(expected, seen);
+        }
+    }
+
+    private static ValueTask<TestStore> OpenAsync(StorePolicy policy)
+    {
+        var time = new FakeTimeProvider(Start);
+        return TestStore.OpenAsync(policy, time, given => new(new MemorySessionStore(given, time)));
+    }
+
+    private static StorePolicy NewPolicy(double lifetimeHours = 24, long storedBytes = 0) => new()
+    {
+        Lifetime = _ => TimeSpan.FromHours(lifetimeHours),
+        MaxPerUser = _ => 0,
+        StoredBytes = storedBytes,
+    };
+
+    private static int Alive(List<WeakReference> references)
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+        return references.Count(reference => reference.IsAlive);
     }
 
     // The store keeps an id that is no UUID as it was given: when the string is gone, so is the session.
-    private static NewSession Watched(string id, List<WeakReference> references)
+    private static string Watched(string id, List<WeakReference> references)
     {
         var own = new string(id);
         references.Add(new WeakReference(own));
-        return TestStore.New(own);
-    }
-
-    private sealed class JumpingTimeProvider : TimeProvider
-    {
-        public DateTimeOffset Now { get; set; }
-
-        public override DateTimeOffset GetUtcNow() => Now;
+        return own;
     }
 }

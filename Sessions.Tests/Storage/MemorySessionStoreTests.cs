@@ -1,11 +1,9 @@
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
 
 namespace Sessions.Tests.Storage;
 
-public sealed class MemorySessionStoreTests : SessionStoreContract
+public sealed class MemorySessionStoreTests : StoreContract
 {
-    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) =>
-        Task.FromResult(new TestStore(new MemorySessionStore(settings, time, TestStore.NewMetrics()), time, settings));
+    private protected override ValueTask<TestStore> OpenAsync(StorePolicy policy, FakeTimeProvider time) =>
+        TestStore.OpenAsync(policy, time, given => new(new MemorySessionStore(given, time)));
 }

@@ -1,5 +1,4 @@
 using System.Text.Json;
-using Sessions.Api;
 
 namespace Sessions.Tests.Storage;
 

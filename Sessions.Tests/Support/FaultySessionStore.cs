@@ -1,6 +1,5 @@
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
-using Sessions.Api;
 
 namespace Sessions.Tests;
 
@@ -22,9 +21,12 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
     public static void Around(IServiceCollection services)
     {
         var own = services.Last(service => service.ServiceType == typeof(ISessionStore));
-        services.AddSingleton(all => new FaultySessionStore((ISessionStore)own.ImplementationFactory!(all)));
+        services.AddSingleton(all => new FaultySessionStore(Own(all, own)));
         services.AddSingleton<ISessionStore>(all => all.GetRequiredService<FaultySessionStore>());
     }
+
+    private static ISessionStore Own(IServiceProvider all, ServiceDescriptor own) => (ISessionStore)(
+        own.ImplementationFactory?.Invoke(all) ?? ActivatorUtilities.CreateInstance(all, own.ImplementationType!));
 
     /// <summary>Lets one operation throw, always.</summary>
     /// <param name="operation">The operation.</param>
@@ -40,59 +42,60 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
     /// <summary>Works properly again.</summary>
     public void Heal() => (Before, After) = (null, null);
 
-    public ValueTask<Session?> CreateAsync(NewSession session, CancellationToken cancellationToken) =>
-        CallAsync("create", () => store.CreateAsync(session, cancellationToken), cancellationToken);
+    public StoreCapabilities Capabilities => store.Capabilities;
 
-    public ValueTask<Session?> GetAsync(string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        CallAsync("get", () => store.GetAsync(sessionId, owner, cancellationToken), cancellationToken);
+    public ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken) =>
+        CallAsync(request.Lease is null ? "get" : "begin_turn", () => store.OpenAsync(request, cancellationToken), cancellationToken);
 
-    public ValueTask<bool> DeleteAsync(string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        CallAsync("delete", () => store.DeleteAsync(sessionId, owner, cancellationToken), cancellationToken);
+    public ValueTask<WriteResult> WriteAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken) =>
+        CallAsync(NameOf(change), () => store.WriteAsync(opened, change, cancellationToken), cancellationToken);
 
-    public ValueTask<Page<Session>> ListAsync(string userId, SessionPageRequest request, CancellationToken cancellationToken) =>
-        CallAsync("list", () => store.ListAsync(userId, request, cancellationToken), cancellationToken);
-
-    public ValueTask<Page<Turn>?> ReadHistoryAsync(string sessionId, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
-        CallAsync("read_history", () => store.ReadHistoryAsync(sessionId, owner, request, cancellationToken), cancellationToken);
-
-    public ValueTask<MetadataReplacement> ReplaceMetadataAsync(string sessionId, Owner owner, long expectedVersion, ReadOnlyMemory<byte> metadata, CancellationToken cancellationToken) =>
-        CallAsync("replace_metadata", () => store.ReplaceMetadataAsync(sessionId, owner, expectedVersion, metadata, cancellationToken), cancellationToken);
-
-    public ValueTask<Fork> ForkAsync(string sourceId, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken) =>
-        CallAsync("fork", () => store.ForkAsync(sourceId, owner, afterTurn, session, cancellationToken), cancellationToken);
-
-    public ValueTask<TurnStart> BeginTurnAsync(TurnRequest request, CancellationToken cancellationToken) =>
-        CallAsync("begin_turn", () => store.BeginTurnAsync(request, cancellationToken), cancellationToken);
-
-    public ValueTask<CommitStatus> CommitTurnAsync(TurnStart start, Turn turn, Summary? summary, CancellationToken cancellationToken) =>
-        CallAsync("commit_turn", () => store.CommitTurnAsync(start, turn, summary, cancellationToken), cancellationToken);
-
-    public async ValueTask FailTurnAsync(TurnStart start, string error, CancellationToken cancellationToken) =>
-        await CallAsync("fail_turn", async () =>
-        {
-            await store.FailTurnAsync(start, error, cancellationToken);
-            return true;
-        }, cancellationToken);
+    public ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken) =>
+        CallAsync("renew", () => store.RenewAsync(opened, cancellationToken), cancellationToken);
 
     // No store of ours does more here than to let go, which can't fail.
-    public ValueTask AbandonTurnAsync(TurnStart start, CancellationToken cancellationToken) => store.AbandonTurnAsync(start, cancellationToken);
+    public ValueTask ReleaseAsync(OpenedSession opened) => store.ReleaseAsync(opened);
 
-    public ValueTask<KeyReservation> ReserveSessionIdAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
-        CallAsync("reserve_session_id", () => store.ReserveSessionIdAsync(key, owner, sessionId, cancellationToken), cancellationToken);
+    public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
+        CallAsync("cancel_turn", () => store.CancelAsync(session, owner, cancellationToken), cancellationToken);
 
-    public ValueTask<Erasure> EraseUserAsync(string userId, CancellationToken cancellationToken) =>
-        CallAsync("erase_user", () => store.EraseUserAsync(userId, cancellationToken), cancellationToken);
+    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+        CallAsync("read_history", () => store.ReadTurnsAsync(session, owner, request, cancellationToken), cancellationToken);
 
-    public ValueTask<int> RemoveExpiredAsync(CancellationToken cancellationToken) => CallAsync("remove_expired", () => store.RemoveExpiredAsync(cancellationToken), cancellationToken);
+    public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken) =>
+        CallAsync("list", () => store.ListAsync(request, cancellationToken), cancellationToken);
 
-    public IAsyncEnumerable<ArchiveEntry> ExportAsync(CancellationToken cancellationToken) => store.ExportAsync(cancellationToken);
+    public ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken) =>
+        CallAsync(request.Source is not null ? "fork" : request.Turns is not null ? "import" : "create",
+            () => store.CopyAsync(request, cancellationToken), cancellationToken);
 
-    public ValueTask<ImportStatus> ImportAsync(ArchivedSession session, IAsyncEnumerable<ArchivedTurn> turns, CancellationToken cancellationToken) =>
-        store.ImportAsync(session, turns, cancellationToken);
+    public ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
+        CallAsync("delete", () => store.DeleteAsync(session, owner, cancellationToken), cancellationToken);
 
-    public ValueTask<StoreStatistics> GetStatisticsAsync(CancellationToken cancellationToken) => CallAsync("get_statistics", () => store.GetStatisticsAsync(cancellationToken), cancellationToken);
+    public ValueTask<Erasure> EraseAsync(string userId, CancellationToken cancellationToken) =>
+        CallAsync("erase_user", () => store.EraseAsync(userId, cancellationToken), cancellationToken);
 
-    public ValueTask<HealthCheckResult> CheckHealthAsync(CancellationToken cancellationToken) => store.CheckHealthAsync(cancellationToken);
+    public ValueTask<int> SweepAsync(CancellationToken cancellationToken) =>
+        CallAsync("remove_expired", () => store.SweepAsync(cancellationToken), cancellationToken);
+
+    public ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+        CallAsync("reserve_session_id", () => store.ReserveAsync(key, owner, sessionId, cancellationToken), cancellationToken);
+
+    public IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, CancellationToken cancellationToken) =>
+        store.ExportAsync(userId, cancellationToken);
+
+    public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) =>
+        CallAsync("get_statistics", () => store.CountAsync(cancellationToken), cancellationToken);
+
+    public ValueTask<HealthCheckResult> CheckAsync(CancellationToken cancellationToken) => store.CheckAsync(cancellationToken);
+
+    private static string NameOf(SessionChange change) => change switch
+    {
+        AppendTurn => "commit_turn",
+        RecordFailure => "fail_turn",
+        ReplaceMetadata => "replace_metadata",
+        _ => "replace_turn",
+    };
 
     private async ValueTask<T> CallAsync<T>(string operation, Func<ValueTask<T>> call, CancellationToken cancellationToken)
     {

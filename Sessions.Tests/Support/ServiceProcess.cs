@@ -4,7 +4,8 @@ using System.Text.RegularExpressions;
 namespace Sessions.Tests;
 
 /// <summary>
-/// One of the programs as a process of its own, as an orchestrator starts it: configured by environment variables alone. Where <c>SESSIONS_TEST_API</c>
+/// One of the programs as a process of its own, as an orchestrator starts it: configured by environment variables alone. Where
+/// <c>SESSIONS_TEST_API</c>
 /// names an executable, such as one that was published natively, that one is the API.
 /// </summary>
 internal sealed partial class ServiceProcess : IAsyncDisposable
@@ -51,6 +52,9 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
         _process.BeginErrorReadLine();
     }
 
+    /// <summary>The API, to be run by <c>dotnet</c>.</summary>
+    public static string ApiAssembly => Path.Combine(Folder("Sessions.Api"), "Sessions.Api.dll");
+
     public int Id => _process.Id;
 
     public IReadOnlyList<string> Lines
@@ -66,9 +70,19 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
 
     public static ServiceProcess Api(params IEnumerable<(string Key, string Value)> environment) => new("Sessions.Api", [], environment);
 
+    /// <summary>The API's program with a command line.</summary>
+    public static ServiceProcess Program(IEnumerable<string> arguments, params IEnumerable<(string Key, string Value)> environment) =>
+        new("Sessions.Api", arguments, environment);
+
     /// <summary>The janitor of the API at <paramref name="api"/>, wired as by the AppHost's <c>WithReference(api)</c>.</summary>
     public static ServiceProcess Janitor(Uri? api, params IEnumerable<(string Key, string Value)> environment) =>
-        new("Sessions.Janitor", [], api is null ? environment : [("services__api__http__0", api.GetLeftPart(UriPartial.Authority)), .. environment]);
+        Janitor([], api, environment);
+
+    /// <summary>The same, with a command line.</summary>
+    public static ServiceProcess Janitor(IEnumerable<string> arguments, Uri? api,
+        params IEnumerable<(string Key, string Value)> environment) =>
+        new("Sessions.Janitor", arguments, api is null ? environment
+            : [("services__api__http__0", api.GetLeftPart(UriPartial.Authority)), .. environment]);
 
     public static ServiceProcess AppHost(IEnumerable<string> arguments, params IEnumerable<(string Key, string Value)> environment) =>
         new("Sessions.AppHost", arguments, environment);

@@ -6,7 +6,8 @@ using System.Text;
 namespace Sessions.Bench.Load;
 
 /// <summary>
-/// One client: sends a request that was made beforehand, and reads the answer just far enough to know its status and where it ends. Nothing is allocated for
+/// One client: sends a request that was made beforehand, and reads the answer just far enough to know its status and where it ends.
+/// Nothing is allocated for
 /// either, so that the machine is left to the server.
 /// </summary>
 internal sealed class Connection : IDisposable

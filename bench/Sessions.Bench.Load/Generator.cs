@@ -5,7 +5,8 @@ using HdrHistogram;
 namespace Sessions.Bench.Load;
 
 /// <summary>
-/// The clients: each sends its next request when it has the answer to the one before. A thread or a few poll for all of them, with plain blocking calls: that
+/// The clients: each sends its next request when it has the answer to the one before. A thread or a few poll for all of them, with plain
+/// blocking calls: that
 /// costs a fraction of what a server does for a request.
 /// </summary>
 internal sealed class Generator(int connections, CancellationToken cancellationToken)

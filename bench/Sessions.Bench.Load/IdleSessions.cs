@@ -4,7 +4,8 @@ using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
 
-/// <summary>What an idle session takes in the memory store: two turns of 100 characters, asked and answered, ten sessions to a user.</summary>
+/// <summary>What an idle session takes in the memory store: two turns of 100 characters, asked and answered, ten sessions to a
+/// user.</summary>
 internal static class IdleSessions
 {
     public const int Turns = 2;

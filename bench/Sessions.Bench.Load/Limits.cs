@@ -1,13 +1,13 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using Sessions.Api;
 using Sessions.Bench.Sqlite;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Bench.Load;
 
 /// <summary>
-/// What our server is measured beside: bare Kestrel, with routes that a minimal API maps, that parses the same bodies and answers ready-made bytes; alone, or with the
+/// What our server is measured beside: bare Kestrel, with routes that a minimal API maps, that parses the same bodies and answers
+/// ready-made bytes; alone, or with the
 /// plainest work on SQLite or Redis in between.
 /// </summary>
 internal static class Limits
@@ -66,12 +66,13 @@ internal static class Limits
     {
         string[] args = ["--hostBuilder:reloadConfigOnChange=false", "--sessions:storage_type=sqlite", $"--sessions:db_path={where}", "--urls=http://127.0.0.1:0"];
         var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
-        builder.AddServiceDefaults(SessionMetrics.MeterName, QueryMetrics.AgentSourceName);
-        builder.AddHttp(args).AddAuth().AddSessions().AddQueries();
+        builder.AddSettings(ApiSettings.Sections);
+        builder.AddServiceDefaults(SessionMetrics.MeterName, AgentCatalog.SourceName);
+        builder.AddHttp(port: null).AddAuth().AddSessions().AddTurns();
         await using var app = builder.Build();
         app.UseHttp().MapDefaultEndpoints();
         app.MapHome().MapQueries().MapSessions().MapUsers();
-        app.Services.GetRequiredService<SqliteSessionStore>().Writer.MostPerCommit = 1;
+        ((SqliteSessionStore)app.Services.GetRequiredService<ISessionStore>()).Writer.MaxPerCommit = 1;
         await app.RunAsync();
     }
 

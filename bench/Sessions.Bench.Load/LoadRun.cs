@@ -4,7 +4,8 @@ using static System.FormattableString;
 namespace Sessions.Bench.Load;
 
 /// <summary>
-/// Our server on each store and the limits, run in turn, a few seconds each, round after round, so that a change of the machine's mood meets all of them.
+/// Our server on each store and the limits, run in turn, a few seconds each, round after round, so that a change of the machine's mood
+/// meets all of them.
 /// </summary>
 internal sealed class LoadRun(Options options, string folder, CancellationToken cancellationToken)
 {

@@ -1,65 +1,29 @@
-using System.Collections.Concurrent;
 using System.Diagnostics;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.Logging.Abstractions;
 using StackExchange.Redis;
 
 namespace Sessions.Bench.Load;
 
-/// <summary>
-/// The commands that a query costs our server on Redis (the scripts that begin and commit a turn, then those that tell both indexes), sent through the driver as it sends
-/// them, and nothing else: no session is made of the answers, no agent is asked, no trouble is told apart.
-/// </summary>
-internal sealed class RedisTurns(IDatabase database)
+/// <summary>Turns on the Redis store alone, with nothing of the server around it: what the server could reach at the most.</summary>
+internal sealed class RedisTurns
 {
-    private static readonly SessionSettings Settings = new();
-    private static readonly long Life = (long)(Settings.Timeout + (2 * Settings.CleanupInterval)).TotalMilliseconds;
+    private readonly RedisSessionStore _store;
 
-    private readonly ConcurrentDictionary<string, State> _sessions = new();
+    private RedisTurns(RedisSessionStore store) => _store = store;
 
     public static async Task<RedisTurns> ConnectAsync(string address)
     {
         var connection = await ConnectionMultiplexer.ConnectAsync(address);
-        foreach (var script in (RedisScript[])[RedisScripts.Begin, RedisScripts.Commit, RedisScripts.IndexTouch])
-        {
-            await connection.GetServers()[0].ScriptLoadAsync(script.Text);
-        }
-
-        return new(connection.GetDatabase());
+        var meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
+        var commands = new RedisCommands(connection.GetDatabase(), meters, NullLogger<RedisCommands>.Instance);
+        var policy = new StorePolicy { Lifetime = _ => TimeSpan.FromHours(24), MaxPerUser = _ => 10 };
+        return new RedisTurns(new RedisSessionStore(
+            commands, new RedisKeys(), policy, TimeProvider.System, NullLogger<RedisSessionStore>.Instance));
     }
 
-    public async Task AppendAsync(string sessionId, string userId, string query, string response)
-    {
-        var state = _sessions.GetOrAdd(sessionId, static _ => new State());
-        var keys = RedisKeys.OfSession(sessionId);
-        var now = TimeProvider.System.GetUtcNow().ToMicroseconds();
-        var token = Guid.NewGuid().ToString("N");
-        RedisValue[] common = [now, Settings.Timeout.Ticks / TimeSpan.TicksPerMicrosecond, Life, userId, 1];
-        var begun = await database.ScriptEvaluateAsync(
-            RedisScripts.Begin.Hash, keys, [.. common, Requests.Turns, "", "", token, 10_000, 500, state.Incarnation ?? "", state.Version, state.Activity, state.Turns]);
-        var turn = RedisCodec.Encode(Bench.Sqlite.Bench.NewTurn(state.Turns + 1, query, response));
-        var commit = database.ScriptEvaluateAsync(
-            RedisScripts.Commit.Hash, keys, [.. common, token, state.Incarnation ?? "", state.Turns, turn, token, "", "", "", "", ""]);
-        if (state.Incarnation is not null)
-        {
-            await Task.WhenAll(MoveAsync(RedisKeys.ShardOf(sessionId), sessionId, now), MoveAsync(RedisKeys.OfUser(userId)[0], sessionId, now));
-        }
-        else
-        {
-            await Task.WhenAll(TouchAsync([RedisKeys.ShardOf(sessionId)], sessionId, now, 0), TouchAsync(RedisKeys.OfUser(userId), sessionId, now, Settings.MaxSessionsPerUser));
-            await database.HashDeleteAsync(RedisKeys.Session(sessionId), "p");
-            state.Incarnation = token;
-        }
-
-        var committed = await commit;
-        if ((int)begun[0] != 0 || (int)committed[0] != 0)
-        {
-            throw new InvalidOperationException($"The scripts have changed: begin answers {begun[0]}, commit {committed[0]}.");
-        }
-
-        state.Turns++;
-        (state.Activity, state.Version) = ((long)committed[5], (long)committed[6]);
-    }
+    public Task AppendAsync(string sessionId, string userId, string query, string response) =>
+        Sqlite.Bench.AppendAsync(_store, sessionId, userId, historyTurns: 20, query, response);
 
     /// <summary>So many appends at a time, each on sessions of its own, for a time.</summary>
     public async Task<Measurement> RunAsync(int clients, TimeSpan time)
@@ -82,22 +46,5 @@ internal sealed class RedisTurns(IDatabase database)
             }
         })));
         return Measurement.Of(all, Stopwatch.GetElapsedTime(started));
-    }
-
-    private Task<bool> MoveAsync(RedisKey index, string sessionId, long now) =>
-        database.SortedSetUpdateAsync(index, sessionId, now, SortedSetWhen.Exists | SortedSetWhen.GreaterThan);
-
-    private Task<RedisResult> TouchAsync(RedisKey[] index, string sessionId, long now, int most) =>
-        database.ScriptEvaluateAsync(RedisScripts.IndexTouch.Hash, index, [now, sessionId, 2 * Life, $"({now - (2000 * Life)}", most]);
-
-    private sealed class State
-    {
-        public string? Incarnation { get; set; }
-
-        public int Turns { get; set; }
-
-        public long Version { get; set; }
-
-        public long Activity { get; set; }
     }
 }

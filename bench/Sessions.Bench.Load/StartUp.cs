@@ -2,12 +2,12 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
-using Sessions.Api;
 using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
 
-/// <summary>How long it takes from the start of the process to the first answer, as built and as published: compiled beforehand, alone or together with the framework, and native.</summary>
+/// <summary>How long it takes from the start of the process to the first answer, as built and as published: compiled beforehand, alone or
+/// together with the framework, and native.</summary>
 internal sealed class StartUp(Options options, string folder, CancellationToken cancellationToken)
 {
     private const string Session = "the-first-session-asked-for";
@@ -101,23 +101,24 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
         for (var from = 0; from < options.Idle; from += 1000)
         {
             var to = Math.Min(from + 1000, options.Idle);
-            await store.Writer.RunAsync(tables =>
+            await Task.WhenAll(Enumerable.Range(from, to - from).Select(i => store.CopyAsync(new CopyRequest
             {
-                SqliteTally tally = default;
-                for (var i = from; i < to; i++)
-                {
-                    var session = tables.Add(new NewSession(Guid.CreateVersion7().ToString(), IdleSessions.User(i), default, SessionOrigin.Query), tables.Now, version: 0, ref tally);
-                    long? last = null;
-                    for (var turn = 1; turn <= IdleSessions.Turns; turn++)
-                    {
-                        last = tables.Append(session, Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(i, turn), IdleSessions.Response(i, turn)), turn, last, null);
-                        tables.Advance(session, last.Value, tables.Now);
-                    }
-                }
-
-                return true;
-            }, cancellationToken);
+                Session = new NewSession(
+                    Guid.CreateVersion7().ToString(), SessionKey.New(), SessionKind.Session, IdleSessions.User(i), default, SessionOrigin.Query),
+                Turns = TurnsAsync(i),
+            }, cancellationToken).AsTask()));
         }
+    }
+
+    private static async IAsyncEnumerable<ArchivedTurn> TurnsAsync(int session)
+    {
+        for (var turn = 1; turn <= IdleSessions.Turns; turn++)
+        {
+            yield return new ArchivedTurn(
+                Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(session, turn), IdleSessions.Response(session, turn)), null);
+        }
+
+        await Task.CompletedTask;
     }
 
     // Null where the feed has not what it takes.

@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
 using BenchmarkDotNet.Attributes;
-using Sessions.Api;
 
 namespace Sessions.Bench.Micro;
 
@@ -29,12 +28,15 @@ public class JsonBenchmarks
             CreatedAt = turn.CreatedAt,
             LastActivityAt = turn.CreatedAt,
             ExpiresAt = turn.CreatedAt + TimeSpan.FromHours(24),
-            Version = 7,
+            Key = SessionKey.New(),
+            Kind = SessionKind.Session,
+            Revision = new Revision(7, 1),
+            Metadata = default,
             CreatedFrom = SessionOrigin.Query,
             TurnCount = 7,
             LastTurn = turn,
         };
-        _result = new TurnResult(_session.Id, _session.UserId, turn, Replayed: false);
+        _result = new TurnResult(_session.Id, _session.Key, _session.UserId, turn, Replayed: false);
     }
 
     [Benchmark(Description = "parse a query")]

@@ -1,5 +1,4 @@
 using BenchmarkDotNet.Attributes;
-using Sessions.Api;
 using static System.FormattableString;
 
 namespace Sessions.Bench.Micro;
@@ -48,7 +47,8 @@ public class StoreBenchmarks
     public Task Turn() => Sqlite.Bench.AppendAsync(_store!, NextId(), historyTurns: Turns);
 
     [Benchmark(Description = "get a session")]
-    public async Task<object?> Get() => await _store!.GetAsync(NextId(), Owner.Anyone, CancellationToken.None);
+    public async Task<object?> Get() => await _store!.OpenAsync(
+        new OpenRequest { Session = SessionRef.ById(NextId()), Owner = Owner.Anyone }, CancellationToken.None);
 
     private string NextId() => Ids[_next = (_next + 1) % Sessions];
 }

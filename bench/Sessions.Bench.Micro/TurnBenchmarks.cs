@@ -2,7 +2,7 @@ using BenchmarkDotNet.Attributes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
-using Sessions.Api;
+using Sessions.ServiceDefaults;
 using static System.FormattableString;
 
 namespace Sessions.Bench.Micro;
@@ -26,13 +26,20 @@ public class TurnBenchmarks
     {
         var builder = WebApplication.CreateBuilder();
         builder.Logging.ClearProviders();
-        builder.AddHttp([]).AddSessions().AddQueries();
+        builder.AddSettings(ApiSettings.Sections);
+        builder.AddHttp(port: null).AddAuth().AddSessions().AddTurns();
         _app = builder.Build();
         _turns = _app.Services.GetRequiredService<TurnRunner>();
         var agent = _app.Services.GetRequiredService<AgentCatalog>().Get(null);
-        _commands = [.. Enumerable.Range(0, Sessions).Select(i => new TurnCommand(
-            Invariant($"session-{i:D4}"), Owner.Claiming(Invariant($"user-{i / 10:D4}")),
-            Invariant($"I prefer the quiet desk number {i:D4} near the window: what do you recommend for the long afternoon?"), agent, new GenerationParameters(), null, null))];
+        _commands = [.. Enumerable.Range(0, Sessions).Select(i => new TurnCommand
+        {
+            Session = SessionRef.ById(Invariant($"session-{i:D4}")),
+            Owner = Owner.Claiming(Invariant($"user-{i / 10:D4}")),
+            Input = Items.OfText(
+                Invariant($"I prefer the quiet desk number {i:D4} near the window: what do you recommend for the long afternoon?")),
+            Agent = agent,
+            Options = AnswerOptions.None,
+        })];
         for (var i = 0; i < 20 * Sessions; i++)
         {
             Turn().GetAwaiter().GetResult();
@@ -43,5 +50,5 @@ public class TurnBenchmarks
     public void Close() => _app!.DisposeAsync().AsTask().GetAwaiter().GetResult();
 
     [Benchmark(Description = "a whole turn")]
-    public Task Turn() => _turns!.RunAsync(_commands[_next = (_next + 1) % Sessions], CancellationToken.None);
+    public Task Turn() => _turns!.RunAsync(_commands[_next = (_next + 1) % Sessions], null, CancellationToken.None);
 }

@@ -1,8 +1,4 @@
-using System.Diagnostics.Metrics;
-using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
 
 namespace Sessions.Bench.Sqlite;
 
@@ -15,18 +11,21 @@ internal static class Bench
     /// <inheritdoc cref="Query"/>
     public static readonly string Response = new('r', 400);
 
-    private static readonly SessionSettings Settings = new() { MaxSessionsPerUser = 0 };
+    private static readonly StorePolicy Policy = new() { Lifetime = _ => TimeSpan.FromHours(24), MaxPerUser = _ => 0 };
 
     public static SqliteSessionStore Open(string path) =>
-        new(SqliteFile.Prepare(path), Settings, TimeProvider.System, NewMetrics(), NullLogger<SqliteSessionStore>.Instance);
+        new(SqliteFile.Prepare(path), Policy, TimeProvider.System, NullLogger<SqliteSessionStore>.Instance);
 
-    public static MemorySessionStore OpenMemory() => new(Settings, TimeProvider.System, NewMetrics());
+    public static MemorySessionStore OpenMemory() => new(Policy, TimeProvider.System);
 
     public static Turn NewTurn(int number, string? query = null, string? response = null) => new()
     {
         Number = number,
-        Query = query ?? Query,
-        Response = response ?? Response,
+        Parent = number - 1,
+        RunStart = 1,
+        Nonce = TurnNonce.New(number),
+        Input = Items.OfText(query ?? Query),
+        Output = Items.OfText(response ?? Response),
         AgentType = "advanced",
         AgentUsed = "builtin",
         CreatedAt = TimeProvider.System.GetUtcNowMicroseconds(),
@@ -34,18 +33,33 @@ internal static class Bench
         StartedSession = number == 1,
     };
 
-    /// <summary>One turn, as the API makes it: what was said before is read, then the turn is committed.</summary>
-    public static async Task AppendAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1, string? query = null, string? response = null)
-    {
-        var start = await store.BeginTurnAsync(new TurnRequest { SessionId = sessionId, Owner = Owner.Claiming(userId), HistoryTurns = historyTurns }, CancellationToken.None);
-        var status = await store.CommitTurnAsync(start, NewTurn((start.Session?.TurnCount ?? 0) + 1, query, response), null, CancellationToken.None);
-        if (status != CommitStatus.Committed)
+    /// <summary>Reads what was said before, and takes the session for a turn.</summary>
+    public static ValueTask<OpenedSession> BeginAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1) =>
+        store.OpenAsync(new OpenRequest
         {
-            throw new InvalidOperationException($"The turn is {status}.");
+            Session = SessionRef.ById(sessionId),
+            Owner = Owner.Claiming(userId),
+            HistoryTurns = historyTurns,
+            Lease = new LeaseRequest(Guid.NewGuid(), TimeSpan.FromSeconds(30), TimeSpan.Zero, Waits: false, TimeSpan.FromSeconds(5)),
+        }, CancellationToken.None);
+
+    /// <summary>Commits a turn on what was opened.</summary>
+    public static async Task CommitAsync(ISessionStore store, OpenedSession opened, string? query = null, string? response = null)
+    {
+        var turn = NewTurn((opened.Session?.TurnCount ?? 0) + 1, query, response);
+        var create = opened.Session is not null ? null : new NewSession(
+            opened.Request.Session.ToString(), SessionKey.New(), SessionKind.Session, opened.Request.Owner.UserId, default, SessionOrigin.Query);
+        var written = await store.WriteAsync(opened, new AppendTurn(turn, 1) { Create = create }, CancellationToken.None);
+        if (written.Status != WriteStatus.Written)
+        {
+            throw new InvalidOperationException($"The turn is {written.Status}.");
         }
     }
 
-    private static SessionMetrics NewMetrics() => new(new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>());
+    /// <summary>One turn, as the API makes it: what was said before is read, then the turn is committed.</summary>
+    public static async Task AppendAsync(ISessionStore store, string sessionId, string? userId = null, int historyTurns = 1,
+        string? query = null, string? response = null) =>
+        await CommitAsync(store, await BeginAsync(store, sessionId, userId, historyTurns), query, response);
 
     public static double Median(IEnumerable<double> values)
     {

@@ -3,7 +3,8 @@ using Microsoft.Data.Sqlite;
 namespace Sessions.Bench.Sqlite;
 
 /// <summary>
-/// What ours is measured against: the straightforward store. One connection, one transaction for each append, the turn and its session's row, prepared
+/// What ours is measured against: the straightforward store. One connection, one transaction for each append, the turn and its session's
+/// row, prepared
 /// commands, the same file format, <c>journal_mode=WAL</c> and <c>synchronous=FULL</c>.
 /// </summary>
 internal sealed class PlainLoop : IDisposable

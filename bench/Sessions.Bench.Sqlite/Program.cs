@@ -14,15 +14,12 @@ try
         case "reads":
             await Reads.RunAsync(folder);
             break;
-        case "cache":
-            await Caches.RunAsync(folder);
-            break;
         case "all":
             await Appends.RunAsync(folder, concurrencies);
             await Reads.RunAsync(folder);
             break;
         default:
-            await Console.Error.WriteLineAsync("dotnet run -c Release --project bench/Sessions.Bench.Sqlite -- [all|appends|reads|cache] [folder]");
+            await Console.Error.WriteLineAsync("dotnet run -c Release --project bench/Sessions.Bench.Sqlite -- [all|appends|reads] [folder]");
             return 2;
     }
 

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using Sessions.Api;
 
 namespace Sessions.Bench.Sqlite;
 
@@ -51,18 +50,22 @@ internal static class Reads
 
     private static async Task HistoryAsync(ISessionStore store, string name, int turns, string bytes)
     {
-        var first = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: false), CancellationToken.None));
-        var last = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, null, Descending: true), CancellationToken.None));
-        var middle = await TimeAsync(() => store.ReadHistoryAsync("session", Owner.Anyone, new TurnPageRequest(PageSize, new PageCursor(turns / 2, ""), Descending: false), CancellationToken.None));
-        var session = await TimeAsync(() => store.GetAsync("session", Owner.Anyone, CancellationToken.None));
-        var begin = await TimeAsync(() => store.BeginTurnAsync(new TurnRequest { SessionId = "session", Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
+        var session = SessionRef.ById("session");
+        ValueTask<TurnPage?> PageAsync(int? after, bool descending) => store.ReadTurnsAsync(session, Owner.Anyone,
+            new TurnPageRequest { Limit = PageSize, MaxBytes = 1 << 20, After = after, Descending = descending }, CancellationToken.None);
+        var first = await TimeAsync(() => PageAsync(null, descending: false));
+        var last = await TimeAsync(() => PageAsync(null, descending: true));
+        var middle = await TimeAsync(() => PageAsync(turns / 2, descending: false));
+        var head = await TimeAsync(() => store.OpenAsync(new OpenRequest { Session = session, Owner = Owner.Anyone }, CancellationToken.None));
+        var begin = await TimeAsync(() => store.OpenAsync(
+            new OpenRequest { Session = session, Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
         var turn = await TimeAsync(async () =>
         {
             await Bench.AppendAsync(store, "session", historyTurns: PageSize);
             return true;
         });
         Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"| {name} | {turns:N0} | {first:0.0} | {last:0.0} | {middle:0.0} | {session:0.0} | {begin:0.0} | {turn:0.0} | {bytes} |"));
+            CultureInfo.InvariantCulture, $"| {name} | {turns:N0} | {first:0.0} | {last:0.0} | {middle:0.0} | {head:0.0} | {begin:0.0} | {turn:0.0} | {bytes} |"));
     }
 
     private static async Task ListsAsync(string folder)
@@ -83,11 +86,11 @@ internal static class Reads
             var bytes = new FileInfo(path).Length;
             await using (var store = Bench.Open(path))
             {
-                var all = await store.ListAsync("user", new SessionPageRequest { Limit = sessions / 2 }, CancellationToken.None);
-                var first = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize }, CancellationToken.None));
-                var last = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize, Ascending = true }, CancellationToken.None));
-                var middle = await TimeAsync(() => store.ListAsync("user", new SessionPageRequest { Limit = PageSize, After = all.Next }, CancellationToken.None));
-                var statistics = await TimeAsync(() => store.GetStatisticsAsync(CancellationToken.None));
+                var all = await store.ListAsync(new SessionPageRequest { UserId = "user", Limit = sessions / 2 }, CancellationToken.None);
+                var first = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize }, CancellationToken.None));
+                var last = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize, Ascending = true }, CancellationToken.None));
+                var middle = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize, After = all.Next }, CancellationToken.None));
+                var statistics = await TimeAsync(() => store.CountAsync(CancellationToken.None));
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {sessions:N0} | {first:0} | {last:0} | {middle:0} | {statistics:0} | {bytes / sessions:N0} |"));
             }
         }
@@ -97,26 +100,18 @@ internal static class Reads
 
     private static async Task FillAsync(SqliteSessionStore store, string id, int turns)
     {
-        await Bench.AppendAsync(store, id, "user");
+        var session = new NewSession(id, SessionKey.New(), SessionKind.Session, "user", default, SessionOrigin.Api);
+        await store.CopyAsync(new CopyRequest { Session = session, Turns = TurnsAsync(turns) }, CancellationToken.None);
+    }
 
-        // Many to a transaction, past the store's front door: this is not what is measured.
-        for (var number = 2; number <= turns;)
+    private static async IAsyncEnumerable<ArchivedTurn> TurnsAsync(int turns)
+    {
+        for (var number = 1; number <= turns; number++)
         {
-            var (from, to) = (number, Math.Min(turns, number + 999));
-            await store.Writer.RunAsync(tables =>
-            {
-                tables.Find(id, Owner.Anyone, tables.Now, out var key);
-                var last = tables.LastTurn(key);
-                for (var i = from; i <= to; i++)
-                {
-                    last = tables.Append(key, Bench.NewTurn(i), i, last, null);
-                    tables.Advance(key, last.Value, tables.Now);
-                }
-
-                return true;
-            }, CancellationToken.None);
-            number = to + 1;
+            yield return new ArchivedTurn(Bench.NewTurn(number), null);
         }
+
+        await Task.CompletedTask;
     }
 
     private static async Task<double> TimeAsync<T>(Func<ValueTask<T>> read)

@@ -2,15 +2,15 @@ using System.Net;
 using Garnet;
 using Garnet.server;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.ServiceDefaults;
-using Sessions.Tests.Storage;
 using StackExchange.Redis;
 
 [assembly: AssemblyFixture(typeof(GarnetFixture))]
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
-/// <summary>A Garnet in this process, so that the store is tested where there is no redis-server too; started when the first test asks for it.</summary>
+/// <summary>
+/// A Garnet in this process, so that the store is tested where there is no redis-server too; started when the first test asks for it.
+/// </summary>
 public sealed class GarnetFixture : IAsyncDisposable
 {
     private readonly SemaphoreSlim _lock = new(1);
@@ -19,7 +19,7 @@ public sealed class GarnetFixture : IAsyncDisposable
     private int _prefixes;
 
     /// <summary>A store on an empty space of its own.</summary>
-    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time)
+    internal async ValueTask<TestStore> NewStoreAsync(StorePolicy policy, FakeTimeProvider time)
     {
         await _lock.WaitAsync(TestContext.Current.CancellationToken);
         try
@@ -32,7 +32,7 @@ public sealed class GarnetFixture : IAsyncDisposable
             _lock.Release();
         }
 
-        return RedisFixture.NewStore(_connection, $"{Interlocked.Increment(ref _prefixes)}:", settings, time);
+        return await RedisFixture.NewStoreAsync(_connection, $"{Interlocked.Increment(ref _prefixes)}:", policy, time);
     }
 
     public async ValueTask DisposeAsync()

@@ -1,12 +1,10 @@
 using System.Globalization;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.ServiceDefaults;
-using Sessions.Tests.Storage;
 using StackExchange.Redis;
 
 [assembly: AssemblyFixture(typeof(RedisClusterFixture))]
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
 /// <summary>A Redis Cluster of three masters, started when the first test asks for it.</summary>
 public sealed class RedisClusterFixture : IAsyncDisposable
@@ -19,8 +17,8 @@ public sealed class RedisClusterFixture : IAsyncDisposable
     private int _prefixes;
 
     /// <summary>A store on an empty space of its own.</summary>
-    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time) =>
-        RedisFixture.NewStore(await ConnectAsync(), $"{Interlocked.Increment(ref _prefixes)}:", settings, time);
+    internal async ValueTask<TestStore> NewStoreAsync(StorePolicy policy, FakeTimeProvider time) =>
+        await RedisFixture.NewStoreAsync(await ConnectAsync(), $"{Interlocked.Increment(ref _prefixes)}:", policy, time);
 
     /// <summary>A connection string to the whole cluster, emptied before: for those who share it with nobody.</summary>
     internal async Task<string> EmptyAsync()

@@ -1,17 +1,16 @@
+using System.Diagnostics.Metrics;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
-using Sessions.Tests.Storage;
 using StackExchange.Redis;
-using StackExchange.Redis.KeyspaceIsolation;
 
 [assembly: AssemblyFixture(typeof(RedisFixture))]
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
 /// <summary>
-/// One Redis for all tests, started when the first asks for it. Each test has a database or a prefix of its own. The contract suite runs on
+/// One Redis for all tests, started when the first asks for it. Each test has a database or a prefix of its own. The contract suite runs
+/// on
 /// another server where <c>SESSIONS_TEST_REDIS</c> is a connection string: a Valkey, a Garnet, a managed one.
 /// </summary>
 public sealed class RedisFixture : IAsyncDisposable
@@ -34,23 +33,21 @@ public sealed class RedisFixture : IAsyncDisposable
     }
 
     /// <summary>A store on an empty space of its own.</summary>
-    internal async Task<TestStore> NewStoreAsync(SessionSettings settings, FakeTimeProvider time)
+    internal async ValueTask<TestStore> NewStoreAsync(StorePolicy policy, FakeTimeProvider time)
     {
         await StartAsync();
-        return NewStore(_connection!, $"{_run}{Interlocked.Increment(ref _prefixes)}:", settings, time);
+        return await NewStoreAsync(_connection!, $"{_run}{Interlocked.Increment(ref _prefixes)}:", policy, time);
     }
 
-    /// <summary>The same, with the space that it is on.</summary>
-    internal async Task<(TestStore Store, IDatabase Database)> NewStoreAndDatabaseAsync(SessionSettings settings, FakeTimeProvider time)
-    {
-        await StartAsync();
-        var prefix = $"{_run}{Interlocked.Increment(ref _prefixes)}:";
-        return (NewStore(_connection!, prefix, settings, time), _connection!.GetDatabase().WithKeyPrefix(prefix));
-    }
+    internal static ValueTask<TestStore> NewStoreAsync(
+        IConnectionMultiplexer connection, string prefix, StorePolicy policy, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
+        TestStore.OpenAsync(policy, time, p => ValueTask.FromResult<ISessionStore>(NewStore(connection, prefix, p, time)), owned);
 
-    internal static TestStore NewStore(IConnectionMultiplexer connection, string prefix, SessionSettings settings, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
-        new(new RedisSessionStore(new RedisCommands(connection.GetDatabase().WithKeyPrefix(prefix), TestStore.NewMeters(), NullLogger<RedisCommands>.Instance),
-            new MemoryTurnCache(settings, time, TestStore.NewMeters()), settings, time, TestStore.NewMetrics(), NullLogger<RedisSessionStore>.Instance), time, settings, owned);
+    internal static RedisSessionStore NewStore(IConnectionMultiplexer connection, string prefix, StorePolicy policy, TimeProvider time, Action<string>? onStep = null) =>
+        new(NewCommands(connection), new RedisKeys(prefix), policy, time, NullLogger<RedisSessionStore>.Instance) { OnStep = onStep ?? (_ => { }) };
+
+    internal static RedisCommands NewCommands(IConnectionMultiplexer connection) =>
+        new(connection.GetDatabase(), new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>(), NullLogger<RedisCommands>.Instance);
 
     public async ValueTask DisposeAsync()
     {

@@ -4,7 +4,7 @@ using System.Net;
 using System.Net.Sockets;
 using StackExchange.Redis;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
 /// <summary>A redis-server of the tests' own, on a free port with a folder of its own, gone after them.</summary>
 internal sealed class RedisProcess : IDisposable

@@ -1,7 +1,7 @@
 using System.Collections.Concurrent;
 using System.Text;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
 /// <summary>Several servers on one Redis: to clients they are one.</summary>
 public sealed class RedisReplicaTests(RedisFixture redis)

@@ -1,26 +1,24 @@
 using Microsoft.Extensions.Time.Testing;
-using Sessions.ServiceDefaults;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
-public sealed class RedisSessionStoreTests(RedisFixture redis) : SessionStoreContract
+public sealed class RedisSessionStoreTests(RedisFixture redis) : StoreContract
 {
-    // Each step goes over a socket.
-    protected override int ModelSequences => 40;
+    protected override int ModelSequences => 60;
 
-    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) => redis.NewStoreAsync(settings, time);
+    private protected override ValueTask<TestStore> OpenAsync(StorePolicy policy, FakeTimeProvider time) => redis.NewStoreAsync(policy, time);
 }
 
-public sealed class RedisClusterSessionStoreTests(RedisClusterFixture redis) : SessionStoreContract
+public sealed class RedisClusterSessionStoreTests(RedisClusterFixture redis) : StoreContract
 {
     protected override int ModelSequences => 20;
 
-    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) => redis.NewStoreAsync(settings, time);
+    private protected override ValueTask<TestStore> OpenAsync(StorePolicy policy, FakeTimeProvider time) => redis.NewStoreAsync(policy, time);
 }
 
-public sealed class GarnetSessionStoreTests(GarnetFixture garnet) : SessionStoreContract
+public sealed class GarnetSessionStoreTests(GarnetFixture garnet) : StoreContract
 {
     protected override int ModelSequences => 20;
 
-    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) => garnet.NewStoreAsync(settings, time);
+    private protected override ValueTask<TestStore> OpenAsync(StorePolicy policy, FakeTimeProvider time) => garnet.NewStoreAsync(policy, time);
 }

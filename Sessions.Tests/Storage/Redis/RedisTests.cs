@@ -1,327 +1,384 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
 using Sessions.ServiceDefaults;
 using StackExchange.Redis;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
-/// <summary>What only the Redis store promises: leases, indexes that heal, and keys that go by themselves.</summary>
+/// <summary>
+/// What only the Redis store promises: keys that go by themselves, layouts, trouble, and what others write under its names.
+/// </summary>
 public sealed class RedisTests(RedisFixture redis)
 {
+    private static readonly DateTimeOffset Start = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
+    private static readonly RedisKeys Keys = new();
+
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-
-    [Fact]
-    public async Task A_turn_that_has_lost_its_lease_is_never_committed_over_a_newer_one()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        await store.TurnAsync("a");
-        var slow = await store.BeginAsync("a");
-
-        // As when its process was stopped for longer than the lease.
-        Assert.True(await database.KeyDeleteAsync("s:{a}:l"));
-        var fast = await store.BeginAsync("a");
-        Assert.Equal(CommitStatus.Stale, await store.Store.CommitTurnAsync(slow, store.NewTurn(slow, "slow"), null, Cancel));
-        Assert.Equal(CommitStatus.Committed, await store.CommitAsync(fast, "fast"));
-        Assert.Equal(CommitStatus.Stale, await store.CommitAsync(slow, "slow"));
-
-        Assert.Equal(["query", "fast"], (await store.HistoryAsync("a")).Select(turn => turn.Query));
-        Assert.False(await database.KeyExistsAsync("s:{a}:l"));
-    }
-
-    [Fact]
-    public async Task A_turn_whose_lease_ran_out_is_committed_if_nobody_was_faster()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        await store.TurnAsync("a");
-        var slow = await store.BeginAsync("a");
-        await database.KeyDeleteAsync("s:{a}:l");
-
-        Assert.Equal(CommitStatus.Committed, await store.CommitAsync(slow, "slow"));
-    }
-
-    [Fact]
-    public async Task A_lease_is_held_for_a_while_and_let_go_of_at_once()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        foreach (var end in (Func<TurnStart, Task>[])[
-            start => store.Store.CommitTurnAsync(start, store.NewTurn(start), null, Cancel).AsTask(),
-            start => store.Store.FailTurnAsync(start, "error", Cancel).AsTask(),
-            start => store.Store.AbandonTurnAsync(start, Cancel).AsTask()])
-        {
-            var start = await store.BeginAsync("a");
-            Assert.Equal(TurnStartStatus.Busy, (await store.BeginAsync("a")).Status);
-            Assert.InRange((await database.KeyTimeToLiveAsync("s:{a}:l"))!.Value, TimeSpan.FromSeconds(1), RedisSessionStore.Lease);
-            await end(start);
-            Assert.False(await database.KeyExistsAsync("s:{a}:l"));
-        }
-    }
-
-    [Fact]
-    public async Task Whoever_waits_is_next_before_those_who_come_later()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        var request = new TurnRequest { SessionId = "a", Owner = Owner.Anyone, HistoryTurns = 1, Wait = TimeSpan.FromSeconds(30) };
-        var running = await store.BeginAsync("a");
-        var waiting = store.Store.BeginTurnAsync(request, Cancel).AsTask();
-        await UntilWaitingAsync(database);
-        await store.CommitAsync(running);
-
-        Assert.Equal(TurnStartStatus.Busy, (await store.BeginAsync("a")).Status);
-        var next = await waiting;
-        Assert.Equal(TurnStartStatus.Started, next.Status);
-        Assert.Single(next.History);
-        await store.Store.AbandonTurnAsync(next, Cancel);
-    }
-
-    [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public async Task A_turn_whose_session_was_deleted_keeps_nobody_waiting(bool recreated)
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        await store.TurnAsync("a");
-        var lost = (RedisTurnStart)await store.BeginAsync("a");
-        await store.Store.DeleteAsync("a", Owner.Anyone, Cancel);
-        if (recreated)
-        {
-            await store.CreateAsync("a");
-        }
-
-        // As its renewal does.
-        Assert.Equal(0, (int)await database.ScriptEvaluateAsync(RedisScripts.Renew.Text, RedisKeys.OfSession("a"), [Score(store), 1, 1, "", true, lost.Token, 1000, lost.Ground]));
-
-        Assert.Equal(TurnStartStatus.Started, (await store.BeginAsync("a")).Status);
-    }
-
-    [Fact]
-    public async Task Whoever_stops_waiting_leaves_nothing_behind()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        var running = await store.BeginAsync("a");
-        using var gone = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
-        var waiting = store.Store.BeginTurnAsync(
-            new TurnRequest { SessionId = "a", Owner = Owner.Anyone, HistoryTurns = 1, Wait = TimeSpan.FromSeconds(30) }, gone.Token).AsTask();
-        await UntilWaitingAsync(database);
-        await gone.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
-        await store.Store.AbandonTurnAsync(running, Cancel);
-
-        Assert.Equal(TurnStartStatus.Started, (await store.BeginAsync("a")).Status);
-    }
-
-    [Fact]
-    public async Task A_turn_moves_its_session_in_the_indexes_that_know_it_and_puts_it_into_those_that_do_not()
-    {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
-        await store.TurnAsync("a", "user");
-        await store.TurnAsync("b", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
-        await store.TurnAsync("a", "user");
-        Assert.Equal(["a", "b"], await store.ListIdsAsync("user"));
-        Assert.Equal(Score(store), await database.SortedSetScoreAsync("u:{user}", "a"));
-        Assert.Equal(Score(store), await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
-
-        // As if an index had been lost.
-        await database.KeyDeleteAsync(["u:{user}", RedisKeys.ShardOf("a")]);
-        await store.TurnAsync("a", "user");
-        Assert.Equal(Score(store), await database.SortedSetScoreAsync("u:{user}", "a"));
-        Assert.Equal(Score(store), await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
-    }
-
-    [Fact]
-    public async Task A_turn_on_a_session_that_has_gone_leaves_nothing_in_the_indexes()
-    {
-        var (store, database) = await OpenAsync(maxPerUser: 2);
-        await using var _ = store;
-        await store.TurnAsync("a", "user");
-        await store.TurnAsync("b", "user");
-        var start = await store.BeginAsync("a", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
-
-        // Deleted by a process that has not come to tell the indexes.
-        await database.KeyDeleteAsync(["s:{a}", "s:{a}:t"]);
-        Assert.Equal(CommitStatus.Gone, await store.CommitAsync(start));
-
-        Assert.Null(await database.SortedSetScoreAsync("u:{user}", "a"));
-        Assert.Null(await database.SortedSetScoreAsync(RedisKeys.ShardOf("a"), "a"));
-        Assert.NotNull(await store.GetAsync("b"));
-    }
 
     [Fact]
     public async Task Scripts_that_the_server_has_forgotten_are_loaded_again()
     {
-        var (store, database) = await OpenAsync();
-        await using var _ = store;
+        using var process = await RedisProcess.StartAsync();
+        var (store, database, _) = await OpenAsync(process.Address);
+        await using var owned = store;
         await store.TurnAsync("a", "user");
-        foreach (var endpoint in database.Multiplexer.GetEndPoints())
-        {
-            await database.Multiplexer.GetServer(endpoint).ScriptFlushAsync();
-        }
+        await database.Multiplexer.GetServers()[0].ScriptFlushAsync();
 
         await store.TurnAsync("a", "user");
 
-        Assert.Equal(2, (await store.HistoryAsync("a")).Count);
+        Assert.Equal(2, (await store.TurnsAsync("a")).Count);
         Assert.Equal(["a"], await store.ListIdsAsync("user"));
     }
 
     [Fact]
-    public async Task A_session_whose_maker_died_before_listing_it_is_listed_by_whoever_meets_it()
+    public async Task Every_key_has_the_prefix_and_a_time_to_live_and_no_index_names_what_is_gone()
     {
-        var (store, database) = await OpenAsync(maxPerUser: 2);
-        await using var _ = store;
-        foreach (var id in (string[])["a", "b", "c"])
-        {
-            await store.CreateAsync(id, id == "c" ? null : "user");
-            store.Time.Advance(TimeSpan.FromSeconds(1));
-        }
-
-        // As the script that creates it leaves it.
-        await database.HashSetAsync("s:{c}", [new("u", "user"), new("p", 1)]);
-        await database.SortedSetRemoveAsync(RedisKeys.ShardOf("c"), "c");
-        Assert.Equal(["b", "a"], await store.ListIdsAsync("user"));
-
-        Assert.NotNull(await store.GetAsync("c"));
-
-        Assert.Equal(["c", "b"], await store.ListIdsAsync("user"));
-        Assert.Null(await store.GetAsync("a"));
-        Assert.Equal(2, (await store.Store.GetStatisticsAsync(Cancel)).ActiveSessions);
-        Assert.False(await database.HashExistsAsync("s:{c}", "p"));
-    }
-
-    [Fact]
-    public async Task A_session_that_was_to_be_evicted_when_the_process_died_is_evicted_by_the_next()
-    {
-        var (store, database) = await OpenAsync(maxPerUser: 2);
-        await using var _ = store;
-        await store.CreateAsync("old", "user");
-        await store.CreateAsync("used", "user");
-        var before = Score(store);
-        store.Time.Advance(TimeSpan.FromSeconds(1));
-        foreach (var id in (string[])["old", "used"])
-        {
-            await database.SortedSetRemoveAsync("u:{user}", id);
-            await database.SortedSetAddAsync("u:{user}:x", id, before);
-        }
-
-        // One of the two was used after it was chosen: it stays.
-        await database.HashSetAsync("s:{used}", "a", Score(store));
-
-        await store.ListIdsAsync("user");
-        Assert.Equal(["used"], await store.ListIdsAsync("user"));
-        Assert.Null(await store.GetAsync("old"));
-        Assert.False(await database.KeyExistsAsync("u:{user}:x"));
-        Assert.Equal(1, (await store.Store.GetStatisticsAsync(Cancel)).ActiveSessions);
-    }
-
-    [Fact]
-    public async Task A_session_that_was_used_without_the_indexes_being_told_is_not_taken_for_expired()
-    {
-        var (store, database) = await OpenAsync(timeoutHours: 1);
-        await using var _ = store;
-        await store.CreateAsync("a", "user");
-        store.Time.Advance(TimeSpan.FromMinutes(50));
-        await database.HashSetAsync("s:{a}", "a", Score(store));
-        store.Time.Advance(TimeSpan.FromMinutes(20));
-
-        Assert.Equal(0, await store.Store.RemoveExpiredAsync(Cancel));
-
-        Assert.Equal(["a"], await store.ListIdsAsync("user"));
-        Assert.Equal(1, (await store.Store.GetStatisticsAsync(Cancel)).ActiveSessions);
-    }
-
-    [Fact]
-    public async Task Every_key_goes_by_itself_and_no_index_names_what_is_gone()
-    {
-        var (store, database) = await OpenAsync(maxPerUser: 3, timeoutHours: 1);
-        await using var _ = store;
+        var (store, database, _) = await OpenAsync(await redis.NewDatabaseAsync(), maxPerUser: 3, lifetimeHours: 1);
+        await using var owned = store;
         for (var i = 0; i < 30; i++)
         {
             var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
             var user = i % 5 == 0 ? null : $"u{{}}{i % 4}";
-            await store.Store.ReserveSessionIdAsync(key, Owner.Anyone, $"s{i}", Cancel);
-            await store.CommitAsync(await store.BeginAsync($"s{i}", user, idempotency: key, reservedBy: key.Key));
-            await store.TurnAsync($"s{i}", user);
+            await store.Store.ReserveAsync(key, Owner.Anyone, $"s{i}", Cancel);
+            await store.AppendAsync(await store.BeginAsync($"s{i}", user, idempotency: key), reservedBy: key.Key);
+            await store.TurnAsync($"s{i}", user, tip: 0);
             await store.FailAsync($"f{i}", user);
-            await store.Store.ForkAsync($"s{i}", Owner.Anyone, 1, TestStore.New($"c{i}", user), Cancel);
-            await store.Store.AbandonTurnAsync(await store.BeginAsync($"n{i}", user), Cancel);
+            await store.TurnAsync($"chain{i}", user, kind: SessionKind.Chain);
+            await store.ForkAsync($"s{i}", $"c{i}", 1);
+            await store.Store.ReleaseAsync(await store.BeginAsync($"n{i}", user));
             if (i % 3 == 0)
             {
-                await store.Store.DeleteAsync($"s{i}", Owner.Anyone, Cancel);
+                await store.DeleteAsync($"s{i}");
             }
 
             store.Time.Advance(TimeSpan.FromMinutes(4));
         }
 
-        var running = await store.BeginAsync("running", "someone");
-        await store.Store.RemoveExpiredAsync(Cancel);
+        await store.Store.SweepAsync(Cancel);
         await CheckKeysAsync(store, database);
-        await store.Store.AbandonTurnAsync(running, Cancel);
-
-        await store.Store.EraseUserAsync("u{}1", Cancel);
+        await store.Store.EraseAsync("u{}1", Cancel);
         await CheckKeysAsync(store, database);
 
         // Everything has expired: what is left are reservations, for as long as they would keep a session's id.
         store.Time.Advance(TimeSpan.FromHours(1));
-        await store.Store.RemoveExpiredAsync(Cancel);
-        Assert.All(await KeysAsync(database), key => Assert.StartsWith("r:", key, StringComparison.Ordinal));
+        await store.Store.SweepAsync(Cancel);
+        Assert.All(await NamesAsync(database), key => Assert.StartsWith("sessions:r:", key, StringComparison.Ordinal));
     }
 
-    private static async Task UntilWaitingAsync(IDatabase database)
+    [Fact]
+    public async Task What_others_wrote_under_its_names_is_reported_and_stops_nothing()
     {
-        while (!await database.KeyExistsAsync("s:{a}:w"))
+        var (store, database, damage) = await OpenAsync(await redis.NewDatabaseAsync(), maxPerUser: 0);
+        await using var owned = store;
+        for (var i = 0; i < 40; i++)
         {
-            Cancel.ThrowIfCancellationRequested();
+            await store.TurnAsync($"s{i}", "user");
+        }
+
+        // A part of the index of all is no index; a session is no session; a turn is none; an entry is none.
+        await store.TurnAsync("no session", "user");
+        await store.TurnAsync("no turn", "user");
+        var hidden = Enumerable.Range(0, 40).Select(i => $"s{i}").Where(id => RedisKeys.ShardOf(id) == 3).ToList();
+        Assert.NotEmpty(hidden);
+        foreach (var key in (RedisKey[])[Keys.ShardIndex(3, SessionKind.Session), Keys.ShardExpiry(3, SessionKind.Session)])
+        {
+            await database.StringSetAsync(key, "foo");
+        }
+
+        await database.StringSetAsync(Keys.Session("no session"), "foo");
+        await database.ListSetByIndexAsync(Keys.Turns("no turn"), 0, "foo");
+        await database.SortedSetAddAsync(Keys.OwnerIndex("user", SessionKind.Session), "foo", 1);
+        await database.SortedSetAddAsync(Keys.ShardExpiry(5, SessionKind.Session), "bar", 1);
+
+        await store.Store.SweepAsync(Cancel);
+        await store.CountAsync();
+        await store.TurnAsync(hidden[0], "user");
+        await Assert.ThrowsAsync<StoredDataException>(() => store.GetAsync("no session"));
+        await Assert.ThrowsAsync<StoredDataException>(() => store.GetAsync("no turn"));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.BeginAsync("no session"));
+        await Assert.ThrowsAsync<StoredDataException>(() => store.CreateAsync("no session", "other"));
+        Assert.Equal(40, (await store.ListIdsAsync("user")).Count);
+        Assert.Equal(40 - hidden.Count, (await store.ListIdsAsync(null)).Count);
+        Assert.Equal(40, (await store.ExportAsync("user")).Count(entry => entry.Session is not null));
+        Assert.True(damage.Count >= 4);
+        Assert.Equal("foo", await database.StringGetAsync(Keys.Session("no session")));
+
+        // Only what removes a session removes one that can't be read.
+        Assert.True(await store.DeleteAsync("no session"));
+        Assert.True(await store.DeleteAsync("no turn"));
+        await store.TurnAsync("no session", "user");
+        Assert.Equal(41, (await store.Store.EraseAsync("user", Cancel)).Sessions);
+        Assert.Empty(await store.ListIdsAsync("user"));
+    }
+
+    [Fact]
+    public async Task A_damaged_session_is_erased_with_its_user()
+    {
+        var (store, database, _) = await OpenAsync(await redis.NewDatabaseAsync());
+        await using var owned = store;
+        await store.TurnAsync("a", "user");
+        await database.HashDeleteAsync(Keys.Session("a"), "x");
+        await Assert.ThrowsAsync<StoredDataException>(() => store.GetAsync("a"));
+
+        await store.Store.EraseAsync("user", Cancel);
+
+        Assert.False(await database.KeyExistsAsync(Keys.Session("a")));
+        Assert.Null(await store.GetAsync("a"));
+    }
+
+    [Fact]
+    public async Task Turns_that_a_failover_has_lost_are_not_gone_on_from()
+    {
+        var (store, database, _) = await OpenAsync(await redis.NewDatabaseAsync());
+        await using var owned = store;
+        await store.TurnAsync("a", "user", "kept");
+        RedisKey[] names = [Keys.Session("a"), Keys.Turns("a")];
+        var kept = await Task.WhenAll(names.Select(name => database.KeyDumpAsync(name)));
+        await store.TurnAsync("a", "user", "lost");
+        await store.TurnAsync("a", "user", "lost too");
+        var lost = (await store.GetAsync("a"))!;
+        for (var i = 0; i < names.Length; i++)
+        {
+            await database.KeyDeleteAsync(names[i]);
+            await database.KeyRestoreAsync(names[i], kept[i]!, TimeSpan.FromHours(1));
+        }
+
+        foreach (var query in (string[])["another", "and another", "and one more"])
+        {
+            var opened = await store.Store.OpenAsync(
+                new OpenRequest
+                {
+                    Session = SessionRef.ById("a"),
+                    Owner = Owner.Of("user"),
+                    HistoryTurns = 10,
+                    Known = new KnownTail(lost.Key, lost.Revision, lost.TurnCount, lost.LastTurn!.Nonce, lost.Rewrites),
+                    Lease = TestStore.NewLease(),
+                }, Cancel);
+            Assert.Equal(OpenStatus.Opened, opened.Status);
+            Assert.False(opened.FollowsKnown);
+            Assert.DoesNotContain(opened.Turns, turn => turn.Input.ToString().Contains("lost", StringComparison.Ordinal));
+            await store.AppendAsync(opened, query);
+        }
+
+        Assert.Equal(["kept", "another", "and another", "and one more"], (await store.TurnsAsync("a")).Select(turn => turn.Input.ToString()));
+    }
+
+    [Fact]
+    public async Task Large_pages_and_histories_come_in_steps_and_whole()
+    {
+        var (store, _, _) = await OpenAsync(await redis.NewDatabaseAsync());
+        await using var owned = store;
+        for (var i = 0; i < 40; i++)
+        {
+            await store.TurnAsync("a", query: $"{i} {new string('x', 100_000)}", tip: i == 20 ? 10 : null);
+        }
+
+        int[] path = [.. Enumerable.Range(1, 10), .. Enumerable.Range(21, 20)];
+        foreach (var descending in (bool[])[false, true])
+        {
+            var page = await store.ReadTurnsAsync("a", new TurnPageRequest { Limit = 100, MaxBytes = int.MaxValue, Descending = descending });
+            Assert.Equal(descending ? path.Reverse() : path, page.Turns.Select(turn => turn.Number));
+            Assert.False(page.HasMore);
+            var some = await store.ReadTurnsAsync("a", new TurnPageRequest { Limit = 100, MaxBytes = 1_510_000, Descending = descending });
+            Assert.Equal(15, some.Turns.Count);
+            Assert.True(some.HasMore);
+        }
+
+        var opened = await store.BeginAsync("a", history: 25);
+        Assert.Equal(path[^25..], opened.Turns.Select(turn => turn.Number));
+        Assert.False(opened.IsCut);
+        await store.Store.ReleaseAsync(opened);
+    }
+
+    [Fact]
+    public async Task A_layout_that_this_version_can_not_read_is_refused_in_one_sentence()
+    {
+        await using var connection = await ConnectionMultiplexer.ConnectAsync(await redis.NewDatabaseAsync());
+        var database = connection.GetDatabase();
+
+        // What other programs have is none of ours.
+        await database.StringSetAsync("a:{3}", "foo");
+        RedisLayout.Prepare(database, Keys);
+        RedisLayout.Prepare(database, Keys);
+        Assert.Equal("2/2", await database.StringGetAsync(Keys.Layout));
+        Assert.Null(await database.KeyTimeToLiveAsync(Keys.Layout));
+
+        // A later version that this one can still read, and one that it can't.
+        await database.StringSetAsync(Keys.Layout, "3/2");
+        RedisLayout.Prepare(database, Keys);
+        Assert.Equal("3/2", await database.StringGetAsync(Keys.Layout));
+        await database.StringSetAsync(Keys.Layout, "4/3");
+        Assert.Contains("later version", Assert.Throws<SettingsException>(() => RedisLayout.Prepare(database, Keys)).Message, StringComparison.Ordinal);
+
+        await database.KeyDeleteAsync(Keys.Layout);
+        await database.SortedSetAddAsync("a:{7}", "id", 1);
+        var refused = Assert.Throws<SettingsException>(() => RedisLayout.Prepare(database, Keys)).Message;
+        Assert.Contains("export them with that version, and import them with this one", refused, StringComparison.Ordinal);
+        Assert.False(await database.KeyExistsAsync(Keys.Layout));
+    }
+
+    [Fact]
+    public async Task A_Redis_that_hangs_is_left_alone_and_used_again_when_it_goes_on()
+    {
+        using var process = await RedisProcess.StartAsync();
+        await using var connection = RedisConnection.Open(StackExchange.Redis.ConfigurationOptions.Parse(process.Address), "redis");
+        var commands = RedisFixture.NewCommands(connection);
+        var policy = NewPolicy(10, 24);
+        var time = new FakeTimeProvider(Start);
+        var damage = new List<string>();
+        await using var store = await TestStore.OpenAsync(
+            policy, time, p => ValueTask.FromResult<ISessionStore>(new RedisSessionStore(commands, Keys, p, time, Microsoft.Extensions.Logging.Abstractions.NullLogger<RedisSessionStore>.Instance)));
+        await store.TurnAsync("a", "user");
+
+        process.Signal("STOP");
+        var started = Stopwatch.GetTimestamp();
+        var health = await store.Store.CheckAsync(Cancel);
+        Assert.Equal(HealthStatus.Unhealthy, health.Status);
+        Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(2.5));
+        await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => Assert.ThrowsAsync<StoreUnavailableException>(async () => await store.BeginAsync("a", "user"))));
+
+        // The first one's time-out, not twenty of them; then nobody waits.
+        Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(9));
+        Assert.Equal(1, commands.Unresponsive);
+        process.Signal("CONT");
+        while (true)
+        {
+            try
+            {
+                var opened = await store.BeginAsync("a", "user");
+                if (opened.Status == OpenStatus.Opened)
+                {
+                    Assert.Equal(WriteStatus.Written, (await store.AppendAsync(opened)).Status);
+                    break;
+                }
+            }
+            catch (StoreUnavailableException)
+            {
+                Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(60));
+            }
+
+            await Task.Yield();
+        }
+
+        Assert.Equal(0, commands.Unresponsive);
+        Assert.Equal(2, (await store.TurnsAsync("a")).Count);
+    }
+
+    [Fact]
+    public void One_time_out_opens_the_circuit_and_one_command_at_a_time_tries_again()
+    {
+        var circuit = new RedisCircuit();
+        circuit.Enter();
+        Assert.True(circuit.TimedOut());
+        Assert.True(circuit.IsOpen);
+        Assert.Throws<ServerUnresponsiveException>(circuit.Enter);
+        SpinWait.SpinUntil(() => Try(circuit), TimeSpan.FromSeconds(30));
+        Assert.Throws<ServerUnresponsiveException>(circuit.Enter);
+        Assert.False(circuit.TimedOut());
+        Assert.Throws<ServerUnresponsiveException>(circuit.Enter);
+        SpinWait.SpinUntil(() => Try(circuit), TimeSpan.FromSeconds(30));
+        Assert.True(circuit.Answered());
+        circuit.Enter();
+        circuit.Enter();
+
+        // It has just answered somebody: it does not hang, it is only busy.
+        Assert.False(circuit.TimedOut());
+        circuit.Enter();
+
+        static bool Try(RedisCircuit circuit)
+        {
+            try
+            {
+                circuit.Enter();
+                return true;
+            }
+            catch (ServerUnresponsiveException)
+            {
+                return false;
+            }
         }
     }
 
+    [Theory]
+    [InlineData("LOADING Redis is loading the dataset in memory", "loading")]
+    [InlineData("MISCONF Errors writing to the AOF file: No space left on device", "can't save")]
+    [InlineData("READONLY You can't write against a read only replica. script: 5f, on @user_script:8.", "replica")]
+    [InlineData("NOSCRIPT No matching script. Please use EVAL.", "starting")]
+    [InlineData("ERR upstream failure", "error")]
+    public void What_the_server_says_of_its_state_is_trouble(string message, string told)
+    {
+        var error = new RedisServerException(message);
+
+        Assert.True(RedisFailure.IsTrouble(error));
+        Assert.False(RedisFailure.IsDamage(error));
+        Assert.Contains(told, RedisFailure.ToUnavailable(error).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("WRONGTYPE Operation against a key holding the wrong kind of value script: 5f, on @user_script:8.", true)]
+    [InlineData("ERR user_script:41: DAMAGED script: 5f, on @user_script:41.", true)]
+    [InlineData("ERR user_script:8: attempt to call a nil value script: 5f, on @user_script:8.", false)]
+    [InlineData("CROSSSLOT Keys in request don't hash to the same slot", false)]
+    [InlineData("ERR unknown command 'EVALSHA'", false)]
+    public void What_the_server_says_of_our_mistakes_and_of_damage_is_none(string message, bool isDamage)
+    {
+        Assert.False(RedisFailure.IsTrouble(new RedisServerException(message)));
+        Assert.Equal(isDamage, RedisFailure.IsDamage(new RedisServerException(message)));
+    }
+
+    [Theory]
+    [InlineData("Command cannot be issued to a replica: EVAL")]
+    [InlineData("The database does not exist on the server: 3")]
+    public void What_the_driver_refuses_while_a_server_changes_its_role_is_trouble(string message) =>
+        Assert.True(RedisFailure.IsTrouble(new RedisCommandException(message)));
+
     private static async Task CheckKeysAsync(TestStore store, IDatabase database)
     {
-        var keys = await KeysAsync(database);
-        Assert.NotEmpty(keys);
         HashSet<string> indexed = [];
-        foreach (var key in keys)
+        var names = await NamesAsync(database);
+        Assert.NotEmpty(names);
+        foreach (var name in names)
         {
-            var left = await database.KeyTimeToLiveAsync(key);
-            Assert.True(left is not null, $"{key} has no time to live.");
-            Assert.InRange(left.Value, TimeSpan.Zero, TimeSpan.FromHours(5));
-            if (key.StartsWith("u:", StringComparison.Ordinal) || key.StartsWith("a:", StringComparison.Ordinal))
+            Assert.StartsWith("sessions:", name, StringComparison.Ordinal);
+            Assert.True(await database.KeyTimeToLiveAsync(name) is { } left && left < TimeSpan.FromHours(24), $"{name} has no time to live, or a long one.");
+            if (await database.KeyTypeAsync(name) == RedisType.SortedSet && (name.Contains(":u:", StringComparison.Ordinal) || name.Contains(":a:", StringComparison.Ordinal)))
             {
-                foreach (var id in await database.SortedSetRangeByRankAsync(key))
+                foreach (var entry in await database.SortedSetRangeByRankAsync(name))
                 {
-                    indexed.Add((string)id!);
-                    Assert.True(await store.GetAsync((string)id!) is not null, $"{key} names {id}, which is gone.");
+                    Assert.True(RedisKeys.TryRead(entry, out var id, out var key));
+                    indexed.Add(id);
+                    Assert.True(await store.GetAsync(SessionRef.ByKey(key), Owner.Anyone) is not null, $"{name} names {id}, which is gone.");
                 }
             }
         }
 
-        Assert.Equal(indexed.Order(), keys.Where(key => key.StartsWith("s:", StringComparison.Ordinal) && key.EndsWith('}')).Select(key => key[3..^1]).Order());
+        Assert.Equal(indexed.Order(), names.Where(name => name.StartsWith("sessions:s:", StringComparison.Ordinal) && name.EndsWith('}')).Select(name => name[12..^1]).Order());
     }
 
-    private static async Task<List<string>> KeysAsync(IDatabase database)
+    private static async Task<List<string>> NamesAsync(IDatabase database)
     {
-        List<string> keys = [];
-        await foreach (var key in database.Multiplexer.GetServer(database.Multiplexer.GetEndPoints()[0]).KeysAsync(database.Database))
+        List<string> names = [];
+        await foreach (var name in database.Multiplexer.GetServers()[0].KeysAsync(database.Database))
         {
-            keys.Add(key.ToString());
+            names.Add(name.ToString());
         }
 
-        return keys;
+        return names;
     }
 
-    private static long Score(TestStore store) => store.Time.GetUtcNow().ToMicroseconds();
-
-    private async Task<(TestStore Store, IDatabase Database)> OpenAsync(int maxPerUser = 10, double timeoutHours = 24)
+    private static StorePolicy NewPolicy(int maxPerUser, double lifetimeHours, DamageReport? damage = null) => new()
     {
-        var connection = await ConnectionMultiplexer.ConnectAsync($"{await redis.NewDatabaseAsync()},allowAdmin=true");
-        var settings = new SessionSettings { MaxSessionsPerUser = maxPerUser, TimeoutHours = timeoutHours };
-        var time = new FakeTimeProvider(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero));
-        return (RedisFixture.NewStore(connection, "", settings, time, connection), connection.GetDatabase());
+        Lifetime = _ => TimeSpan.FromHours(lifetimeHours),
+        MaxPerUser = kind => kind == SessionKind.Chain ? 0 : maxPerUser,
+        Damage = damage ?? new DamageReport(),
+    };
+
+    private static async Task<(TestStore Store, IDatabase Database, DamageReport Damage)> OpenAsync(string address, int maxPerUser = 10, double lifetimeHours = 24)
+    {
+        var connection = await ConnectionMultiplexer.ConnectAsync($"{address},allowAdmin=true");
+        var damage = new DamageReport();
+        var store = await RedisFixture.NewStoreAsync(connection, RedisKeys.DefaultPrefix, NewPolicy(maxPerUser, lifetimeHours, damage), new FakeTimeProvider(Start), connection);
+        return (store, connection.GetDatabase(), damage);
     }
 }

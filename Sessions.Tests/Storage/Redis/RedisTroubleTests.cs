@@ -1,8 +1,7 @@
 using System.Diagnostics;
-using Sessions.Api;
 using StackExchange.Redis;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Redis;
 
 /// <summary>A Redis that is away, or will not write: told within seconds, and over as soon as it is back.</summary>
 public sealed class RedisTroubleTests
@@ -93,13 +92,13 @@ public sealed class RedisTroubleTests
     }
 
     [Theory]
-    [InlineData("volatile-lru", "100mb", "warn: Sessions.Api.RedisEvictionWarning", "maxmemory-policy: volatile-lru")]
-    [InlineData("volatile-lru", "0", "dbug: Sessions.Api.RedisEvictionWarning", "keeps sessions")]
-    [InlineData("noeviction", "100mb", "dbug: Sessions.Api.RedisEvictionWarning", "keeps sessions")]
+    [InlineData("volatile-lru", "100mb", "warn: Sessions.Api.Storage.Redis.RedisEvictionWarning", "maxmemory-policy: volatile-lru")]
+    [InlineData("volatile-lru", "0", "dbug: Sessions.Api.Storage.Redis.RedisEvictionWarning", "keeps sessions")]
+    [InlineData("noeviction", "100mb", "dbug: Sessions.Api.Storage.Redis.RedisEvictionWarning", "keeps sessions")]
     public async Task A_Redis_that_would_evict_sessions_is_warned_of(string policy, string memory, string level, string message)
     {
         using var redis = await RedisProcess.StartAsync("--maxmemory-policy", policy, "--maxmemory", memory);
-        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", redis.Address), ("Logging__LogLevel__Sessions.Api.RedisEvictionWarning", "Debug"));
+        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", redis.Address), ("Logging__LogLevel__Sessions.Api.Storage.Redis.RedisEvictionWarning", "Debug"));
         await server.SaysAsync(message);
 
         Assert.Equal(1, server.Count(level));
@@ -190,9 +189,9 @@ public sealed class RedisTroubleTests
     }
 
     [Theory]
-    [InlineData(null, "needs a connection string; set the environment variable ConnectionStrings__cache")]
+    [InlineData(null, "needs a connection string; set the environment variable ConnectionStrings__redis")]
     [InlineData("127.0.0.1:1,password=hush,connectRetry=1", "ConnectionStrings:cache: Redis at 127.0.0.1:1 does not answer")]
-    [InlineData("127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:cache: is no Redis connection string")]
+    [InlineData("127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:cache: is not a Redis connection string")]
     public async Task The_server_does_not_start_without_its_Redis(string? connection, string message)
     {
         var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", "http://127.0.0.1:0"]) { RedirectStandardError = true, RedirectStandardOutput = true };

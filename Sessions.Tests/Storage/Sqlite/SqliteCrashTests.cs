@@ -3,9 +3,8 @@ using System.Diagnostics;
 using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Text.Json;
-using Sessions.Api;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
 /// <summary>A real server on a real file, killed while it works: what it answered is there.</summary>
 public sealed class SqliteCrashTests : IDisposable

@@ -1,44 +1,24 @@
-using Sessions.Api;
+using Microsoft.Extensions.Time.Testing;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
-/// <summary>A file that somebody writes into while it is in use: told, and never a 500; and a backup puts everything right.</summary>
+/// <summary>What can't be read is told where it is asked for and gone past where it is not; nothing of it is removed but by deletion,
+/// erasure and expiry.</summary>
 public sealed class SqliteDamageTests : IDisposable
 {
     private const int PageBytes = 4096;
 
     private readonly TestFolder _folder = new();
+    private readonly FakeTimeProvider _time = new(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero));
+    private readonly DamageReport _damage = new();
 
     public SqliteDamageTests() => Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows lets nobody write into a file that SQLite has open.");
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     private string Db => _folder["sessions.db"];
 
     public void Dispose() => _folder.Dispose();
-
-    [Fact]
-    public async Task Pages_that_are_overwritten_are_told_and_a_backup_puts_it_right()
-    {
-        await FillAsync();
-        File.Copy(Db, Db + ".backup");
-        await using (var server = Start())
-        {
-            await OverwriteAsync(2, (int)(new FileInfo(Db).Length / PageBytes) - 2);
-
-            var refused = (await server.TryQueryAsync("and?", "s1", "u1")).IsProblem(503, "storage_unavailable");
-            Assert.Equal("The database that sessions are kept in is damaged.", (string?)refused.Json["detail"]);
-            Assert.Equal("10", refused.Headers["Retry-After"]);
-            Assert.Equal(503, (await server.GetAsync("/health")).Status);
-            await AskEverythingAsync(server);
-        }
-
-        Assert.Contains("damaged", Assert.Throws<ServiceDefaults.SettingsException>(() => SqliteFile.Prepare(Db)).Message, StringComparison.Ordinal);
-        File.Move(Db + ".backup", Db, overwrite: true);
-        File.Delete(Db + "-wal");
-        File.Delete(Db + "-shm");
-        await using var again = Start();
-        Assert.Equal(31, (int)(await again.QueryAsync("and?", "s1", "u1"))["metadata"]!["turn"]!);
-        Assert.Equal(200, (await again.GetAsync("/health")).Status);
-    }
 
     // SQLite does not notice these: each reads as something that nobody wrote.
     [Theory]
@@ -47,58 +27,145 @@ public sealed class SqliteDamageTests : IDisposable
     [InlineData("sessions SET expires_at = 9000000000000000000")]
     [InlineData("sessions SET created_at = -9000000000000000000")]
     [InlineData("sessions SET turn_count = -36")]
+    [InlineData("sessions SET turn_count = 5000000000")]
     [InlineData("sessions SET created_from = '?'")]
-    [InlineData("sessions SET metadata = CAST('{' AS BLOB)")]
-    [InlineData("sessions SET metadata = CAST('[]' AS BLOB)")]
-    [InlineData("turns SET created_at = 9000000000000000000")]
-    [InlineData("turns SET execution_us = 9000000000000000000")]
-    [InlineData("turns SET execution_us = -9000000000000000000")]
-    [InlineData("turns SET query = CAST(x'ff00fe' AS TEXT), response = CAST(x'c3' AS TEXT)")]
-    public async Task Values_that_nobody_wrote_are_told_or_shown_and_never_a_500(string update)
+    [InlineData("sessions SET kind = 1, session_key = x'010203'")]
+    [InlineData("sessions SET kind = 77")]
+    [InlineData("sessions SET rewrites = -1")]
+    [InlineData("sessions SET last_turn = 4711")]
+    [InlineData("sessions SET last_turn = (SELECT key FROM turns WHERE session <> sessions.key)")]
+    [InlineData("turns SET details = x''")]
+    [InlineData("turns SET details = x'ff'")]
+    [InlineData("turns SET details = x'ffffffffffffffffff7f0000'")]
+    [InlineData("turns SET details = NULL, created_at = 9000000000000000000")]
+    [InlineData("turns SET details = NULL, execution_us = -9000000000000000000")]
+    [InlineData("turns SET number = -1")]
+    [InlineData("turns SET session = 4711")]
+    public async Task Values_that_nobody_wrote_are_told_and_stop_nothing_else(string update)
     {
-        await FillAsync();
-        await using var server = Start();
-        SqliteTests.Execute(Db, "UPDATE " + update);
+        await using var store = await FillAsync();
+        SqliteTests.Execute(Db, $"UPDATE {update} WHERE {(update.StartsWith("turns", StringComparison.Ordinal) ? "session" : "key")} = (SELECT key FROM sessions WHERE id = 'bad')");
 
-        await AskEverythingAsync(server);
+        await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.BeginAsync(store, "bad", "ada"));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.HistoryAsync(store, "bad"));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("bad") }, Cancel));
+        Assert.Equal(1, _damage.Count);
+
+        // The others are there for all who do not ask for this one.
+        Assert.Equal(["good", "good2"], (await store.ListAsync(new SessionPageRequest { UserId = "ada", Limit = 10 }, Cancel)).Items.Select(session => session.Id).Order());
+        Assert.Equal(["good", "good2"], await ExportedAsync(store));
+        Assert.Equal(1, _damage.Count);
+        Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(store, "good", "ada"));
+        Assert.Equal(0, await store.SweepAsync(Cancel));
+
+        // It is still what it was, until somebody removes it.
+        Assert.Equal("1", SqliteTests.Ask(Db, "SELECT count(*) FROM sessions WHERE id = 'bad'"));
+        Assert.True(await store.DeleteAsync(SessionRef.ById("bad"), Owner.Of("ada"), Cancel));
+        Assert.Equal(0, _damage.Count);
+        Assert.Null(await SqliteTests.GetAsync(store, "bad"));
+        Assert.Equal(2, (await store.CountAsync(Cancel)).ActiveSessions);
+        Assert.Equal(new Erasure(2, 41), await store.EraseAsync("ada", Cancel));
     }
 
-    private SessionsServer Start() => SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
-
-    private async Task FillAsync()
+    [Theory]
+    [InlineData("details = x'ff'")]
+    [InlineData("previous = key")]
+    [InlineData("previous = 4711")]
+    [InlineData("number = number + 1")]
+    public async Task A_damaged_turn_is_told_and_those_behind_it_can_be_read(string update)
     {
-        await using var store = SqliteTests.Open(Db, new ServiceDefaults.SessionSettings(), new Microsoft.Extensions.Time.Testing.FakeTimeProvider(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero)));
-        for (var i = 0; i < 8; i++)
+        await using var store = await FillAsync();
+        SqliteTests.Execute(Db, $"UPDATE turns SET {update} WHERE number = 5 AND session = (SELECT key FROM sessions WHERE id = 'bad')");
+
+        var tail = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("bad"), Owner = Owner.Anyone, HistoryTurns = 10 }, Cancel);
+        Assert.Equal(Enumerable.Range(11, 10), tail.Turns.Select(turn => turn.Number));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.OpenAsync(
+            new OpenRequest { Session = SessionRef.ById("bad"), Owner = Owner.Anyone, HistoryTurns = 20 }, Cancel));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.HistoryAsync(store, "bad"));
+
+        // As a whole or not at all: another store would be given a session with a hole.
+        Assert.Equal(["good", "good2"], await ExportedAsync(store));
+        Assert.Equal(1, _damage.Count);
+        Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(store, "bad", "ada"));
+
+        await store.EraseAsync("ada", Cancel);
+        Assert.Equal(0, _damage.Count);
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM turns WHERE number > 16 OR number % 16 = 0"));
+    }
+
+    [Fact]
+    public async Task A_reservation_that_can_not_be_read_stops_no_sweep()
+    {
+        await using var store = await FillAsync();
+        var now = _time.GetUtcNow().ToMicroseconds();
+        SqliteTests.Execute(Db, $"INSERT INTO reservations VALUES (x'010203', x'04', 'a', {now - 2}), (x'', x'', 'b', {now - 2})");
+        var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        await store.ReserveAsync(key, Owner.Anyone, "later", Cancel);
+        SqliteTests.Execute(Db, "UPDATE reservations SET body = x'04' WHERE session_id = 'later'");
+
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.ReserveAsync(key, Owner.Anyone, "later", Cancel));
+        Assert.Equal(0, await store.SweepAsync(Cancel));
+        Assert.Equal(3, _damage.Count);
+
+        // They had expired; the third one has not.
+        Assert.Equal("1", SqliteTests.Ask(Db, "SELECT count(*) FROM reservations"));
+        _time.Advance(TimeSpan.FromHours(25));
+        Assert.Equal(3, await store.SweepAsync(Cancel));
+        Assert.Equal("0 0 0", SqliteTests.Ask(Db, "SELECT (SELECT count(*) FROM reservations) || ' ' || (SELECT count(*) FROM sessions) || ' ' || (SELECT count(*) FROM turns)"));
+    }
+
+    [Fact]
+    public async Task A_sessions_reservation_that_can_not_be_read_goes_with_it_and_is_left_out_of_exports()
+    {
+        await using var store = await FillAsync();
+        SqliteTests.Execute(Db, "INSERT INTO reservations VALUES (x'010203', x'04', 'bad', 9000000000000000000); UPDATE sessions SET reserved_by = x'010203' WHERE id = 'bad'");
+
+        Assert.Equal(["bad", "good", "good2"], await ExportedAsync(store));
+        Assert.Equal(1, _damage.Count);
+        Assert.True(await store.DeleteAsync(SessionRef.ById("bad"), Owner.Anyone, Cancel));
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM reservations"));
+    }
+
+    [Fact]
+    public async Task Pages_that_are_overwritten_are_told_and_refused_at_the_start()
+    {
+        await (await FillAsync()).DisposeAsync();
+        await using (var store = SqliteTests.Open(Db, SqliteTests.NewPolicy(damage: _damage), _time))
         {
-            await SqliteTests.FillAsync(store, $"s{i}", $"u{i % 3}", turns: 30, response: new string('x', 1000));
+            var (exitCode, output) = await SqliteTests.RunAsync(
+                "dd", "if=/dev/urandom", $"of={Db}", $"bs={PageBytes}", "seek=2", $"count={(new FileInfo(Db).Length / PageBytes) - 2}", "conv=notrunc");
+            Assert.True(exitCode == 0, output);
+
+            await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.TurnAsync(store, "good", "ada"));
+            await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.CreateAsync(store, "new"));
+            Assert.Equal(1, _damage.Count);
         }
+
+        Assert.Contains("damaged", Assert.Throws<ServiceDefaults.SettingsException>(() => SqliteFile.Prepare(Db)).Message, StringComparison.Ordinal);
     }
 
-    private async Task OverwriteAsync(int page, int pages)
+    private async Task<SqliteSessionStore> FillAsync()
     {
-        var (exitCode, output) = await SqliteTests.RunAsync("dd", "if=/dev/urandom", $"of={Db}", $"bs={PageBytes}", $"seek={page}", $"count={pages}", "conv=notrunc");
-        Assert.True(exitCode == 0, output);
-    }
-
-    private static async Task AskEverythingAsync(SessionsServer server)
-    {
-        for (var i = 0; i < 8; i++)
+        var store = SqliteTests.Open(Db, SqliteTests.NewPolicy(damage: _damage), _time);
+        foreach (var id in (string[])["good", "bad", "good2"])
         {
-            foreach (var answer in (Answer[])
-            [
-                await server.GetAsync($"/sessions/s{i}"),
-                await server.GetAsync($"/sessions/s{i}/history?limit=100"),
-                await server.GetAsync($"/users/u{i % 3}/sessions"),
-                await server.TryQueryAsync("and?", $"s{i}", $"u{i % 3}"),
-                await server.PostAsync($"/sessions/s{i}/fork", "{}"),
-                await server.PostAsync("/sessions", "{}"),
-                await server.GetAsync("/sessions/stats"),
-                await server.PostAsync("/sessions/cleanup"),
-                await server.DeleteAsync($"/sessions/s{i}"),
-            ])
+            await SqliteTests.FillAsync(store, id, "ada", 20);
+        }
+
+        return store;
+    }
+
+    private static async Task<IEnumerable<string>> ExportedAsync(SqliteSessionStore store)
+    {
+        List<string> ids = [];
+        await foreach (var entry in store.ExportAsync(null, Cancel))
+        {
+            if (entry.Session is { } session)
             {
-                Assert.True(answer.Status < 500 || (answer.Status, answer.Code) == (503, "storage_unavailable"), answer.Text);
+                ids.Add(session.Session.Id);
             }
         }
+
+        return ids.Order();
     }
 }

@@ -1,7 +1,6 @@
-using Sessions.Api;
 using Sessions.ServiceDefaults;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
 /// <summary>What happens to the file at the start: made, checked, brought up to date, or refused in one sentence.</summary>
 public sealed class SqliteFileTests : IDisposable
@@ -40,8 +39,8 @@ public sealed class SqliteFileTests : IDisposable
 
         var path = _folder["new/data/sessions.db"];
         var file = SqliteFile.Prepare(path);
-        using var link = file.OpenWriter();
-        link.Execute("BEGIN IMMEDIATE; UPDATE sessions SET key = key; CREATE TABLE t (x); COMMIT");
+        using var db = file.OpenWriter();
+        db.Execute("BEGIN IMMEDIATE; UPDATE sessions SET key = key; CREATE TABLE t (x); COMMIT");
         SqliteBackup.Write(file, _folder["new/data/backup.db"]);
         PrivateFile.Create(_folder["new/data/export.ndjson"]).Dispose();
 
@@ -58,11 +57,11 @@ public sealed class SqliteFileTests : IDisposable
     [Fact]
     public void The_writer_syncs_every_commit_and_wipes_what_it_deletes()
     {
-        using var link = SqliteFile.Prepare(Db).OpenWriter();
+        using var db = SqliteFile.Prepare(Db).OpenWriter();
 
-        Assert.Equal("2", link.Ask("PRAGMA synchronous"));
-        Assert.Equal("1", link.Ask("PRAGMA secure_delete"));
-        Assert.Equal("wal", link.Ask("PRAGMA journal_mode"));
+        Assert.Equal("2", db.Ask("PRAGMA synchronous"));
+        Assert.Equal("1", db.Ask("PRAGMA secure_delete"));
+        Assert.Equal("wal", db.Ask("PRAGMA journal_mode"));
     }
 
     [Fact]
@@ -80,11 +79,11 @@ public sealed class SqliteFileTests : IDisposable
     {
         await using (var store = SqliteTests.Open(Db))
         {
-            await store.CreateAsync(TestStore.New("a", "user"), TestStore.Cancel);
+            await SqliteTests.CreateAsync(store, "a", "user");
         }
 
         await using var again = SqliteTests.Open(Db);
-        Assert.NotNull(await again.GetAsync("a", Owner.Anyone, TestStore.Cancel));
+        Assert.NotNull(await SqliteTests.GetAsync(again, "a"));
     }
 
     [Fact]
@@ -122,7 +121,7 @@ public sealed class SqliteFileTests : IDisposable
         {
             for (var i = 0; i < 50; i++)
             {
-                await store.CreateAsync(TestStore.New($"s{i}", "user", "{\"k\":\"" + new string('x', 500) + "\"}"), TestStore.Cancel);
+                await SqliteTests.CreateAsync(store, $"s{i}", "user", "{\"k\":\"" + new string('x', 500) + "\"}");
             }
         }
 

@@ -1,14 +1,16 @@
 using Microsoft.Extensions.Diagnostics.HealthChecks;
-using Sessions.Api;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
-/// <summary>The file is moved, deleted or replaced under a running server: noticed before anything is answered that a restart would lose.</summary>
+/// <summary>The file, or what belongs to it, is moved, deleted or replaced under a running store: noticed before anything is answered
+/// that a restart would lose.</summary>
 public sealed class SqliteLostFileTests : IDisposable
 {
     private readonly TestFolder _folder = new();
 
     public SqliteLostFileTests() => Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows lets nobody take away a file that is open.");
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     private string Db => _folder["sessions.db"];
 
@@ -19,107 +21,129 @@ public sealed class SqliteLostFileTests : IDisposable
     [InlineData("deleted", "was moved or deleted")]
     [InlineData("replaced", "was replaced by another file")]
     [InlineData("log deleted", "lost its write-ahead log")]
+    [InlineData("shm deleted", "lost the -shm file beside it")]
     public async Task It_is_told_and_stays_so_until_a_restart(string how, string said)
     {
-        await using var server = Start();
-        await server.QueryAsync("hello", "a", "ada");
+        await using var store = SqliteTests.Open(Db);
+        await SqliteTests.TurnAsync(store, "a", "ada");
+        var opened = await SqliteTests.BeginAsync(store, "a", "ada");
         TakeAway(how);
 
-        // Deleted logs are noticed by the first who writes; what it wrote is not answered with 200.
-        var refused = (await server.PostAsync("/query", """{"query":"and?","thread_id":"a","user_id":"ada"}""", ("Idempotency-Key", "k"))).IsProblem(503, "storage_unavailable");
-        Assert.Contains(said, (string)refused.Json["detail"]!, StringComparison.Ordinal);
-        Assert.Equal("60", refused.Headers["Retry-After"]);
+        await AssertToldAsync(async () => await SqliteTests.CommitAsync(store, opened));
         if (how == "moved")
         {
             File.Move(Db + ".away", Db);
         }
 
-        Assert.All(await Task.WhenAll(
-            server.TryQueryAsync("and?", "a", "ada"),
-            server.PostAsync("/sessions"),
-            server.GetAsync("/sessions/a"),
-            server.GetAsync("/sessions/a/history"),
-            server.GetAsync("/users/ada/sessions"),
-            server.GetAsync("/sessions/stats"),
-            server.PostAsync("/sessions/cleanup"),
-            server.DeleteAsync("/sessions/a")), answer => Assert.Contains(said, (string)answer.IsProblem(503, "storage_unavailable").Json["detail"]!, StringComparison.Ordinal));
-        Assert.Equal(503, (await server.GetAsync("/health")).Status);
-        Assert.Equal(200, (await server.GetAsync("/alive")).Status);
+        await AssertToldAsync(async () => await SqliteTests.TurnAsync(store, "a", "ada"));
+        await AssertToldAsync(async () => await SqliteTests.GetAsync(store, "a"));
+        await AssertToldAsync(async () => await SqliteTests.HistoryAsync(store, "a"));
+        await AssertToldAsync(async () => await store.ListAsync(new SessionPageRequest { Limit = 1 }, Cancel));
+        await AssertToldAsync(async () => await store.CountAsync(Cancel));
+        await AssertToldAsync(async () => await store.SweepAsync(Cancel));
+        await AssertToldAsync(async () => await store.DeleteAsync(SessionRef.ById("a"), Owner.Anyone, Cancel));
+        var health = await store.CheckAsync(Cancel);
+        Assert.Equal(HealthStatus.Unhealthy, health.Status);
+        Assert.Contains(said, health.Description, StringComparison.Ordinal);
+
+        async Task AssertToldAsync(Func<Task> act)
+        {
+            var refused = await Assert.ThrowsAsync<StoreUnavailableException>(act);
+            Assert.Contains(said, refused.Message, StringComparison.Ordinal);
+            Assert.Equal(60, refused.RetryAfter.TotalSeconds);
+        }
     }
 
     [Theory]
     [InlineData("moved")]
     [InlineData("replaced")]
     [InlineData("log deleted")]
+    [InlineData("shm deleted")]
     public async Task After_a_restart_with_the_file_in_its_place_everything_that_was_answered_is_there(string how)
     {
-        await using (var server = Start())
+        await using (var store = SqliteTests.Open(Db))
         {
-            await server.QueryAsync("one", "a", "ada");
-            await server.QueryAsync("two", "a", "ada");
+            await SqliteTests.TurnAsync(store, "a", "ada", "one");
+            await SqliteTests.TurnAsync(store, "a", "ada", "two");
             TakeAway(how);
-            (await server.TryQueryAsync("lost", "a", "ada")).IsProblem(503, "storage_unavailable");
-
-            // As after a kill: the server does nothing more for its files.
-            File.Copy(how == "log deleted" ? Db : Db + ".away", Db + ".saved");
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => SqliteTests.TurnAsync(store, "a", "ada", "lost"));
         }
 
-        File.Move(Db + ".saved", Db, overwrite: true);
-        await using var again = Start();
-        var kept = (await again.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!).ToList();
+        if (File.Exists(Db + ".away"))
+        {
+            File.Move(Db + ".away", Db, overwrite: true);
+        }
+
+        await using var again = SqliteTests.Open(Db);
+        var kept = (await SqliteTests.HistoryAsync(again, "a")).Select(turn => $"{turn.Input}");
 
         // The turn that was refused may be there only where nobody could know before it was written.
         Assert.Equal(how == "log deleted" ? ["one", "two", "lost"] : ["one", "two"], kept);
-        Assert.Equal(kept.Count + 1, (int)(await again.QueryAsync("next", "a", "ada"))["metadata"]!["turn"]!);
-        Assert.Equal(200, (await again.GetAsync("/health")).Status);
+        Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(again, "a", "ada", "next"));
+        Assert.Equal(HealthStatus.Healthy, (await again.CheckAsync(Cancel)).Status);
     }
 
     [Fact]
-    public async Task After_a_restart_without_the_file_a_new_one_begins_and_takes_nothing_from_the_old_log()
+    public async Task Two_processes_that_do_not_know_of_each_other_lose_nothing_that_was_answered()
     {
-        await using (var server = Start())
+        await using (var store = SqliteTests.Open(Db))
         {
-            await server.QueryAsync("hello", "a", "ada");
-            TakeAway("deleted");
-            (await server.TryQueryAsync("and?", "a", "ada")).IsProblem(503, "storage_unavailable");
-            Assert.Equal(0, new FileInfo(Db + "-wal").Length);
+            Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(store, "a", "user", "one"));
+            File.Delete(Db + "-shm");
+
+            // It makes a -shm file of its own, and knows nothing of this process.
+            using var other = await SqliteProcess.StartAsync(Db);
+            Assert.Equal("opened", await other.AskAsync("open"));
+            Assert.Equal("1", await other.AskAsync("count a"));
+            Assert.Equal("Written", await other.AskAsync("turn a two"));
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => SqliteTests.TurnAsync(store, "a", "user", "lost"));
+            Assert.Equal("Written", await other.AskAsync("turn a three"));
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => SqliteTests.GetAsync(store, "a"));
+            other.Kill();
         }
 
-        await using var again = Start();
-        (await again.GetAsync("/sessions/a")).IsProblem(404, "session_not_found");
-        Assert.Equal(1, (int)(await again.QueryAsync("hello", "a", "ada"))["metadata"]!["turn"]!);
+        // Closing it has not thrown away what the other one had written.
+        await using var again = SqliteTests.Open(Db);
+        Assert.Equal(["one", "two", "three"], (await SqliteTests.HistoryAsync(again, "a")).Select(turn => $"{turn.Input}"));
+        Assert.Equal("ok", SqliteTests.Ask(Db, "PRAGMA integrity_check"));
     }
 
     [Theory]
     [InlineData("moved")]
     [InlineData("deleted")]
     [InlineData("replaced")]
+    [InlineData("shm deleted")]
     public async Task Health_notices_without_any_traffic(string how)
     {
         await using var store = SqliteTests.Open(Db);
         await SqliteTests.TurnAsync(store, "a");
-        Assert.Equal(HealthStatus.Healthy, (await store.CheckHealthAsync(TestStore.Cancel)).Status);
+        Assert.Equal(HealthStatus.Healthy, (await store.CheckAsync(Cancel)).Status);
         TakeAway(how);
 
-        var health = await store.CheckHealthAsync(TestStore.Cancel);
+        var health = await store.CheckAsync(Cancel);
 
         Assert.Equal(HealthStatus.Unhealthy, health.Status);
         Assert.Contains("while the server was running", health.Description, StringComparison.Ordinal);
-
-        // And what is in the log is not left to be mixed with another file.
-        await ServiceProcess.UntilAsync(() => new FileInfo(Db + "-wal").Length == 0);
+        if (how != "shm deleted")
+        {
+            // And what is in the log is not left to be mixed with another file.
+            await ServiceProcess.UntilAsync(() => new FileInfo(Db + "-wal").Length == 0);
+        }
     }
 
     [Fact]
     public async Task A_file_that_took_its_place_is_neither_read_nor_changed()
     {
         await using var store = SqliteTests.Open(Db);
-        await store.CreateAsync(TestStore.New("mine"), TestStore.Cancel);
+        await SqliteTests.CreateAsync(store, "mine");
         TakeAway("replaced");
-        var theirs = await File.ReadAllBytesAsync(Db, TestStore.Cancel);
+        var theirs = await File.ReadAllBytesAsync(Db, Cancel);
 
-        // Nobody has read so far: the first who does has to open the file.
-        await Assert.ThrowsAsync<StoreUnavailableException>(async () => await store.GetAsync("theirs", Owner.Anyone, TestStore.Cancel));
+        while (!await IsToldAsync())
+        {
+            await Task.Delay(5, Cancel);
+        }
+
         var turns = Enumerable.Range(0, 8).Select(i => SqliteTests.TurnAsync(store, $"s{i}")).ToList();
         foreach (var turn in turns)
         {
@@ -127,53 +151,45 @@ public sealed class SqliteLostFileTests : IDisposable
         }
 
         await store.DisposeAsync();
-        Assert.Equal(theirs, await File.ReadAllBytesAsync(Db, TestStore.Cancel));
+        Assert.Equal(theirs, await File.ReadAllBytesAsync(Db, Cancel));
         Assert.Equal("mine", SqliteTests.Ask(Db + ".away", "SELECT group_concat(id) FROM sessions"));
-    }
 
-    [Theory]
-    [InlineData("moved")]
-    [InlineData("deleted")]
-    public async Task Users_keys_that_are_gone_encrypt_nothing_more(string how)
-    {
-        var master = _folder["master.key"];
-        await File.WriteAllTextAsync(master, Convert.ToBase64String(new byte[32]), TestStore.Cancel);
-        await using var server = Start(("encryption:key_file", master), ("encryption:enabled", "true"));
-        await server.QueryAsync("hello", "a", "ada");
-        TakeAway(how, Db + SqliteUserKeys.Suffix);
-
-        foreach (var user in (string[])["ada", "eve"])
+        // Readers look now and then.
+        async Task<bool> IsToldAsync()
         {
-            var refused = (await server.TryQueryAsync("and?", null, user)).IsProblem(503, "storage_unavailable");
-            Assert.Contains("keys was moved or deleted", (string)refused.Json["detail"]!, StringComparison.Ordinal);
+            try
+            {
+                await SqliteTests.GetAsync(store, "theirs");
+                return false;
+            }
+            catch (StoreUnavailableException)
+            {
+                return true;
+            }
         }
-
-        Assert.Equal("1", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
     }
 
-    private SessionsServer Start(params IEnumerable<(string Key, string Value)> settings) =>
-        SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db), .. settings]);
-
-    private void TakeAway(string how) => TakeAway(how, Db);
-
-    private static void TakeAway(string how, string path)
+    private void TakeAway(string how)
     {
         switch (how)
         {
             case "deleted":
-                File.Delete(path);
+                File.Delete(Db);
                 break;
             case "log deleted":
-                File.Delete(path + "-wal");
+                File.Delete(Db + "-wal");
+                break;
+            case "shm deleted":
+                File.Delete(Db + "-shm");
                 break;
             case "replaced":
-                var other = path + ".other";
+                var other = Db + ".other";
                 SqliteFile.Prepare(other);
-                File.Move(path, path + ".away");
-                File.Move(other, path);
+                File.Move(Db, Db + ".away");
+                File.Move(other, Db);
                 break;
             default:
-                File.Move(path, path + ".away");
+                File.Move(Db, Db + ".away");
                 break;
         }
     }

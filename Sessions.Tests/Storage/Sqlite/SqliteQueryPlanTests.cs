@@ -1,7 +1,6 @@
 using System.Reflection;
-using Sessions.Api;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
 /// <summary>Every statement finds what it needs by an index, whatever the size of the file.</summary>
 public sealed class SqliteQueryPlanTests : IDisposable
@@ -18,9 +17,9 @@ public sealed class SqliteQueryPlanTests : IDisposable
     {
         var sql = (string)typeof(SqliteSql).GetField(name)!.GetRawConstantValue()!;
         var path = _folder["plan.db"];
-        using var link = SqliteFile.Prepare(path).OpenReader();
+        using var db = SqliteFile.Prepare(path).OpenReader();
 
-        foreach (var step in Plan(link, sql))
+        foreach (var step in Plan(db, sql))
         {
             // Nothing is read where a constant row is inserted.
             Assert.True(!step.StartsWith("SCAN", StringComparison.Ordinal) || step == "SCAN CONSTANT ROW", $"{step}: {sql}");
@@ -31,18 +30,18 @@ public sealed class SqliteQueryPlanTests : IDisposable
     [Fact]
     public void A_walk_would_be_seen()
     {
-        using var link = SqliteFile.Prepare(_folder["plan.db"]).OpenReader();
-        var steps = Plan(link, "SELECT * FROM sessions WHERE last_error = 'x' ORDER BY version");
+        using var db = SqliteFile.Prepare(_folder["plan.db"]).OpenReader();
+        var steps = Plan(db, "SELECT * FROM sessions WHERE last_error = 'x' ORDER BY version");
 
         Assert.Contains(steps, step => step.StartsWith("SCAN", StringComparison.Ordinal));
         Assert.Contains(steps, step => step.Contains("TEMP B-TREE", StringComparison.Ordinal));
     }
 
-    private static List<string> Plan(SqliteLink link, string sql)
+    private static List<string> Plan(SqliteDatabase db, string sql)
     {
         const int Detail = 3;
         List<string> steps = [];
-        using var rows = link["EXPLAIN QUERY PLAN " + sql].Read();
+        using var rows = db["EXPLAIN QUERY PLAN " + sql].Read();
         while (rows.Next())
         {
             steps.Add(rows.Text(Detail));

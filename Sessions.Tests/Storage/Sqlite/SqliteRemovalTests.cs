@@ -1,14 +1,17 @@
 using System.Diagnostics;
+using System.Globalization;
 using Microsoft.Extensions.Time.Testing;
-using Sessions.Api;
-using Sessions.ServiceDefaults;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
 /// <summary>What is removed is gone from the disk, without holding up anybody, and its space comes back.</summary>
 public sealed class SqliteRemovalTests : IDisposable
 {
+    private const string Canary = "canary-7f3a";
+
     private readonly TestFolder _folder = new();
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     private string Db => _folder["sessions.db"];
 
@@ -18,43 +21,98 @@ public sealed class SqliteRemovalTests : IDisposable
     public async Task Nothing_of_an_erased_user_is_left_in_any_file()
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "Looks at open files with grep.");
-        const string Canary = "canary-7f3a";
         await using var store = SqliteTests.Open(Db);
         foreach (var round in Enumerable.Range(0, 30))
         {
             // Woven into what stays, in rows of many sizes, so that they share pages and spill over into others.
             var text = string.Concat(Enumerable.Repeat(Canary + " ", 1 + (round * round)));
-            await store.CreateAsync(TestStore.New($"m{round}", "gone", $$"""{"k":"{{Canary}}"}"""), TestStore.Cancel);
+            await SqliteTests.CreateAsync(store, $"m{round}", "gone", $$"""{"k":"{{Canary}}"}""");
             for (var turn = 0; turn < 5; turn++)
             {
                 await SqliteTests.TurnAsync(store, $"gone{round % 7}", "gone", Canary, text);
                 await SqliteTests.TurnAsync(store, $"stays{round % 5}", "stays", "stays", new string('s', 1 + (round * 37)));
             }
 
-            var failing = await store.BeginTurnAsync(new TurnRequest { SessionId = $"gone{round % 7}", Owner = Owner.Anyone, HistoryTurns = 0 }, TestStore.Cancel);
-            await store.FailTurnAsync(failing, $"{Canary} {text[..Math.Min(text.Length, 500)]}", TestStore.Cancel);
+            var failing = await SqliteTests.BeginAsync(store, $"gone{round % 7}");
+            await store.WriteAsync(failing, new RecordFailure($"{Canary} {text[..Math.Min(text.Length, 500)]}", null), Cancel);
         }
 
+        await SqliteTests.CreateAsync(store, "chain", "gone", Canary, SessionKind.Chain);
         await SqliteTests.FillAsync(store, "long", "gone", 2000, Canary);
         Assert.NotEqual(0, await OccurrencesAsync(Canary));
 
-        var erasure = await store.EraseUserAsync("gone", TestStore.Cancel);
+        var erasure = await store.EraseAsync("gone", Cancel);
 
-        Assert.Equal(new Erasure(30 + 7 + 1, 150 + 2000), erasure);
+        Assert.Equal(new Erasure(30 + 7 + 1 + 1, 150 + 2000), erasure);
         Assert.Equal(0, await OccurrencesAsync(Canary));
-        Assert.Equal(5, (await store.GetStatisticsAsync(TestStore.Cancel)).ActiveSessions);
+        Assert.Equal(5, (await store.CountAsync(Cancel)).ActiveSessions);
         Assert.Equal("ok", SqliteTests.Ask(Db, "PRAGMA integrity_check"));
         Assert.Equal("150", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM chain_sizes"));
+    }
+
+    [Theory]
+    [InlineData(10)]
+    [InlineData(100_000)]
+    public async Task Nothing_of_a_deleted_item_is_left_in_any_file(int length)
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Looks at open files with grep.");
+        await using var store = SqliteTests.Open(Db);
+        for (var i = 1; i <= 20; i++)
+        {
+            await SqliteTests.TurnAsync(store, "a", "user", i == 7 ? Canary + new string('x', length) : "stays");
+        }
+
+        Assert.NotEqual(0, await OccurrencesAsync(Canary));
+        var opened = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("a"), Owner = Owner.Anyone }, Cancel);
+        var turn = (await SqliteTests.HistoryAsync(store, "a"))[6];
+
+        var written = await store.WriteAsync(opened, new ReplaceTurn(turn with { Input = Items.OfJson("[null]"u8.ToArray()) }, DropSummary: false), Cancel);
+
+        Assert.Equal(WriteStatus.Written, written.Status);
+        Assert.Equal(0, await OccurrencesAsync(Canary));
+        Assert.Equal(20, (await SqliteTests.HistoryAsync(store, "a")).Count);
+    }
+
+    [Fact]
+    public async Task Nobody_waits_for_an_erasure_while_somebody_else_reads_for_long()
+    {
+        await using var store = SqliteTests.Open(Db);
+        await SqliteTests.TurnAsync(store, "gone", "gone", Canary);
+        using var reader = new SqliteDatabase(Db, TimeSpan.Zero);
+        reader.Execute("BEGIN");
+        reader.Ask("SELECT count(*) FROM turns");
+
+        // As a backup, an export or a shell reads.
+        var erasing = store.EraseAsync("gone", Cancel).AsTask();
+        var erasingAgain = store.EraseAsync("nobody", Cancel).AsTask();
+        var turns = 0;
+        var slowest = TimeSpan.Zero;
+        while (!erasing.IsCompleted && turns < 400)
+        {
+            var started = Stopwatch.GetTimestamp();
+            Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(store, $"s{turns % 10}", "user"));
+            slowest = Stopwatch.GetElapsedTime(started) is var took && took > slowest ? took : slowest;
+            turns++;
+        }
+
+        // With the writer waiting for the reader, each of them takes 10 seconds.
+        Assert.Equal(400, turns);
+        Assert.InRange(slowest, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        reader.Execute("COMMIT");
+        Assert.Equal(new Erasure(1, 1), await erasing);
+        Assert.Equal(default, await erasingAgain);
+        Assert.Equal(0, await OccurrencesAsync(Canary));
     }
 
     [Fact]
     public async Task Removing_a_very_long_session_holds_up_nobody()
     {
         await using var store = SqliteTests.Open(Db);
-        await SqliteTests.FillAsync(store, "long", "user", 100_000);
+        await SqliteTests.FillAsync(store, "long", "user", 50_000);
 
-        Assert.True(await store.DeleteAsync("long", Owner.Anyone, TestStore.Cancel));
-        Assert.Null(await store.GetAsync("long", Owner.Anyone, TestStore.Cancel));
+        Assert.True(await store.DeleteAsync(SessionRef.ById("long"), Owner.Anyone, Cancel));
+        Assert.Null(await SqliteTests.GetAsync(store, "long"));
         var slowest = TimeSpan.Zero;
         for (var i = 0; i < 50; i++)
         {
@@ -64,8 +122,8 @@ public sealed class SqliteRemovalTests : IDisposable
         }
 
         // In one step it takes seconds.
-        Assert.InRange(slowest, TimeSpan.Zero, TimeSpan.FromSeconds(1));
-        await store.RemoveExpiredAsync(TestStore.Cancel);
+        Assert.InRange(slowest, TimeSpan.Zero, TimeSpan.FromSeconds(2));
+        await store.SweepAsync(Cancel);
         Assert.Equal("50", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
     }
 
@@ -77,12 +135,12 @@ public sealed class SqliteRemovalTests : IDisposable
             await SqliteTests.FillAsync(store, "long", "user", 5000);
         }
 
-        SqliteTests.Execute(Db, SqliteSql.UnlinkUser.Replace("?", "'user'", StringComparison.Ordinal));
+        SqliteTests.Execute(Db, SqliteSql.UnlinkUser.Replace("user_id = ?", "user_id = 'user'", StringComparison.Ordinal));
         await using (var store = SqliteTests.Open(Db))
         {
-            Assert.Null(await store.GetAsync("long", Owner.Anyone, TestStore.Cancel));
-            Assert.Equal(0, (await store.GetStatisticsAsync(TestStore.Cancel)).ActiveSessions);
-            await store.RemoveExpiredAsync(TestStore.Cancel);
+            Assert.Null(await SqliteTests.GetAsync(store, "long"));
+            Assert.Equal(0, (await store.CountAsync(Cancel)).ActiveSessions);
+            await store.SweepAsync(Cancel);
         }
 
         Assert.Equal("0", SqliteTests.Ask(Db, "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM sessions)"));
@@ -92,7 +150,7 @@ public sealed class SqliteRemovalTests : IDisposable
     public async Task Cleanup_gives_the_space_back()
     {
         var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
-        await using (var store = SqliteTests.Open(Db, new SessionSettings { TimeoutHours = 1, MaxSessionsPerUser = 0 }, time))
+        await using (var store = SqliteTests.Open(Db, SqliteTests.NewPolicy(TimeSpan.FromHours(1)), time))
         {
             for (var i = 0; i < 300; i++)
             {
@@ -100,10 +158,12 @@ public sealed class SqliteRemovalTests : IDisposable
             }
 
             time.Advance(TimeSpan.FromHours(2));
-            Assert.Equal(300, await store.RemoveExpiredAsync(TestStore.Cancel));
+            Assert.Equal(0, (await store.CountAsync(Cancel)).ActiveSessions);
+            Assert.Equal(300, await store.SweepAsync(Cancel));
+            Assert.Equal(0, (await store.CountAsync(Cancel)).ActiveSessions);
         }
 
-        Assert.InRange(new FileInfo(Db).Length, 0, 100_000);
+        Assert.InRange(new FileInfo(Db).Length, 0, 150_000);
     }
 
     [Fact]
@@ -112,22 +172,58 @@ public sealed class SqliteRemovalTests : IDisposable
         await using var store = SqliteTests.Open(Db);
         await SqliteTests.FillAsync(store, "long", "user", 20_000);
 
-        var fork = store.ForkAsync("long", Owner.Anyone, 19_999, TestStore.New("fork", "user"), TestStore.Cancel).AsTask();
+        var fork = store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long"), AfterTurn = 19_999 }, Cancel).AsTask();
         await SqliteTests.TurnAsync(store, "other");
-        Assert.Equal(ForkStatus.Created, (await fork).Status);
+        Assert.Equal(CopyStatus.Created, (await fork).Status);
 
-        var copy = (await store.GetAsync("fork", Owner.Anyone, TestStore.Cancel))!;
-        Assert.Equal((19_999, "q19999"), (copy.TurnCount, copy.LastTurn!.Query));
+        var copy = (await SqliteTests.GetAsync(store, "fork"))!;
+        Assert.Equal((19_999, "q19999", "user"), (copy.TurnCount, $"{copy.LastTurn!.Input}", copy.UserId!));
         Assert.Equal("19999|1|19999", SqliteTests.Ask(Db, "SELECT count(*) || '|' || min(number) || '|' || max(number) FROM turns t JOIN sessions s ON s.key = t.session WHERE s.id = 'fork'"));
-        Assert.Equal(ForkStatus.IdTaken, (await store.ForkAsync("long", Owner.Anyone, null, TestStore.New("fork", "user"), TestStore.Cancel)).Status);
-        await store.RemoveExpiredAsync(TestStore.Cancel);
+        Assert.Equal(CopyStatus.IdTaken, (await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long") }, Cancel)).Status);
+        await store.SweepAsync(Cancel);
         Assert.Equal("40000", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
+    }
+
+    [Fact]
+    public async Task An_import_that_breaks_off_leaves_nothing()
+    {
+        await using var store = SqliteTests.Open(Db);
+        async IAsyncEnumerable<ArchivedTurn> BrokenAsync()
+        {
+            await foreach (var turn in SqliteTests.TurnsAsync(5000))
+            {
+                yield return turn;
+            }
+
+            throw new IOException("mine");
+        }
+
+        await Assert.ThrowsAsync<IOException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = BrokenAsync() }, Cancel));
+        await store.SweepAsync(Cancel);
+        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM sessions)"));
+    }
+
+    [Fact]
+    public async Task Two_turns_for_one_key_are_no_import()
+    {
+        await using var store = SqliteTests.Open(Db);
+        async IAsyncEnumerable<ArchivedTurn> TwiceAsync()
+        {
+            var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+            await foreach (var turn in SqliteTests.TurnsAsync(2))
+            {
+                yield return turn with { AnsweredTo = key };
+            }
+        }
+
+        await Assert.ThrowsAsync<InvalidDataException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = TwiceAsync() }, Cancel));
+        Assert.Null(await SqliteTests.GetAsync(store, "a"));
     }
 
     // By another process: if this one opened and closed the file, SQLite's locks on it would be dropped.
     private async Task<int> OccurrencesAsync(string text)
     {
         var (_, output) = await SqliteTests.RunAsync("sh", "-c", $"cat '{Db}' '{Db}-wal' | grep -a -o -F -- '{text}' | wc -l");
-        return int.Parse(output.Trim(), System.Globalization.CultureInfo.InvariantCulture);
+        return int.Parse(output.Trim(), CultureInfo.InvariantCulture);
     }
 }

@@ -1,9 +1,9 @@
 using Microsoft.Extensions.Time.Testing;
-using Sessions.ServiceDefaults;
 
-namespace Sessions.Tests.Storage;
+namespace Sessions.Tests.Storage.Sqlite;
 
-public sealed class SqliteSessionStoreTests : SessionStoreContract, IDisposable
+/// <summary>The SQLite store keeps the contract.</summary>
+public sealed class SqliteSessionStoreTests : StoreContract, IDisposable
 {
     private readonly TestFolder _folder = new();
     private int _files;
@@ -13,6 +13,9 @@ public sealed class SqliteSessionStoreTests : SessionStoreContract, IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    private protected override Task<TestStore> OpenAsync(SessionSettings settings, FakeTimeProvider time) =>
-        Task.FromResult(new TestStore(SqliteTests.Open(_folder[$"{Interlocked.Increment(ref _files)}.db"], settings, time), time, settings));
+    private protected override ValueTask<TestStore> OpenAsync(StorePolicy policy, FakeTimeProvider time)
+    {
+        var path = _folder[$"{Interlocked.Increment(ref _files)}.db"];
+        return TestStore.OpenAsync(policy, time, p => new(SqliteTests.Open(path, p, time)));
+    }
 }

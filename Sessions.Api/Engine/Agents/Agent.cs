@@ -1,0 +1,321 @@
+using Microsoft.Extensions.AI;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Engine.Agents;
+
+/// <summary>One entry of the <c>agents:</c> section, ready to answer.</summary>
+/// <param name="type">Its <c>agent_type</c>.</param>
+/// <param name="settings">The entry.</param>
+/// <param name="client">What answers.</param>
+/// <param name="limits">The operator's bounds.</param>
+/// <param name="time">The clock.</param>
+/// <param name="logger">Told what clients are not.</param>
+internal sealed partial class Agent(string type, AgentSettings settings, IChatClient client, LimitSettings limits, TimeProvider time, ILogger<Agent> logger)
+{
+    private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
+    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{settings.Model}";
+    private readonly Summarizer? _summarizer = settings.Summarize ? new Summarizer(client, settings.HistoryTurns) : null;
+
+    /// <summary>Its <c>agent_type</c>, which is also its model's name under <c>/v1</c>.</summary>
+    public string Type { get; } = type;
+
+    /// <summary>Other names for it.</summary>
+    public IReadOnlyList<string> Aliases => settings.Aliases;
+
+    /// <summary>What it is good for, if its operator says.</summary>
+    public string? Description => settings.Description;
+
+    /// <summary>The model, as its provider names it; the built-in agent has none.</summary>
+    public string? Model => settings.Model;
+
+    /// <summary>What it takes beside text.</summary>
+    public IReadOnlyList<AgentContent> Accepts => settings.Accepts;
+
+    /// <summary>Whether it takes functions of the client's.</summary>
+    public bool TakesTools => !_isBuiltin;
+
+    /// <summary>How long it may take at the most, retries included.</summary>
+    public TimeSpan Timeout { get; } = TimeSpan.FromSeconds(settings.TimeoutSeconds);
+
+    /// <summary>
+    /// How much of the history it wants for a query with these options: the turns that it asks for, or as many as the operator has set, and
+    /// never more bytes than <c>limits.history_bytes</c>.
+    /// </summary>
+    public HistoryBounds HistoryFor(AnswerOptions options) => new(
+        options.HistoryTurns ?? _summarizer?.HistoryTurns ?? settings.HistoryTurns,
+        limits.HistoryBytes,
+        MayCut: true);
+
+    /// <summary>Refuses content and options that it can't take: images, files, tools, instructions.</summary>
+    /// <exception cref="DomainException">It can't: the error names the part.</exception>
+    public void Check(Items input, AnswerOptions options)
+    {
+        if (options.Tools.Count > 0 && !TakesTools)
+        {
+            throw Unsupported("tools", "this agent takes no tools");
+        }
+
+        if (options.Instructions is not null && !settings.AllowInstructions)
+        {
+            throw Unsupported("instructions", "this agent takes no instructions of a request's");
+        }
+
+        foreach (var name in options.Others?.Keys ?? [])
+        {
+            if (!AgentOptions.IsParameter(name))
+            {
+                throw new DomainException(Error.InvalidField($"parameters.{Error.Shorten(name)}", "a parameter's name must be 1 to 64 letters, digits and underscores"));
+            }
+        }
+
+        if (input.Form == ItemsForm.Json)
+        {
+            using var items = new ItemMessages(settings.Accepts);
+            items.Add(input, ItemSide.Input, "input");
+            items.WriteTo([]);
+        }
+    }
+
+    /// <summary>Answers.</summary>
+    /// <param name="request">What it is asked.</param>
+    /// <param name="observer">Told of items and texts as they come, if anybody wants to know. Not of beginning and end, which are the
+    /// runner's.</param>
+    /// <param name="stop">
+    /// Asks it to stop and give what it has: the answer is then incomplete (<c>cancelled</c>). A turn whose client has gone is cancelled
+    /// by <paramref name="cancellationToken"/> instead.
+    /// </param>
+    /// <param name="cancellationToken">Nobody wants the answer any longer.</param>
+    /// <exception cref="AgentException">It could not.</exception>
+    /// <exception cref="DomainException">The history holds what it can't take (<c>content_not_supported</c>).</exception>
+    /// <exception cref="OperationCanceledException">By <paramref name="cancellationToken"/>.</exception>
+    public async ValueTask<AgentAnswer> AnswerAsync(AgentRequest request, ITurnObserver? observer, CancellationToken stop, CancellationToken cancellationToken)
+    {
+        var started = time.GetTimestamp();
+
+        // Who answers before it returns needs no clock to be stopped by.
+        using var limited = _isBuiltin && observer is null ? null : new CancellationTokenSource(Timeout, time);
+        using var linked = limited is null ? null : CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token, stop);
+        var ended = linked?.Token ?? cancellationToken;
+        var output = new OutputBuilder(observer, limits.ResponseBytes);
+        var call = new AgentCall(request, Timeout, isStreamed: observer is not null);
+        try
+        {
+            var (history, first, summary, newSummary) = await FitAsync(request, started, ended);
+            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings.Accepts);
+            AgentCall.Current = call;
+
+            // WaitAsync: an agent that does not heed its token must not hold up the session.
+            var told = await (observer is null ? AskAsync(conversation, request, output, ended) : StreamAsync(conversation, request, output, ended)).WaitAsync(ended);
+            var items = output.End();
+            return Answer(items, output.IsBlank, told, call, started) with
+            {
+                Summary = newSummary,
+                HistoryTokens = await CountAsync(request.Input, items, ended),
+            };
+        }
+        catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+        {
+            output.Abandon();
+            throw;
+        }
+        catch (Exception e) when (stop.IsCancellationRequested && e is not DomainException and not AgentException)
+        {
+            return new AgentAnswer(output.End(isStopped: true), _name, Elapsed(started)) { IncompleteReason = "cancelled", Usage = call.Usage };
+        }
+        catch (OperationCanceledException e) when (limited is { IsCancellationRequested: true })
+        {
+            output.Abandon();
+            throw new AgentException(AgentFailure.TimedOut(Timeout), e);
+        }
+        catch (DomainException)
+        {
+            output.Abandon();
+            throw;
+        }
+        catch (Exception e)
+        {
+            output.Abandon();
+            throw Failed(e, call);
+        }
+    }
+
+    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    {
+        var response = await client.GetResponseAsync(conversation, AgentOptions.Make(request), cancellationToken);
+        foreach (var message in response.Messages)
+        {
+            foreach (var content in message.Contents)
+            {
+                output.Add(content);
+            }
+        }
+
+        return new Told(response.FinishReason?.Value, response.ModelId);
+    }
+
+    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    {
+        var told = default(Told);
+        await foreach (var update in client.GetStreamingResponseAsync(conversation, AgentOptions.Make(request), cancellationToken))
+        {
+            foreach (var content in update.Contents)
+            {
+                output.Add(content);
+            }
+
+            told = new Told(update.FinishReason?.Value ?? told.FinishReason, update.ModelId ?? told.Model);
+        }
+
+        return told;
+    }
+
+    private AgentAnswer Answer(Items items, bool isBlank, Told told, AgentCall call, long started)
+    {
+        // As the provider said it; the library makes its own words of it.
+        var last = call.Answers is [.., var answer] ? answer : null;
+        var finishReason = last is null ? told.FinishReason : last.FinishReason;
+        var incompleteReason = finishReason?.ToUpperInvariant() switch
+        {
+            "LENGTH" or "MAX_TOKENS" or "MAX_OUTPUT_TOKENS" or "MODEL_LENGTH" => "max_output_tokens",
+            "CONTENT_FILTER" or "SAFETY" or "RECITATION" or "PROHIBITED_CONTENT" or "BLOCKLIST" => "content_filter",
+            _ => null,
+        };
+        if (isBlank && incompleteReason is null)
+        {
+            throw new AgentException(AgentFailure.Failed("The agent returned no text."));
+        }
+
+        return new AgentAnswer(items, _name, Elapsed(started))
+        {
+            Model = _isBuiltin ? null : last?.Model ?? (string.IsNullOrEmpty(told.Model) ? null : told.Model),
+            FinishReason = finishReason,
+            IncompleteReason = incompleteReason,
+            Usage = call.Usage,
+        };
+    }
+
+    private string? Instructions(AnswerOptions options) =>
+        string.IsNullOrEmpty(options.Instructions) ? settings.Instructions
+        : string.IsNullOrEmpty(settings.Instructions) ? options.Instructions
+        : $"{settings.Instructions}\n\n{options.Instructions}";
+
+    // What of the history the agent is given, from which turn on, and behind which summary.
+    private async ValueTask<(IReadOnlyList<Turn> History, int First, Summary? Summary, Summary? NewSummary)> FitAsync(AgentRequest request, long started, CancellationToken cancellationToken)
+    {
+        if (!request.MayCut)
+        {
+            return (request.History, 0, null, null);
+        }
+
+        if (_summarizer is null || request.Options.HistoryTurns is not null)
+        {
+            return (request.History, await FirstWithinBudgetAsync(request.History, cancellationToken), null, null);
+        }
+
+        var history = request.Summary is { } known ? [.. request.History.Where(turn => turn.Number > known.CoversTurns)] : request.History;
+        var newSummary = _summarizer.Due(request.Summary, history) is > 0 and var due ? await SummarizeAsync(request, history.Take(due), started, cancellationToken) : null;
+        if (newSummary is not null)
+        {
+            history = [.. history.Where(turn => turn.Number > newSummary.CoversTurns)];
+        }
+
+        return (history, await FirstWithinBudgetAsync(history, cancellationToken), newSummary ?? request.Summary, newSummary);
+    }
+
+    // Null where it can't be had: then the turns speak for themselves. It may take half of what time there is.
+    private async Task<Summary?> SummarizeAsync(AgentRequest request, IEnumerable<Turn> turns, long started, CancellationToken cancellationToken)
+    {
+        var call = new AgentCall(request, Timeout, isStreamed: false);
+        using var limited = new CancellationTokenSource(HalfOf(Timeout - time.GetElapsedTime(started)), time);
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
+        AgentCall.Current = call;
+        try
+        {
+            var summary = await _summarizer!.WriteAsync(request.Summary, turns, new ChatOptions { ConversationId = request.SessionId }, linked.Token).WaitAsync(linked.Token);
+            if (summary is null)
+            {
+                Log.NoSummary(logger, Type, "what the model wrote is none");
+            }
+
+            return summary;
+        }
+        catch (Exception e) when (!cancellationToken.IsCancellationRequested)
+        {
+            Log.NoSummary(logger, Type, limited.IsCancellationRequested ? "it took too long" : Failed(e, call).Message);
+            return null;
+        }
+    }
+
+    private static TimeSpan HalfOf(TimeSpan left) => left > TimeSpan.Zero ? left / 2 : TimeSpan.Zero;
+
+    // Whole turns from the newest back, as long as they fit. They were counted when they were made; those that other agents made are
+    // counted now.
+    private async ValueTask<int> FirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken)
+    {
+        if (settings.HistoryTokens == 0)
+        {
+            return 0;
+        }
+
+        long left = settings.HistoryTokens;
+        var first = history.Count;
+        while (first > 0)
+        {
+            var turn = history[first - 1];
+            left -= turn.HistoryTokens ?? await Task.Run(() => HistoryTokens.Count(turn.Input, turn.Output, cancellationToken), cancellationToken);
+            if (left < 0)
+            {
+                break;
+            }
+
+            first--;
+        }
+
+        // Never between a call and its output.
+        return history.Count - ToolCalls.WithoutOrphans(first == 0 ? history : [.. history.Skip(first)]).Count;
+    }
+
+    private async ValueTask<int?> CountAsync(Items input, Items output, CancellationToken cancellationToken) =>
+        settings.HistoryTokens == 0 ? null : await Task.Run(() => HistoryTokens.Count(input, output, cancellationToken), cancellationToken);
+
+    private AgentException Failed(Exception e, AgentCall call)
+    {
+        var cause = AgentFailure.CauseOf(e);
+        var failure = AgentFailure.Describe(cause, call);
+        if (call.Refusal is { } refusal && failure.Error.Provider is not null)
+        {
+            Log.Refused(logger, Type, Endpoint, refusal.Status, refusal.Code, refusal.Type);
+        }
+        else if (cause is not AgentException && AgentFailure.IsUnreachable(cause))
+        {
+            Log.Unreachable(logger, Type, Endpoint, call.Answers.Count > 0 || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
+        }
+
+        return failure;
+    }
+
+    // Without what may be a secret in it.
+    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? "OpenAI";
+
+    private TimeSpan Elapsed(long started)
+    {
+        var took = time.GetElapsedTime(started);
+        return new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond));
+    }
+
+    private static DomainException Unsupported(string field, string rule) => new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });
+
+    private readonly record struct Told(string? FinishReason, string? Model);
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 23, Level = LogLevel.Warning, Message = "Agent {AgentType}: {Endpoint} answered with status {Status} (code {Code}, type {Type})")]
+        public static partial void Refused(ILogger logger, string agentType, string endpoint, int? status, string? code, string? type);
+
+        [LoggerMessage(EventId = 24, Level = LogLevel.Warning, Message = "Agent {AgentType}: {Endpoint} {What} ({Reason})")]
+        public static partial void Unreachable(ILogger logger, string agentType, string endpoint, string what, string reason);
+
+        [LoggerMessage(EventId = 22, Level = LogLevel.Warning, Message = "Agent {AgentType}: no summary could be made; the turns are given as they are: {Reason}")]
+        public static partial void NoSummary(ILogger logger, string agentType, string reason);
+    }
+}

@@ -1,0 +1,111 @@
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Engine;
+
+/// <summary>The turns that run in this process: which sessions must not make room for others, and whom a request to stop is for.</summary>
+internal sealed class RunningTurns
+{
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, List<Entry>> _bySession = new(StringComparer.Ordinal);
+
+    /// <summary>Whether a turn runs on a session.</summary>
+    public bool IsRunning(string sessionId)
+    {
+        lock (_lock)
+        {
+            return _bySession.ContainsKey(sessionId);
+        }
+    }
+
+    /// <summary>Whether a turn of that owner's runs on a session.</summary>
+    public bool IsRunningFor(string sessionId, Owner owner)
+    {
+        lock (_lock)
+        {
+            return _bySession.TryGetValue(sessionId, out var entries) && entries.Exists(entry => owner.IsAnyone || entry.Owner == owner);
+        }
+    }
+
+    /// <summary>A turn begins.</summary>
+    /// <returns>To be disposed of when it has ended.</returns>
+    public Entry Add(string sessionId, Owner owner)
+    {
+        var entry = new Entry(this, sessionId, owner);
+        lock (_lock)
+        {
+            if (!_bySession.TryGetValue(sessionId, out var entries))
+            {
+                _bySession.Add(sessionId, entries = new(1));
+            }
+
+            entries.Add(entry);
+        }
+
+        return entry;
+    }
+
+    /// <summary>Asks the turns of a session to stop.</summary>
+    /// <returns>Whether there was one.</returns>
+    public bool Stop(string sessionId)
+    {
+        Entry[] entries;
+        lock (_lock)
+        {
+            entries = _bySession.TryGetValue(sessionId, out var running) ? [.. running] : [];
+        }
+
+        foreach (var entry in entries)
+        {
+            entry.Stop();
+        }
+
+        return entries.Length > 0;
+    }
+
+    /// <summary>A turn that runs.</summary>
+    internal sealed class Entry(RunningTurns turns, string sessionId, Owner owner) : IDisposable
+    {
+        private CancellationTokenSource? _stop;
+        private bool _isStopped;
+
+        /// <summary>On whose behalf it runs.</summary>
+        public Owner Owner { get; } = owner;
+
+        /// <summary>Cancelled when the turn is asked to stop. Made for whoever wants it first: most turns end before anybody could
+        /// ask.</summary>
+        public CancellationToken Stopped
+        {
+            get
+            {
+                lock (turns._lock)
+                {
+                    return _isStopped ? new CancellationToken(canceled: true) : (_stop ??= new CancellationTokenSource()).Token;
+                }
+            }
+        }
+
+        /// <summary>Asks it to stop.</summary>
+        public void Stop()
+        {
+            CancellationTokenSource? stop;
+            lock (turns._lock)
+            {
+                _isStopped = true;
+                stop = _stop;
+            }
+
+            stop?.Cancel();
+        }
+
+        public void Dispose()
+        {
+            lock (turns._lock)
+            {
+                if (turns._bySession.TryGetValue(sessionId, out var entries) && entries.Remove(this) && entries.Count == 0)
+                {
+                    turns._bySession.Remove(sessionId);
+                }
+            }
+        }
+    }
+}

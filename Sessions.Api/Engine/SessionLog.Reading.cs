@@ -1,0 +1,208 @@
+using Sessions.Api.Domain;
+using Sessions.Api.Engine.Sealing;
+using Sessions.Api.Storage;
+
+namespace Sessions.Api.Engine;
+
+/// <content>Reading heads, turns and lists.</content>
+internal sealed partial class SessionLog
+{
+    // How many sessions are looked at for one page of a filtered list, and how many of them at a time.
+    private const int ScanLimit = 1000;
+    private const int ScannedAtOnce = 100;
+
+    // Pages of turns that are read for something else than to be answered.
+    private const int PageTurns = 100;
+    private const int PageBytes = 1024 * 1024;
+
+    /// <summary>Reads a session's head.</summary>
+    public async ValueTask<Session?> GetAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
+        (await OpenAsync("get", new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;
+
+    /// <inheritdoc cref="ISessionStore.ReadTurnsAsync"/>
+    public async ValueTask<TurnPage?> ReadTurnsAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
+    {
+        if (await ReadSealedAsync(session, owner, request, cancellationToken) is not { } page)
+        {
+            return null;
+        }
+
+        if (_sealer is null)
+        {
+            return page;
+        }
+
+        try
+        {
+            using var scope = _sealer.For(page.Session.UserId, cancellationToken);
+            var turns = await ReadableAsync(scope, page.Session, page.Turns);
+            return page with { Session = await ReadableAsync(scope, page.Session), Turns = turns };
+        }
+        catch (KeyDestroyedException)
+        {
+            await _store.DeleteAsync(SessionRef.ByKey(page.Session.Key), Owner.Anyone, cancellationToken);
+            return null;
+        }
+    }
+
+    /// <summary>Finds the turn that ids under <c>/v1</c> name.</summary>
+    public async ValueTask<(Session Session, Turn Turn)?> FindTurnAsync(
+        Guid key, TurnNonce nonce, Owner owner, CancellationToken cancellationToken)
+    {
+        var session = SessionRef.ByKey(key);
+        if (_tail?.Find(session) is { } tail && tail.Turns.FirstOrDefault(turn => turn.Nonce == nonce) is { } remembered)
+        {
+            // Only where the store says that nothing has changed since.
+            var opening = await OpenAsync("get", new OpenRequest { Session = session, Owner = owner }, cancellationToken);
+            if (opening.Session is null)
+            {
+                return null;
+            }
+
+            if (opening.Session.Revision == tail.Session.Revision && opening.Opened.Status == OpenStatus.AsKnown)
+            {
+                return (opening.Session, remembered);
+            }
+        }
+
+        // A turn never has a lower number than it was to get, and a higher one only where others were committed beside it: mostly it is
+        // the first one looked at.
+        var limit = 1;
+        for (int? after = Math.Max(0, nonce.ExpectedNumber - 1); after is not null; limit = PageTurns)
+        {
+            var request = new TurnPageRequest { Limit = limit, MaxBytes = PageBytes, After = after, AllBranches = true };
+            if (await ReadSealedAsync(session, owner, request, cancellationToken) is not { } page)
+            {
+                return null;
+            }
+
+            if (page.Turns.FirstOrDefault(turn => turn.Nonce == nonce) is { } found)
+            {
+                return await OpenFoundAsync(page.Session, found, cancellationToken);
+            }
+
+            after = page.HasMore && page.Turns.Count > 0 && page.Session.Kind == SessionKind.Chain ? page.Turns[^1].Number : null;
+        }
+
+        return null;
+    }
+
+    /// <summary>
+    /// Reads one page of sessions; of a filtered one no more than 1,000 are looked at, and the page then tells where to go on.
+    /// </summary>
+    public async ValueTask<Page<Session>> ListAsync(
+        SessionPageRequest request, Func<Session, bool>? filter, CancellationToken cancellationToken)
+    {
+        List<Session> sessions = [];
+        var (scanned, bytes) = (0, 0L);
+        using var reader = new ListReader(this, cancellationToken);
+        while (true)
+        {
+            // The store can't look into what it keeps: it is filtered here.
+            var limit = filter is null ? request.Limit - sessions.Count : Math.Min(ScannedAtOnce, ScanLimit - scanned);
+            var page = await _meter.TimeAsync("list", _store, (Request: request with { Limit = limit }, cancellationToken),
+                static (store, x) => store.ListAsync(x.Request, x.cancellationToken));
+            for (var i = 0; i < page.Items.Count; i++)
+            {
+                if (await reader.OpenAsync(page.Items[i]) is not { } session || !(filter?.Invoke(session) ?? true))
+                {
+                    continue;
+                }
+
+                bytes += session.Metadata.Length + (session.LastTurn?.Bytes ?? 0);
+                if (bytes > request.MaxBytes && sessions.Count > 0)
+                {
+                    // The next page starts behind the last one that went in.
+                    return new Page<Session>(sessions, CursorOf(sessions[^1]));
+                }
+
+                sessions.Add(session);
+                if (sessions.Count == request.Limit && (i < page.Items.Count - 1 || page.Next is not null))
+                {
+                    return new Page<Session>(sessions, CursorOf(session));
+                }
+            }
+
+            scanned += page.Items.Count;
+            if (page.Next is null || filter is null || scanned >= ScanLimit)
+            {
+                return new Page<Session>(sessions, page.Next);
+            }
+
+            request = request with { After = page.Next };
+        }
+    }
+
+    private static PageCursor CursorOf(Session session) => new(session.LastActivityAt.ToMicroseconds(), session.Id);
+
+    private async ValueTask<(Session Session, Turn Turn)?> OpenFoundAsync(Session session, Turn turn, CancellationToken cancellationToken)
+    {
+        if (_sealer is null)
+        {
+            return (session, turn);
+        }
+
+        try
+        {
+            using var scope = _sealer.For(session.UserId, cancellationToken);
+            return (await ReadableAsync(scope, session), (await ReadableAsync(scope, session, [turn]))[0]);
+        }
+        catch (KeyDestroyedException)
+        {
+            await _store.DeleteAsync(SessionRef.ByKey(session.Key), Owner.Anyone, cancellationToken);
+            return null;
+        }
+    }
+
+    private async ValueTask<TurnPage?> ReadSealedAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await _meter.TimeAsync("read_history", _store, (session, owner, request, cancellationToken),
+                static (store, x) => store.ReadTurnsAsync(x.session, x.owner, x.request, x.cancellationToken));
+        }
+        catch (StoredDataException e) when (Report(e, null))
+        {
+            throw;
+        }
+    }
+
+    // A list goes past what can't be read. Sessions of one user are opened with its keys read once.
+    private sealed class ListReader(SessionLog log, CancellationToken cancellationToken) : IDisposable
+    {
+        private SealScope? _scope;
+        private string? _userId;
+
+        public async ValueTask<Session?> OpenAsync(Session session)
+        {
+            if (log._sealer is null)
+            {
+                return session;
+            }
+
+            if (_scope is null || !string.Equals(_userId, session.UserId, StringComparison.Ordinal))
+            {
+                _scope?.Dispose();
+                (_scope, _userId) = (log._sealer.For(session.UserId, cancellationToken), session.UserId);
+            }
+
+            try
+            {
+                return await log.ReadableAsync(_scope, session);
+            }
+            catch (StoredDataException)
+            {
+                return null;
+            }
+            catch (KeyDestroyedException)
+            {
+                await log._store.DeleteAsync(SessionRef.ByKey(session.Key), Owner.Anyone, cancellationToken);
+                return null;
+            }
+        }
+
+        public void Dispose() => _scope?.Dispose();
+    }
+}

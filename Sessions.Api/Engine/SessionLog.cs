@@ -1,0 +1,267 @@
+using System.Collections.Concurrent;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine.Sealing;
+using Sessions.Api.Storage;
+
+namespace Sessions.Api.Engine;
+
+/// <summary>What a <see cref="SessionLog"/> is made of beside its store.</summary>
+internal sealed record SessionLogOptions
+{
+    /// <summary>What the store keeps to.</summary>
+    public StorePolicy Policy { get; init; } = new() { Lifetime = _ => TimeSpan.FromHours(24), MaxPerUser = _ => 0 };
+
+    /// <summary>Tells what went away: <see cref="StoreEvents.Removed"/> of the policy must lead there.</summary>
+    public LogEvents Events { get; init; } = new();
+
+    /// <summary>What is remembered; <see langword="null"/> where the store itself is memory: it would be there twice.</summary>
+    public HistoryTail? Tail { get; init; }
+
+    /// <summary>Seals, where there is encryption.</summary>
+    public Sealer? Sealer { get; init; }
+
+    /// <summary>Times and traces.</summary>
+    public StoreMeter Meter { get; init; } = new("", null);
+
+    /// <summary>How long a lease lasts that is not renewed: how long a session is held by a process that has died.</summary>
+    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The clock of what is remembered. Leases and waiting go by real time.</summary>
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+}
+
+/// <summary>
+/// The log of sessions as everybody above the stores has it, one for all stores and the only caller of <see cref="ISessionStore"/>: what
+/// is remembered (<see cref="HistoryTail"/>), sealing,
+/// metering and tracing, waiting for a lease, filters, idempotent creation.
+/// </summary>
+internal sealed partial class SessionLog
+{
+    // How often a change is tried again because something else was written in between.
+    private const int Attempts = 16;
+
+    // A caller that waits for a lease asks again and again: soon at first, and then less often.
+    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(2);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan Place = TimeSpan.FromMilliseconds(500);
+
+    private readonly ISessionStore _store;
+    private readonly StorePolicy _policy;
+    private readonly LogEvents _events;
+    private readonly HistoryTail? _tail;
+    private readonly Sealer? _sealer;
+    private readonly StoreMeter _meter;
+    private readonly TimeSpan _lease;
+    private readonly bool _hasLeases;
+    private readonly ConcurrentDictionary<LogTurn, bool> _running = new();
+    private readonly ConcurrentDictionary<Guid, string> _damaged = new();
+
+    /// <summary>Makes the log of a store.</summary>
+    public SessionLog(ISessionStore store, SessionLogOptions? options = null)
+    {
+        options ??= new SessionLogOptions();
+        (_store, _policy, _events, _tail, _sealer, _meter, _lease) =
+            (store, options.Policy, options.Events, options.Tail, options.Sealer, options.Meter, options.Lease);
+        _hasLeases = store.Capabilities.HasLeases;
+        _events.OnRemoved(OnRemovedAsync);
+    }
+
+    /// <summary>How many removals there have been: see <see cref="HistoryTail.Removals"/>.</summary>
+    internal long Removals => _tail?.Removals ?? 0;
+
+    /// <summary>Begins a turn: waits for the session where another process holds it, and gives what the turn is to know.</summary>
+    /// <exception cref="DomainException">
+    /// <c>session_not_found</c>, <c>session_busy</c>, <c>idempotency_key_reused</c>, <c>no_such_turn</c>. A request that was answered
+    /// before is no error: see <see cref="BegunTurn.Replay"/>.
+    /// </exception>
+    public async ValueTask<BegunTurn> BeginAsync(BeginRequest request, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var open = new OpenRequest
+        {
+            Session = request.Session,
+            Owner = request.Owner,
+
+            // The turn that is continued is read in any case: its run goes on.
+            HistoryTurns = request.AfterTurn > 0 ? Math.Max(1, request.HistoryTurns) : request.HistoryTurns,
+            HistoryBytes = request.HistoryBytes,
+            Tip = request.AfterTurn,
+            Idempotency = request.Idempotency,
+            Lease = request.ReadsOnly ? null : new LeaseRequest(
+                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.AtLeast,
+                Waits: request.Wait > TimeSpan.Zero, Place, IsExclusive: request.Kind != SessionKind.Chain),
+        };
+        var opening = await OpenPatientlyAsync(open, request.Wait, cancellationToken);
+        var id = request.Session.Id ?? opening.Session?.Id ?? request.Session.ToString();
+        switch (opening.Opened.Status)
+        {
+            case OpenStatus.NotFound:
+                throw new DomainException(Error.SessionNotFound(id));
+            case OpenStatus.KeyReused:
+                throw new DomainException(Error.IdempotencyKeyReused);
+            case OpenStatus.Busy:
+                await _store.ReleaseAsync(opening.Opened);
+                throw new DomainException(Error.SessionBusy(id));
+            case OpenStatus.NoSuchTurn:
+                throw new DomainException(Error.NoSuchTurn("after_turn", opening.Opened.Session?.TurnCount ?? 0));
+        }
+
+        if (opening.Session is null && (request.MustExist || request.Session.Id is null))
+        {
+            await _store.ReleaseAsync(opening.Opened);
+            throw new DomainException(Error.SessionNotFound(id));
+        }
+
+        if (opening.Session is null && request.AfterTurn > 0)
+        {
+            await _store.ReleaseAsync(opening.Opened);
+            throw new DomainException(Error.NoSuchTurn("after_turn", 0));
+        }
+
+        var turn = new LogTurn(this, request, opening, Tail.Take(opening.Path, request.HistoryTurns, request.HistoryBytes, out _));
+        if (turn.Replay is null && !request.ReadsOnly)
+        {
+            _running[turn] = true;
+            if (_hasLeases)
+            {
+                turn.Keep(new LeaseKeeper(_store, turn, _lease));
+            }
+        }
+
+        return turn;
+    }
+
+    /// <summary>Commits a turn on what it began with. Its number, run, parent and nonce are given by the log.</summary>
+    /// <returns>The turn as it stands in the log; <see langword="null"/>: the session has moved on, and the turn must be run again on a
+    /// new beginning.</returns>
+    /// <exception cref="DomainException"><c>session_gone</c>, <c>storage_full</c>.</exception>
+    public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    {
+        var log = (LogTurn)begun;
+        await log.StopKeepingAsync();
+        turn = turn with { Number = log.ExpectedNumber, Parent = log.Parent, Nonce = log.Nonce, StartedSession = log.Session is null };
+        using var scope = await WritingScopeAsync(log.Session?.UserId ?? log.Request.Owner.UserId, cancellationToken);
+        var change = new AppendTurn(scope?.Seal(log.SessionId, log.SessionKey, turn) ?? turn, log.ParentRun)
+        {
+            BesideOthers = log.IsBesideOthers,
+            Summary = scope is null ? summary : scope.Seal(log.SessionId, log.SessionKey, summary),
+            Create = log.Create,
+        };
+        var result = await WriteAsync("commit_turn", log.Opening.Opened, change, cancellationToken);
+        switch (result.Status)
+        {
+            case WriteStatus.Stale:
+                return null;
+            case WriteStatus.Gone:
+                throw new DomainException(Error.SessionGone(log.SessionId));
+            case WriteStatus.Full:
+                throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
+        }
+
+        if (result.Turn is { } written)
+        {
+            turn = turn with { Number = written.Number, Parent = written.Parent, RunStart = written.RunStart };
+        }
+
+        if (_tail is not null && result.Session is { } head)
+        {
+            IReadOnlyList<Turn> path = [.. log.Opening.Path, turn];
+            path = Tail.Take(path, Math.Max(log.Request.HistoryTurns, log.Opening.Path.Count), long.MaxValue, out _);
+            head = OpenedHead(head, log.Session) with { LastTurn = turn, Summary = summary ?? log.Session?.Summary };
+            await RememberAsync(head, path, log, scope);
+        }
+
+        return turn;
+    }
+
+    /// <summary>Ends a turn that failed: counted and recorded, and nothing else.</summary>
+    public async ValueTask FailAsync(BegunTurn begun, string error, CancellationToken cancellationToken)
+    {
+        var log = (LogTurn)begun;
+        await log.StopKeepingAsync();
+
+        // A failure binds no session: it is the session's user who reads it.
+        var reader = log.Session is null ? log.Request.Owner.UserId : log.Session.UserId;
+        using var scope = await WritingScopeAsync(reader, cancellationToken);
+        Utf8Text text = error;
+        var change = new RecordFailure(scope?.SealError(log.SessionId, log.SessionKey, text) ?? text, log.Create);
+        var result = await WriteAsync("fail_turn", log.Opening.Opened, change, cancellationToken);
+        if (_tail is not null && result is { Status: WriteStatus.Written, Session: { } head } && log.Session is not null
+            && log.Request.AfterTurn is null)
+        {
+            head = OpenedHead(head, log.Session) with { LastError = text, LastTurn = log.Session.LastTurn };
+            await RememberAsync(head, log.Opening.Path, log, scope);
+        }
+    }
+
+    /// <summary>Lets go of a turn that has ended, or was not to be.</summary>
+    internal async ValueTask EndAsync(LogTurn turn)
+    {
+        await turn.StopKeepingAsync();
+        _running.TryRemove(turn, out _);
+        if (turn.Replay is null)
+        {
+            await _store.ReleaseAsync(turn.Opening.Opened);
+        }
+    }
+
+    // One way of waiting for all stores that have leases. In real time: the servers' clocks are what leases run out by.
+    private async ValueTask<Opening> OpenPatientlyAsync(OpenRequest request, TimeSpan wait, CancellationToken cancellationToken)
+    {
+        var opening = await OpenAsync("begin_turn", request, cancellationToken);
+        if (opening.Opened.Status != OpenStatus.Busy || wait <= TimeSpan.Zero)
+        {
+            return opening;
+        }
+
+        var began = TimeProvider.System.GetTimestamp();
+        for (var pause = FirstPause; ; pause = pause < LongestPause / 2 ? 2 * pause : LongestPause)
+        {
+            var left = wait - TimeProvider.System.GetElapsedTime(began);
+            if (left <= TimeSpan.Zero)
+            {
+                return opening;
+            }
+
+            try
+            {
+                // Not all at the same moment: somewhere between half of the pause and the whole.
+                var jittered = pause * (0.5 + (Random.Shared.NextDouble() / 2));
+                await Task.Delay(jittered < left ? jittered : left, cancellationToken);
+                opening = await OpenAsync("begin_turn", request, cancellationToken);
+            }
+            catch
+            {
+                // Neither a place in the queue nor, where the answer was lost, a lease is left behind.
+                await _store.ReleaseAsync(opening.Opened);
+                throw;
+            }
+
+            if (opening.Opened.Status != OpenStatus.Busy)
+            {
+                return opening;
+            }
+        }
+    }
+
+    private ValueTask OnRemovedAsync(IReadOnlyCollection<Guid> keys)
+    {
+        foreach (var (turn, _) in _running)
+        {
+            if (keys.Contains(turn.SessionKey))
+            {
+                turn.Lose();
+            }
+        }
+
+        foreach (var key in keys)
+        {
+            if (_damaged.TryRemove(key, out var what))
+            {
+                _policy.Damage.Forget(what);
+            }
+        }
+
+        return _tail?.RemoveAsync(keys) ?? default;
+    }
+}

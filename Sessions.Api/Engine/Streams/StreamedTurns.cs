@@ -1,0 +1,279 @@
+using System.Collections.Concurrent;
+using Sessions.Api.Domain;
+using Sessions.Api.Storage;
+
+namespace Sessions.Api.Engine.Streams;
+
+/// <summary>The streamed turns that are running or can still be picked up again. A stop of the server waits for those that run.</summary>
+internal sealed partial class StreamedTurns(
+    TurnRunner turns, SessionLog log, LogEvents events, StreamingSettings settings, LimitSettings limits, TelemetrySettings telemetry,
+    TimeProvider time, ILogger<StreamedTurns> logger) : IHostedService
+{
+    // Ended streams that are kept; with more the oldest are forgotten before their time.
+    private const int MaxKept = 1000;
+    private const long MaxKeptBytes = 64 << 20;
+
+    private readonly ConcurrentDictionary<Guid, StreamedTurn> _byId = new();
+    private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
+    private readonly ConcurrentDictionary<Guid, Task> _running = new();
+    private readonly ConcurrentQueue<StreamedTurn> _kept = new();
+    private long _keptBytes;
+    private int _count;
+
+    /// <summary>The refusal where too many turns run already.</summary>
+    public static Error Overloaded { get; } = new("overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
+
+    /// <summary>How many turns are running.</summary>
+    public int Running => Volatile.Read(ref _count);
+
+    /// <summary>How many bytes the ended streams take that can be picked up again.</summary>
+    public long KeptBytes => Volatile.Read(ref _keptBytes);
+
+    /// <summary>Starts a turn; or finds the running one, where the same request came before.</summary>
+    /// <remarks>Turns outlive the requests that started them: where there are too many already, the turn has failed when this
+    /// returns.</remarks>
+    public StreamedTurn Start(TurnCommand command)
+    {
+        var started = new StreamedTurn(command);
+        if (command.Idempotency is { } key)
+        {
+            // One that has ended is answered out of the log, which knows whether it is still there.
+            while (_byKey.GetOrAdd(key, started) is var turn && turn != started)
+            {
+                if (!turn.Ended)
+                {
+                    started.Dispose();
+                    return turn;
+                }
+
+                ForgetKey(turn);
+            }
+        }
+
+        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests)
+        {
+            Interlocked.Decrement(ref _count);
+            ForgetKey(started);
+            started.Fail(new TurnFailed(Overloaded));
+            return started;
+        }
+
+        _byId[started.Id] = started;
+
+        // Listed before it runs, so that its end finds it. Not awaited: it goes on when its client has gone. StopAsync waits for it.
+        var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        _running[started.Id] = ended.Task;
+        _ = Task.Run(async () =>
+        {
+            await RunAsync(started);
+            _running.TryRemove(started.Id, out _);
+            Interlocked.Decrement(ref _count);
+            ended.SetResult();
+        });
+        return started;
+    }
+
+    /// <summary>Finds a stream by its id, for whom it was started; one whose turn is gone, or has been changed since, is not
+    /// found.</summary>
+    public ValueTask<StreamedTurn?> FindAsync(Guid id, Owner owner, CancellationToken cancellationToken) =>
+        _byId.TryGetValue(id, out var turn) && turn.Command.Owner == owner ? CheckAsync(turn, owner, cancellationToken) : new((StreamedTurn?)null);
+
+    /// <summary>Finds the stream of a response.</summary>
+    public ValueTask<StreamedTurn?> FindAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
+    {
+        foreach (var turn in _byId.Values)
+        {
+            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner == owner)
+            {
+                return CheckAsync(turn, owner, cancellationToken);
+            }
+        }
+
+        return new((StreamedTurn?)null);
+    }
+
+    /// <summary>Forgets what was told of sessions that are gone: nobody is to read it again, and their turns come to nothing.</summary>
+    public void Forget(IReadOnlyCollection<Guid> sessionKeys)
+    {
+        foreach (var turn in _byId.Values)
+        {
+            if (turn.Begun is { } begun && sessionKeys.Contains(begun.SessionKey))
+            {
+                turn.Cancel();
+                Forget(turn);
+            }
+        }
+    }
+
+    /// <summary>Forgets what was told of a turn: something of it was deleted.</summary>
+    public void Forget(Guid sessionKey, TurnNonce nonce)
+    {
+        foreach (var turn in _byId.Values)
+        {
+            if (turn.Begun is { } begun && begun.SessionKey == sessionKey && begun.Nonce == nonce)
+            {
+                Forget(turn);
+            }
+        }
+    }
+
+    /// <summary>A client has stopped reading before the end.</summary>
+    public void Abandon(StreamedTurn turn)
+    {
+        if (turn.Leave() && !turn.Ended && settings.OnDisconnect == OnDisconnect.Cancel)
+        {
+            turn.Cancel();
+        }
+    }
+
+    public Task StartAsync(CancellationToken cancellationToken)
+    {
+        events.OnRemoved(keys =>
+        {
+            Forget(keys);
+            return default;
+        });
+        events.OnRewritten((key, nonce) =>
+        {
+            Forget(key, nonce);
+            return default;
+        });
+        return Task.CompletedTask;
+    }
+
+    /// <summary>Waits for those that are running.</summary>
+    public Task EndedAsync() => Task.WhenAll(_running.Values);
+
+    public async Task StopAsync(CancellationToken cancellationToken)
+    {
+        try
+        {
+            await EndedAsync().WaitAsync(cancellationToken);
+        }
+        catch (OperationCanceledException)
+        {
+            foreach (var turn in _byId.Values)
+            {
+                turn.Cancel();
+            }
+        }
+    }
+
+    // What has ended is told again only while it stands in the log as it was told: it may have been deleted or erased on another replica.
+    private async ValueTask<StreamedTurn?> CheckAsync(StreamedTurn turn, Owner owner, CancellationToken cancellationToken)
+    {
+        if (!turn.Ended || turn.Result is not { } result || !turn.Command.Store)
+        {
+            return turn;
+        }
+
+        if (await log.FindTurnAsync(result.SessionKey, result.Turn.Nonce, owner, cancellationToken) is { } found
+            && found.Turn.Output == result.Turn.Output && found.Turn.Input == result.Turn.Input && found.Turn.Response.IsEmpty == (result.Turn.Response.IsEmpty || !turn.Command.KeepsResponse))
+        {
+            return turn;
+        }
+
+        Forget(turn);
+        return null;
+    }
+
+    private async Task RunAsync(StreamedTurn turn)
+    {
+        try
+        {
+            turn.Complete(await turns.RunAsync(turn.Command, turn, turn.Cancelled));
+        }
+        catch (Exception e)
+        {
+            // The end of the line: nobody awaits this task, and the client must be told.
+            ForgetKey(turn);
+            var error = Describe(e);
+            var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
+            turn.Fail(new TurnFailed(error) { Response = response });
+        }
+
+        Keep(turn);
+    }
+
+    private Error Describe(Exception exception)
+    {
+        switch (exception)
+        {
+            case DomainException known:
+                return known.Error;
+            case StoreUnavailableException unavailable:
+                return new Error("storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
+            case StoredDataException damaged:
+                return new Error("storage_damaged", damaged.Message);
+            case OperationCanceledException:
+                return new Error("cancelled", "The client went away; nothing was kept.");
+            default:
+                Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
+                return new Error("internal_error", "Something went wrong on our side.");
+        }
+    }
+
+    // What was refused, or can't be picked up again by whoever comes back, need not wait; and what was not to be stored is not.
+    private void Keep(StreamedTurn turn)
+    {
+        if (turn.Refusal is not null || settings.ResumeSeconds == 0 || !turn.Command.Store)
+        {
+            Forget(turn);
+            return;
+        }
+
+        _kept.Enqueue(turn);
+        Interlocked.Add(ref _keptBytes, turn.Bytes);
+        while (_kept.Count > MaxKept || Volatile.Read(ref _keptBytes) > MaxKeptBytes)
+        {
+            DropOldest();
+        }
+
+        _ = ForgetLaterAsync(turn.Id);
+    }
+
+    // By its id: what was dropped before its time is not to be held by this.
+    private async Task ForgetLaterAsync(Guid id)
+    {
+        await Task.Delay(TimeSpan.FromSeconds(settings.ResumeSeconds), time);
+        if (_byId.TryGetValue(id, out var turn))
+        {
+            Forget(turn);
+        }
+
+        while (_kept.TryPeek(out var oldest) && !_byId.ContainsKey(oldest.Id))
+        {
+            DropOldest();
+        }
+    }
+
+    private void DropOldest()
+    {
+        if (_kept.TryDequeue(out var oldest))
+        {
+            Interlocked.Add(ref _keptBytes, -oldest.Bytes);
+            Forget(oldest);
+        }
+    }
+
+    private void Forget(StreamedTurn turn)
+    {
+        _byId.TryRemove(turn.Id, out _);
+        ForgetKey(turn);
+    }
+
+    // A turn that failed does not use up its key: the next request with it is a new try.
+    private void ForgetKey(StreamedTurn turn)
+    {
+        if (turn.Command.Idempotency is { } key)
+        {
+            _byKey.TryRemove(KeyValuePair.Create(key, turn));
+        }
+    }
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 31, Level = LogLevel.Error, Message = "A streamed turn failed unexpectedly: {Failure}")]
+        public static partial void Unexpected(ILogger logger, string failure, Exception? exception);
+    }
+}

@@ -1,0 +1,365 @@
+using System.Diagnostics;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine.Agents;
+using Sessions.Api.Storage;
+
+namespace Sessions.Api.Engine;
+
+/// <summary>Runs turns: waits for the session, reads what was said before, asks the agent, commits. Turns that clients made are appended
+/// in the same way, without the agent.</summary>
+internal sealed partial class TurnRunner(
+    SessionLog log, TurnGate gate, RunningTurns running, LimitSettings limits, TimeProvider time, TurnMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
+{
+    // How often a turn is run again because another process was faster on the same session.
+    private const int MaxAttempts = 3;
+
+    // How long committing may take beside the agent, and a margin for clocks that differ.
+    private static readonly TimeSpan CommitMargin = TimeSpan.FromSeconds(30);
+
+    /// <summary>Runs one turn.</summary>
+    /// <param name="command">What is asked.</param>
+    /// <param name="observer">Told what happens as it happens, if anybody wants to know; not of the end, which is the result.</param>
+    /// <param name="cancellationToken">The client's: when it goes away, nothing is committed.</param>
+    /// <exception cref="DomainException">The turn did not come about; the error says why.</exception>
+    public Task<TurnResult> RunAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken) =>
+        UntilStopAsync(token => RunToEndAsync(command, observer, token), cancellationToken);
+
+    /// <summary>Appends a turn that a client's own agent made.</summary>
+    /// <exception cref="DomainException">It was not appended; the error says why.</exception>
+    public Task<TurnResult> AppendAsync(AppendCommand command, CancellationToken cancellationToken) =>
+        UntilStopAsync(token => AppendToEndAsync(command, token), cancellationToken);
+
+    /// <summary>Stops the turn that runs on a session, on whichever replica: what was told so far is kept.</summary>
+    /// <exception cref="DomainException"><c>session_not_found</c>, <c>no_turn_running</c>.</exception>
+    public async ValueTask StopAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
+    {
+        // A session whose first turn runs is not there yet: then its id alone leads to the turn, as it would to the session.
+        var head = await log.GetAsync(session, owner, cancellationToken);
+        var isFirst = head is null && session.Id is { } id && running.IsRunningFor(id, owner);
+        if (head is null && !isFirst)
+        {
+            throw new DomainException(Error.SessionNotFound(session.ToString()));
+        }
+
+        var stoppedHere = running.Stop(head?.Id ?? session.Id!);
+        if (!stoppedHere && !await log.CancelAsync(session, owner, cancellationToken))
+        {
+            throw new DomainException(new Error("no_turn_running", "No turn runs on this session.") { SessionId = head?.Id ?? session.Id });
+        }
+    }
+
+    private async Task<TurnResult> UntilStopAsync(Func<CancellationToken, Task<TurnResult>> run, CancellationToken cancellationToken)
+    {
+        using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping.TimeIsUp);
+        try
+        {
+            return await run(ended.Token);
+        }
+        catch (OperationCanceledException) when (stopping.TimeIsUp.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+        {
+            throw new DomainException(Stopping.Refusal);
+        }
+    }
+
+    private async Task<TurnResult> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
+    {
+        var (sessionId, reservedBy) = await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
+        using var activity = TurnMetrics.Source.StartActivity("turn");
+        activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
+
+        if (command.CalledFrom == sessionId && command.Store && running.IsRunning(sessionId))
+        {
+            throw new DomainException(Error.SessionBusy(sessionId));
+        }
+
+        using var ticket = await EnterAsync(sessionId, command.Kind, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
+        using var entry = running.Add(sessionId, command.Owner);
+        var history = command.History ?? command.Agent.HistoryFor(command.Options);
+        var request = new BeginRequest
+        {
+            Session = SessionRef.ById(sessionId),
+            Owner = command.Owner,
+            Kind = command.Kind,
+            MustExist = command.MustExist,
+            HistoryTurns = history.Turns,
+            HistoryBytes = history.Bytes,
+            AfterTurn = command.AfterTurn,
+            Idempotency = command.Idempotency,
+            ReservedBy = reservedBy,
+            Wait = WaitFor(command.OnBusy),
+            AtLeast = command.Agent.Timeout + CommitMargin,
+            ReadsOnly = !command.Store,
+        };
+        var began = time.GetTimestamp();
+        var outcome = "cancelled";
+        try
+        {
+            // What has been told can't be taken back: a turn that is told as it runs is not run again.
+            for (var attempt = 1; attempt <= (observer is null ? MaxAttempts : 1); attempt++)
+            {
+                if (await TryRunAsync(command, request, history.MayCut, observer, entry, cancellationToken) is { } result)
+                {
+                    activity?.SetTag("sessions.turn", result.Turn.Number);
+                    outcome = result.Replayed ? "replayed" : result.Turn.Status == TurnStatus.Incomplete ? "incomplete" : "committed";
+                    return result;
+                }
+
+                Log.Stale(logger, sessionId, attempt);
+            }
+
+            outcome = "refused";
+            throw new DomainException(Error.SessionBusy(sessionId));
+        }
+        catch (AgentException e)
+        {
+            outcome = "failed";
+            Log.AgentFailed(logger, command.Agent.Type, sessionId, e.Message, telemetry.IncludeContent ? e.InnerException : null);
+            activity?.SetStatus(ActivityStatusCode.Error, e.Message);
+            throw new DomainException(e.Error with { SessionId = sessionId, MayRetry = e.ToolsRan ? false : e.Error.MayRetry });
+        }
+        catch (DomainException)
+        {
+            outcome = "refused";
+            throw;
+        }
+        catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
+        {
+            outcome = "unavailable";
+            throw;
+        }
+        finally
+        {
+            metrics.Ended(command.Agent.Type, outcome, time.GetElapsedTime(began));
+        }
+    }
+
+    // Null: the session has moved on meanwhile, and the agent has answered from what is no longer the latest.
+    private async Task<TurnResult?> TryRunAsync(
+        TurnCommand command, BeginRequest request, bool mayCut, ITurnObserver? observer, RunningTurns.Entry entry, CancellationToken cancellationToken)
+    {
+        await using var begun = await log.BeginAsync(request, cancellationToken);
+        if (begun.Replay is { } replay)
+        {
+            // What was deleted since is not given again.
+            return command.Response is null || !command.KeepsResponse || !replay.Response.IsEmpty
+                ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true)
+                : throw new DomainException(Error.ResponseNotFound(new ResponseId(begun.SessionKey, replay.Nonce)));
+        }
+
+        if (begun.IsCut && !mayCut)
+        {
+            throw new DomainException(Error.LimitExceeded("input", $"the history and the input must have at most {request.HistoryBytes} bytes", "limits.history_bytes") with
+            {
+                Code = "context_length_exceeded",
+                SessionId = begun.SessionId,
+            });
+        }
+
+        var history = ToolCalls.WithoutOrphans(begun.History);
+        ToolCalls.Require(history, command.Input, begun.SessionId);
+        var startedAt = time.GetUtcNowMicroseconds();
+        observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
+        AgentAnswer answer;
+        try
+        {
+            answer = await AnswerAsync(command, begun, history, observer, entry, cancellationToken);
+        }
+        catch (AgentException e)
+        {
+            // The client may have gone by now: the failure is recorded all the same. A chain that never began has nothing to record it on.
+            if (command.Store && (begun.Session is not null || request.Kind != SessionKind.Chain))
+            {
+                await log.FailAsync(begun, e.Message, CancellationToken.None);
+            }
+
+            throw;
+        }
+
+        if (answer.Output.IsNone && answer.IncompleteReason == "cancelled")
+        {
+            throw new DomainException(new Error("turn_cancelled", "The turn was stopped before anything was said; nothing of it was kept.") { SessionId = begun.SessionId, MayRetry = false });
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        var response = command.Response?.Make(new RunOutcome(answer, null, startedAt, time.GetUtcNowMicroseconds())) ?? default;
+        var turn = TurnOf(command, begun, answer, response);
+        if (!command.Store)
+        {
+            return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId, turn, Replayed: false);
+        }
+
+        // From here on the turn is made: a client that goes away now finds it in the history.
+        return await log.CommitAsync(begun, command.KeepsResponse ? turn : turn with { Response = default }, answer.Summary, CancellationToken.None) is { } committed
+            ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed with { Response = response }, Replayed: false)
+            : null;
+    }
+
+    private static async Task<AgentAnswer> AnswerAsync(
+        TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, ITurnObserver? observer, RunningTurns.Entry entry, CancellationToken cancellationToken)
+    {
+        var request = new AgentRequest
+        {
+            SessionId = begun.SessionId,
+            UserId = begun.Session?.UserId ?? begun.Request.Owner.UserId,
+            Turn = begun.ExpectedNumber,
+            Summary = SummaryOf(begun, history),
+            History = history,
+            MayCut = command.History?.MayCut ?? true,
+            Input = command.Input,
+            Options = command.Options,
+        };
+
+        // On a store that other processes share, they may ask the turn to stop, or take its session away.
+        using var asked = begun.Cancelled.UnsafeRegister(static entry => ((RunningTurns.Entry)entry!).Stop(), entry);
+        using var lost = begun.Lost.CanBeCanceled ? CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, begun.Lost) : null;
+        try
+        {
+            return await command.Agent.AnswerAsync(request, observer, entry.Stopped, lost?.Token ?? cancellationToken);
+        }
+        catch (OperationCanceledException) when (begun.Lost.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+        {
+            throw new DomainException(Error.SessionGone(begun.SessionId));
+        }
+    }
+
+    private Turn TurnOf(TurnCommand command, BegunTurn begun, AgentAnswer answer, ReadOnlyMemory<byte> response) => new()
+    {
+        // The log gives it its place.
+        Number = begun.ExpectedNumber,
+        Parent = 0,
+        RunStart = 0,
+        Nonce = begun.Nonce,
+        Status = answer.IncompleteReason is null ? TurnStatus.Completed : TurnStatus.Incomplete,
+        IncompleteReason = answer.IncompleteReason,
+        Input = command.Input,
+        Output = answer.Output,
+        AgentType = command.Agent.Type,
+        AgentUsed = answer.AgentUsed,
+        Model = answer.Model,
+        FinishReason = answer.FinishReason,
+        CreatedAt = Later(time.GetUtcNowMicroseconds(), begun.Session?.CreatedAt),
+        ExecutionTime = answer.ExecutionTime,
+        Usage = answer.Usage,
+        HistoryTokens = answer.HistoryTokens,
+        StartedSession = begun.Session is null,
+        Response = response,
+    };
+
+    // Only where the last turn it covers is known to lie on this path: in the unbroken run that the first turn of the history stands in.
+    private static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
+    {
+        if (begun.Session is not { Summary: { } summary } session)
+        {
+            return null;
+        }
+
+        var first = history.Count > 0 ? history[0] : begun.Request.AfterTurn is null ? session.LastTurn : null;
+        return first is not null && summary.CoversTurns >= first.RunStart && summary.CoversTurns <= (begun.Request.AfterTurn ?? session.TurnCount) ? summary : null;
+    }
+
+    private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
+    {
+        var (sessionId, _) = await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken);
+        using var ticket = await EnterAsync(sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
+        using var entry = running.Add(sessionId, command.Owner);
+        var request = new BeginRequest
+        {
+            Session = SessionRef.ById(sessionId),
+            Owner = command.Owner,
+            MustExist = command.MustExist,
+
+            // To find the calls whose outputs are appended.
+            HistoryTurns = ToolCalls.HasOutputs(command.Input) || ToolCalls.HasOutputs(command.Output) ? int.MaxValue : 0,
+            HistoryBytes = limits.HistoryBytes,
+            Idempotency = command.Idempotency,
+            Wait = WaitFor(command.OnBusy),
+            AtLeast = CommitMargin,
+        };
+        for (var attempt = 1; attempt <= MaxAttempts; attempt++)
+        {
+            await using var begun = await log.BeginAsync(request, cancellationToken);
+            if (begun.Replay is { } replay)
+            {
+                return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true);
+            }
+
+            if (command.ExpectedTurn is { } expected && expected != begun.ExpectedNumber)
+            {
+                throw new DomainException(new Error("turn_conflict", $"expected_turn: the next turn of this session is {begun.ExpectedNumber}, not {expected}.")
+                {
+                    Field = "expected_turn",
+                    Rule = $"must be {begun.ExpectedNumber}, the number of the next turn",
+                    SessionId = begun.SessionId,
+                });
+            }
+
+            ToolCalls.RequireCalls(begun.History, command.Input, command.Output);
+            var turn = new Turn
+            {
+                Number = begun.ExpectedNumber,
+                Parent = 0,
+                RunStart = 0,
+                Nonce = begun.Nonce,
+                Status = TurnStatus.Appended,
+                Input = command.Input,
+                Output = command.Output,
+                AgentType = command.AgentType,
+                AgentUsed = command.AgentType,
+                CreatedAt = Later(time.GetUtcNowMicroseconds(), begun.Session?.CreatedAt),
+                StartedSession = begun.Session is null,
+            };
+            if (await log.CommitAsync(begun, turn, summary: null, cancellationToken) is { } committed)
+            {
+                return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed, Replayed: false);
+            }
+
+            Log.Stale(logger, sessionId, attempt);
+        }
+
+        throw new DomainException(Error.SessionBusy(sessionId));
+    }
+
+    private async ValueTask<(string SessionId, Guid? ReservedBy)> NameAsync(SessionRef? session, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
+    {
+        if (session is { } named)
+        {
+            return named.Id is { } id ? (id, null)
+                : await log.GetAsync(named, owner, cancellationToken) is { } found ? (found.Id, null)
+                : throw new DomainException(Error.SessionNotFound(named.ToString()));
+        }
+
+        var newId = Identifiers.NewSessionId(time);
+        if (idempotency is not { } key)
+        {
+            return (newId, null);
+        }
+
+        var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
+        return reservation.SameBody ? (reservation.SessionId, key.Key) : throw new DomainException(Error.IdempotencyKeyReused);
+    }
+
+    // The branches of a chain grow side by side; but a request with a key waits for none but itself.
+    private async ValueTask<TurnGate.Ticket> EnterAsync(
+        string sessionId, SessionKind kind, Owner owner, Idempotency? idempotency, OnBusy? onBusy, CancellationToken cancellationToken)
+    {
+        var arrived = time.GetTimestamp();
+        var name = kind != SessionKind.Chain ? sessionId : idempotency is { } key ? $"{sessionId}/{key.Key:N}" : null;
+        var ticket = name is null ? default : await gate.EnterAsync(name, owner, idempotency?.Key, onBusy ?? limits.OnBusy, cancellationToken);
+        metrics.Waited(time.GetElapsedTime(arrived));
+        return ticket;
+    }
+
+    // Another replica's clock may be ahead: no turn is older than its session.
+    private static DateTimeOffset Later(DateTimeOffset now, DateTimeOffset? created) => created > now ? created.Value : now;
+
+    private TimeSpan WaitFor(OnBusy? onBusy) => (onBusy ?? limits.OnBusy) == OnBusy.Reject ? TimeSpan.Zero : TimeSpan.FromSeconds(limits.TurnWaitSeconds);
+
+    private static partial class Log
+    {
+        [LoggerMessage(EventId = 10, Level = LogLevel.Warning, Message = "Agent {AgentType} failed in session {SessionId}: {Reason}")]
+        public static partial void AgentFailed(ILogger logger, string agentType, string sessionId, string reason, Exception? exception);
+
+        [LoggerMessage(EventId = 11, Level = LogLevel.Information, Message = "Session {SessionId} moved on during a turn; running it again ({Attempt})")]
+        public static partial void Stale(ILogger logger, string sessionId, int attempt);
+    }
+}

@@ -1,0 +1,82 @@
+using System.Buffers;
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Engine.Streams;
+
+namespace Sessions.Api.Http.Native;
+
+/// <summary>The events of a turn as <c>POST /query</c> tells them: session, delta, done, error; and item, for what is no text.</summary>
+/// <param name="turn">The turn.</param>
+internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
+{
+    private const string IdHeader = "Last-Event-ID";
+
+    /// <summary>The answer to an id of an event that never was.</summary>
+    public static Error UnknownEvent { get; } = Error.InvalidField(IdHeader, "must be the id of an event of ours");
+
+    /// <summary>Whether a request wants its answer as a stream: it says so, or accepts a stream and does not name JSON.</summary>
+    public static bool AreWanted(QueryRequest request, HttpRequest http) =>
+        request.Stream ?? (Accepts(http, "text/event-stream") && !Accepts(http, "application/json"));
+
+    /// <summary>The event that a client saw last, if it comes back to a stream.</summary>
+    /// <exception cref="DomainException">The header is none of ours.</exception>
+    public static (Guid Stream, int Event)? Seen(IHeaderDictionary headers)
+    {
+        if (!headers.TryGetValue(IdHeader, out var values) || values is [] or [""])
+        {
+            return null;
+        }
+
+        var id = values.Count == 1 ? values[0]! : "";
+        var colon = id.IndexOf(':', StringComparison.Ordinal);
+        return colon > 0 && Guid.TryParseExact(id.AsSpan(0, colon), "N", out var stream)
+            && int.TryParse(id.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+            ? (stream, number)
+            : throw new DomainException(UnknownEvent);
+    }
+
+    public IResult Refuse(Error error) => Problem.From(error);
+
+    public void Write(IBufferWriter<byte> writer, int number, TurnEvent happened)
+    {
+        switch (happened)
+        {
+            case TurnBegun begun:
+                Write(writer, number, "session", JsonSerializer.SerializeToUtf8Bytes(
+                    new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated), ApiJson.Wire.StreamStarted));
+                break;
+            case TextDelta delta:
+                Write(writer, number, "delta", JsonSerializer.SerializeToUtf8Bytes(new StreamDelta(delta.Text), ApiJson.Wire.StreamDelta));
+                break;
+            case ItemDone { Type: not "message" } done:
+                Write(writer, number, "item", done.Item.Span);
+                break;
+            case TurnCompleted completed:
+                Write(writer, number, "done", JsonSerializer.SerializeToUtf8Bytes(QueryResponse.From(completed.Result), ApiJson.Wire.QueryResponse));
+                break;
+            case TurnFailed failed:
+                Write(writer, number, "error", JsonSerializer.SerializeToUtf8Bytes(Problem.From(failed.Error), ApiJson.Wire.Problem));
+                break;
+        }
+    }
+
+    // Most clients accept */* or nothing in particular; only what is named counts.
+    private static bool Accepts(HttpRequest http, string mediaType) =>
+        http.Headers.Accept.Count > 0 && http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals(mediaType, StringComparison.OrdinalIgnoreCase));
+
+    private void Write(IBufferWriter<byte> writer, int number, string name, ReadOnlySpan<byte> data)
+    {
+        Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"id: {turn.Id:N}:{number}\nevent: {name}\ndata: "), writer);
+        writer.Write(data);
+        writer.Write("\n\n"u8);
+    }
+}
+
+/// <summary>A turn has begun.</summary>
+internal sealed record StreamStarted(string ThreadId, int Turn, bool SessionCreated);
+
+/// <summary>The agent has said more.</summary>
+internal sealed record StreamDelta(Utf8Text Text);

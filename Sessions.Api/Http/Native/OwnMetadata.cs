@@ -1,0 +1,146 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.OpenAi;
+
+namespace Sessions.Api.Http.Native;
+
+/// <summary>The keys that clients keep in a session's metadata beside ours.</summary>
+internal static class OwnMetadata
+{
+    private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    // Names that are the server's, and the one under which what clients of /v1 call so is kept apart.
+    private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart];
+
+    /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
+    /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
+    /// <exception cref="ProblemException">It is not allowed.</exception>
+    public static ReadOnlyMemory<byte> Check(JsonElement? metadata, LimitSettings limits)
+    {
+        if (metadata is not { } given)
+        {
+            return default;
+        }
+
+        return Store(Parse(given), limits);
+    }
+
+    /// <summary>Applies a JSON merge patch (RFC 7396) to stored metadata.</summary>
+    /// <returns>The new metadata in the form it is stored in.</returns>
+    /// <exception cref="ProblemException">The patch, or what comes of it, is not allowed.</exception>
+    public static ReadOnlyMemory<byte> Merge(ReadOnlyMemory<byte> stored, JsonElement patch, LimitSettings limits)
+    {
+        var merged = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
+        Merge(merged, Parse(patch));
+        return Store(merged, limits);
+    }
+
+    private static JsonObject Parse(JsonElement metadata)
+    {
+        if (metadata.ValueKind != JsonValueKind.Object)
+        {
+            throw new DomainException(Error.InvalidField("metadata", "must be a JSON object"));
+        }
+
+        JsonObject node;
+        try
+        {
+            // A key or a text with half a surrogate pair parses, but is no Unicode: reading it all once finds out.
+            node = JsonObject.Create(metadata)!;
+            Visit(node);
+        }
+        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+        {
+            throw new DomainException(Error.InvalidField("metadata", "must be valid Unicode, with each key once"));
+        }
+
+        foreach (var key in Reserved)
+        {
+            if (node.ContainsKey(key))
+            {
+                throw new DomainException(Error.InvalidField($"metadata.{key}", "is kept by the server and can't be set"));
+            }
+        }
+
+        return node;
+    }
+
+    private static void Visit(JsonNode? node)
+    {
+        switch (node)
+        {
+            case JsonObject nested:
+                foreach (var (_, value) in nested)
+                {
+                    Visit(value);
+                }
+
+                break;
+            case JsonArray array:
+                foreach (var item in array)
+                {
+                    Visit(item);
+                }
+
+                break;
+            case JsonValue value when value.GetValueKind() == JsonValueKind.String:
+                value.GetValue<string>();
+                break;
+        }
+    }
+
+    private static void Merge(JsonObject target, JsonObject patch)
+    {
+        foreach (var (key, value) in patch)
+        {
+            switch (value)
+            {
+                case null:
+                    target.Remove(key);
+                    break;
+                case JsonObject nested:
+                    if (target[key] is not JsonObject inner)
+                    {
+                        target[key] = inner = [];
+                    }
+
+                    Merge(inner, nested);
+                    break;
+                default:
+                    target[key] = value.DeepClone();
+                    break;
+            }
+        }
+    }
+
+    /// <summary>What is to be stored, checked against the limits.</summary>
+    /// <exception cref="DomainException">It is too much.</exception>
+    public static ReadOnlyMemory<byte> Store(JsonObject metadata, LimitSettings limits)
+    {
+        if (metadata.Count == 0)
+        {
+            return default;
+        }
+
+        if (metadata.Count > limits.MetadataKeys)
+        {
+            throw new DomainException(Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
+        }
+
+        using var buffer = new MemoryStream();
+        using (var json = new Utf8JsonWriter(buffer, Compact))
+        {
+            metadata.WriteTo(json);
+        }
+
+        if (buffer.Length > limits.MetadataBytes)
+        {
+            throw new DomainException(Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
+        }
+
+        return buffer.ToArray();
+    }
+}

@@ -1,0 +1,158 @@
+using Microsoft.AspNetCore.Http.HttpResults;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Engine.Agents;
+using Sessions.Api.Engine.Streams;
+using Sessions.Api.Http.Auth;
+using Sessions.Api.Http.OpenAi;
+
+namespace Sessions.Api.Http.Native;
+
+/// <summary><c>POST /query</c>, answered whole or as a stream.</summary>
+internal static class QueryApi
+{
+    /// <summary>Maps the endpoint.</summary>
+    public static WebApplication MapQueries(this WebApplication app)
+    {
+        // Made now, so that an agent that can't be set up stops the start rather than the first query.
+        app.Services.GetRequiredService<AgentCatalog>();
+
+        app.MapPost("/query", QueryAsync)
+            .ForConversations()
+            .TakesContent()
+            .WithTags("Query")
+            .WithName("query")
+            .WithSummary("Ask an agent, in a session")
+            .WithDescription(
+                "Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or with one that does not exist, a new session is created. "
+                + "Send an Idempotency-Key header to make a retry safe. With stream: true, or Accept: text/event-stream, the answer comes as server-sent events: session, delta, done, error.")
+            .Produces<QueryResponse>(StatusCodes.Status200OK, "application/json", "text/event-stream")
+            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
+                StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity, StatusCodes.Status502BadGateway, StatusCodes.Status503ServiceUnavailable,
+                StatusCodes.Status504GatewayTimeout);
+        return app;
+    }
+
+    private static async Task<Results<JsonAnswer<QueryResponse>, TurnEventStream, Problem>> QueryAsync(
+        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
+    {
+        var command = Read(body.Value, caller, http.Request, agents, limits);
+        if (NativeEvents.AreWanted(body.Value, http.Request))
+        {
+            return await StreamAsync(command, http, streams, cancellationToken);
+        }
+
+        var result = await turns.RunAsync(command, observer: null, cancellationToken);
+        if (result.Replayed)
+        {
+            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
+        }
+
+        return new JsonAnswer<QueryResponse>(QueryResponse.From(result));
+    }
+
+    private static async ValueTask<Results<JsonAnswer<QueryResponse>, TurnEventStream, Problem>> StreamAsync(
+        TurnCommand command, HttpContext http, StreamedTurns streams, CancellationToken cancellationToken)
+    {
+        if (NativeEvents.Seen(http.Request.Headers) is { } seen)
+        {
+            if (await streams.FindAsync(seen.Stream, command.Owner, cancellationToken) is { } known)
+            {
+                // What has not been told yet can't have been seen.
+                return known.Read(seen.Event).Events.Count > 0
+                    ? new TurnEventStream(known, seen.Event + 1, new NativeEvents(known), streams)
+                    : throw new DomainException(NativeEvents.UnknownEvent);
+            }
+
+            // With a key the answer can be found all the same; without one a new turn would be a second one.
+            if (command.Idempotency is null)
+            {
+                return new Problem(StatusCodes.Status404NotFound, "stream_not_found",
+                    "This stream can't be picked up any more. If its turn was finished, it is in the session's history.");
+            }
+        }
+
+        var stream = streams.Start(command);
+        return new TurnEventStream(stream, 0, new NativeEvents(stream), streams);
+    }
+
+    private static TurnCommand Read(QueryRequest request, Caller caller, HttpRequest http, AgentCatalog agents, LimitSettings limits)
+    {
+        CheckQuery(request, http, limits);
+        var sessionId = request.ThreadId ?? request.SessionId;
+        if (sessionId is not null)
+        {
+            SessionIds.Check(request.ThreadId is null ? "session_id" : "thread_id", sessionId);
+        }
+
+        if (request.SessionId is not null && request.SessionId != sessionId)
+        {
+            throw new DomainException(Error.InvalidField("session_id", "is another name of thread_id, and must be the same where both are given"));
+        }
+
+        if (request.UserId is not null)
+        {
+            UserIds.Check("user_id", request.UserId);
+        }
+
+        if (request.AfterTurn < 0)
+        {
+            throw new DomainException(Error.NoSuchTurn("after_turn", 0) with { Message = "after_turn: must be a turn of the session, or 0." });
+        }
+
+        var owner = caller.ActingFor(request.UserId);
+        OnBusy? onBusy = request.OnBusy switch
+        {
+            null => null,
+            "enqueue" => OnBusy.Enqueue,
+            "reject" => OnBusy.Reject,
+            _ => throw new DomainException(Error.InvalidField("on_busy", "must be enqueue or reject")),
+        };
+        var options = GenerationParameters.Read(request.Parameters);
+        var agent = agents.Get(request.AgentType);
+        var input = request.Input is { } parts ? Items.OfJson(InputItems.OfParts(request.Query, parts)) : Items.OfText(request.Query!.Value);
+        agent.Check(input, options);
+        var idempotency = http.Headers.ContainsKey(RequestKeys.Header)
+            ? RequestKeys.Read(http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters?.GetRawText())
+            : null;
+        return new TurnCommand
+        {
+            Session = sessionId is null ? null : SessionRef.ById(sessionId),
+            Owner = owner,
+            Input = input,
+            Agent = agent,
+            Options = options,
+            AfterTurn = request.AfterTurn,
+            Idempotency = idempotency,
+            OnBusy = onBusy,
+            CalledFrom = http.Headers[AgentHeaders.SessionId],
+        };
+    }
+
+    private static void CheckQuery(QueryRequest request, HttpRequest http, LimitSettings limits)
+    {
+        if (request.Input is null)
+        {
+            if (request.Query is not { IsBlank: false })
+            {
+                throw new DomainException(Error.InvalidField("query", "is required, and must not be blank"));
+            }
+
+            // The route takes content; what sends none is bounded as everywhere else.
+            if (http.ContentLength > limits.RequestBodyBytes)
+            {
+                throw new ProblemException(Problem.LimitExceeded("body", $"must be at most {limits.RequestBodyBytes} bytes", "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
+            }
+        }
+
+        if (request.Query?.Length > limits.QueryBytes)
+        {
+            throw new DomainException(Error.LimitExceeded("query", $"must be at most {limits.QueryBytes} bytes of UTF-8", "limits.query_bytes"));
+        }
+    }
+
+    // What came before there were parts and branches keeps the key it had.
+    private static string KeyText(QueryRequest request) => request.Input is null && request.AfterTurn is null
+        ? request.Query!.Value.ToString()
+        : $"{request.Query}\n{request.AfterTurn}\n{request.Input?.GetRawText()}";
+}

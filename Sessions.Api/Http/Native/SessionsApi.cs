@@ -1,0 +1,362 @@
+using System.Globalization;
+using Microsoft.AspNetCore.Http.HttpResults;
+using Microsoft.AspNetCore.Mvc;
+using Microsoft.AspNetCore.OpenApi;
+using Microsoft.Net.Http.Headers;
+using Microsoft.OpenApi;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.Auth;
+using Sessions.Api.Storage;
+using Sessions.ServiceDefaults;
+
+namespace Sessions.Api.Http.Native;
+
+/// <summary><c>/sessions</c>.</summary>
+internal static class SessionsApi
+{
+    /// <summary>Maps the endpoints.</summary>
+    public static WebApplication MapSessions(this WebApplication app)
+    {
+        // Opened now, so that a store that can't be had stops the start rather than the first request.
+        app.Services.GetRequiredService<SessionLog>();
+        app.Services.GetRequiredService<ActiveSessions>();
+
+        var sessions = app.MapGroup("/sessions").WithTags("Sessions").ForConversations().Problems(StatusCodes.Status503ServiceUnavailable);
+        sessions.AddOpenApiOperationTransformer(DescribeUser);
+        sessions.MapPost("/", CreateAsync)
+            .WithSummary("Create a session")
+            .WithDescription("An empty or absent body is fine. Send an Idempotency-Key header to make a retry safe.")
+            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapGet("/", ListAsync)
+            .WithSummary("List all sessions, newest activity first")
+            .WithDescription("Of all users. Without authentication for callers on this machine alone.")
+            .WithPaging()
+            .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
+            .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapGet("/stats", GetStatisticsAsync)
+            .WithSummary("Count the sessions there are")
+            .ForAdmins();
+        sessions.MapPost("/cleanup", CleanUpAsync)
+            .WithSummary("Remove what has expired, now")
+            .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
+            .ForAdmins(orCleanupKey: true)
+            .Problems(StatusCodes.Status401Unauthorized);
+        sessions.MapGet("/{session_id}", GetAsync)
+            .WithSummary("Get a session")
+            .WithDescription("Sends an ETag, and honours If-None-Match.")
+            .Produces(StatusCodes.Status304NotModified)
+            .Problems(StatusCodes.Status404NotFound);
+        sessions.MapPatch("/{session_id}", PatchAsync)
+            .WithSummary("Change a session's metadata")
+            .WithDescription("A JSON merge patch (RFC 7396): keys of metadata are set, null removes one. Honours If-Match.")
+            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status412PreconditionFailed, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapDelete("/{session_id}", DeleteAsync)
+            .WithSummary("Delete a session and its history")
+            .Problems(StatusCodes.Status404NotFound);
+        sessions.MapGet("/{session_id}/history", ReadHistoryAsync)
+            .WithSummary("Read a session's turns, page by page")
+            .WithPaging()
+            .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapPost("/{session_id}/turns", AppendAsync)
+            .WithSummary("Append a turn that your own agent made")
+            .WithDescription("Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the next one. Send an Idempotency-Key header to make a retry safe.")
+            .TakesContent()
+            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
+                StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapPost("/{session_id}/cancel", CancelAsync)
+            .WithSummary("Stop the turn that runs")
+            .WithDescription("On whichever replica. What was told so far is kept as an incomplete turn; nothing where nothing was told.")
+            .Produces<CancelledResponse>(StatusCodes.Status202Accepted)
+            .Problems(StatusCodes.Status404NotFound);
+        sessions.MapPost("/{session_id}/fork", ForkAsync)
+            .WithSummary("Copy a session up to one of its turns")
+            .WithDescription("Nothing is run again. The copy belongs to the same user, whose limit applies.")
+            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+        return app;
+    }
+
+    private static Task DescribeUser(OpenApiOperation operation, OpenApiOperationTransformerContext context, CancellationToken cancellationToken)
+    {
+        if (context.Description.RelativePath?.StartsWith("sessions/{", StringComparison.Ordinal) == true)
+        {
+            operation.Parameters ??= [];
+            operation.Parameters.Add(new OpenApiParameter
+            {
+                Name = SessionOwner.Parameter,
+                In = ParameterLocation.Query,
+                Description = "The user whose session it must be: 404 where it is not. A service that names none has only sessions that are bound to nobody.",
+                Schema = new OpenApiSchema { Type = JsonSchemaType.String },
+            });
+        }
+
+        return Task.CompletedTask;
+    }
+
+    private static async Task<CreatedAnswer<SessionResponse>> CreateAsync(
+        Body<CreateSessionRequest> body, Caller caller, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
+    {
+        var request = body.Value;
+        if (request.UserId is not null)
+        {
+            UserIds.Check("user_id", request.UserId);
+        }
+
+        if (request.SessionId is not null)
+        {
+            SessionIds.Check("session_id", request.SessionId);
+        }
+
+        var metadata = OwnMetadata.Check(request.Metadata, limits);
+        var owner = caller.ActingFor(request.UserId);
+        var idempotency = request.SessionId is null
+            ? RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata?.GetRawText())
+            : RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata?.GetRawText(), request.SessionId);
+        var session = new NewSession(
+            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, owner.UserId, metadata, SessionOrigin.Api);
+        var (created, replayed) = await log.CreateAsync(session, isOwnId: request.SessionId is not null, idempotency, owner, cancellationToken);
+        if (replayed)
+        {
+            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
+        }
+
+        return Created(http, created);
+    }
+
+    private static async Task<Results<JsonAnswer<SessionListResponse>, Problem>> ListAsync(
+        HttpRequest request, AuthSettings auth, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    {
+        if (auth.Mode == AuthMode.None && !LocalRequests.IsLocal(request))
+        {
+            return new Problem(StatusCodes.Status403Forbidden, "forbidden",
+                "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
+        }
+
+        var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
+        var page = await log.ListAsync(SessionPages.Of(userId: null, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken);
+        return SessionPages.Answer(userId: null, page);
+    }
+
+    private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, SessionLog log, CancellationToken cancellationToken)
+    {
+        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } session)
+        {
+            return NotFound(sessionId);
+        }
+
+        var etag = Tag(http, session);
+        return http.Request.Headers.IfNoneMatch.Count > 0 && IsAnyOf(http.Request.GetTypedHeaders().IfNoneMatch, etag, useStrongComparison: false)
+            ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
+            : new JsonAnswer<SessionResponse>(SessionResponse.From(session));
+    }
+
+    private static async Task<Results<JsonAnswer<SessionResponse>, Problem>> PatchAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<PatchSessionRequest> body, HttpContext http, SessionLog log, LimitSettings limits,
+        CancellationToken cancellationToken)
+    {
+        if (body.Value.Others is { Count: > 0 } others)
+        {
+            return Problem.InvalidField(Error.Shorten(others.Keys.First()), "can't be changed; a patch may hold: metadata");
+        }
+
+        if (body.Value.Metadata is not { } patch)
+        {
+            return Problem.InvalidField("metadata", "is required: the keys to set, or null for those to remove");
+        }
+
+        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is null)
+        {
+            return NotFound(sessionId);
+        }
+
+        var conditions = http.Request.Headers.ContainsKey(HeaderNames.IfMatch) ? http.Request.GetTypedHeaders().IfMatch : null;
+        var changed = await log.ChangeMetadataAsync(SessionRef.ById(sessionId), owner.Value, session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
+            ? OwnMetadata.Merge(session.Metadata, patch, limits)
+            : throw new ProblemException(new Problem(StatusCodes.Status412PreconditionFailed, "version_mismatch", $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
+            {
+                ThreadId = sessionId,
+            }), cancellationToken);
+        if (changed is null)
+        {
+            return NotFound(sessionId);
+        }
+
+        Tag(http, changed);
+        return new JsonAnswer<SessionResponse>(SessionResponse.From(changed));
+    }
+
+    private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
+        Identifiers.IsSessionId(sessionId) && await log.DeleteAsync(SessionRef.ById(sessionId), owner.Value, cancellationToken)
+            ? new JsonAnswer<DeletedResponse>(new DeletedResponse(sessionId, Deleted: true))
+            : NotFound(sessionId);
+
+    private static async Task<Results<JsonAnswer<HistoryResponse>, Problem>> ReadHistoryAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    {
+        var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
+        var withItems = ReadInclude(request.Query);
+        int? tip = request.Query["tip"] is not [{ } text] ? null
+            : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
+            : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
+        if (!Identifiers.IsSessionId(sessionId) || await log.ReadTurnsAsync(SessionRef.ById(sessionId), owner.Value, new TurnPageRequest
+        {
+            Limit = paging.Limit,
+            MaxBytes = limits.PageBytes,
+            After = paging.After is { } after ? (int)Math.Clamp(after.Position, 0, int.MaxValue) : null,
+            Descending = paging.Descending,
+            Tip = tip,
+        }, cancellationToken) is not { Session.Kind: not SessionKind.Chain } page)
+        {
+            return NotFound(sessionId);
+        }
+
+        if (page.IsTipMissing)
+        {
+            throw new DomainException(Error.NoSuchTurn("tip", page.Session.TurnCount));
+        }
+
+        return new JsonAnswer<HistoryResponse>(
+            new HistoryResponse(
+                sessionId,
+                [.. page.Turns.Select(turn => TurnResponse.From(turn, withItems ? page.Session.Key : null))],
+                page.HasMore,
+                page.HasMore && page.Turns.Count > 0 ? Paging.Encode(new PageCursor(page.Turns[^1].Number, "")) : null),
+            page.Turns.Sum(turn => turn.Bytes));
+    }
+
+    private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
+        && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));
+
+    private static async Task<Results<CreatedAnswer<TurnResponse>, Problem>> AppendAsync(
+        [FromRoute(Name = "session_id")] string sessionId, Caller caller, SessionOwner owner, Body<AppendTurnRequest> body, HttpContext http, TurnRunner turns, LimitSettings limits,
+        CancellationToken cancellationToken)
+    {
+        SessionIds.Check("session_id", sessionId);
+        var request = body.Value;
+        if (request.UserId is not null)
+        {
+            UserIds.Check("user_id", request.UserId);
+        }
+
+        var actor = request.UserId is null ? owner.Value : caller.ActingFor(request.UserId);
+        if (request.AgentType is { Length: 0 or > 128 })
+        {
+            return Problem.InvalidField("agent_type", "must have 1 to 128 characters");
+        }
+
+        var (input, output) = (AppendedItems.Read("query", request.Query, "input", request.Input, limits), AppendedItems.Read("response", request.Response, "output", request.Output, limits));
+        if (input.IsNone && output.IsNone)
+        {
+            return Problem.InvalidField("query", "is required, or response, input or output");
+        }
+
+        var result = await turns.AppendAsync(new AppendCommand
+        {
+            Session = SessionRef.ById(sessionId),
+            Owner = actor,
+            Input = input,
+            Output = output,
+            AgentType = request.AgentType ?? "client",
+            ExpectedTurn = request.ExpectedTurn,
+            Idempotency = RequestKeys.Read(
+                http.Request.Headers, "turns", caller.KeyScope(actor), sessionId, request.Query?.ToString(), request.Response?.ToString(), request.Input?.GetRawText(), request.Output?.GetRawText(),
+                request.AgentType, request.ExpectedTurn?.ToString(CultureInfo.InvariantCulture)),
+        }, cancellationToken);
+        if (result.Replayed)
+        {
+            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
+        }
+
+        return new CreatedAnswer<TurnResponse>($"/sessions/{sessionId}/history", TurnResponse.From(result.Turn, result.SessionKey));
+    }
+
+    private static async Task<IResult> CancelAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, TurnRunner turns, CancellationToken cancellationToken)
+    {
+        if (!Identifiers.IsSessionId(sessionId))
+        {
+            return NotFound(sessionId);
+        }
+
+        await turns.StopAsync(SessionRef.ById(sessionId), owner.Value, cancellationToken);
+        return TypedResults.Json(new CancelledResponse(sessionId, Cancelled: true), ApiJson.Wire.CancelledResponse, statusCode: StatusCodes.Status202Accepted);
+    }
+
+    private static async Task<Results<CreatedAnswer<SessionResponse>, Problem>> ForkAsync(
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<ForkRequest> body, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time,
+        CancellationToken cancellationToken)
+    {
+        var request = body.Value;
+        if (request.SessionId is not null)
+        {
+            SessionIds.Check("session_id", request.SessionId);
+        }
+
+        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } source)
+        {
+            return NotFound(sessionId);
+        }
+
+        var copy = new NewSession(
+            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, source.UserId,
+            request.Metadata is null ? source.Metadata : OwnMetadata.Check(request.Metadata, limits), SessionOrigin.Fork);
+        return Created(http, await log.ForkAsync(SessionRef.ById(sessionId), owner.Value, request.AfterTurn, copy, cancellationToken));
+    }
+
+    private static async Task<JsonAnswer<StatisticsResponse>> GetStatisticsAsync(SessionLog log, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
+    {
+        var statistics = await log.CountAsync(cancellationToken);
+        return new JsonAnswer<StatisticsResponse>(new StatisticsResponse
+        {
+            StorageType = Settings.NameOf(options.StorageType),
+            ActiveSessions = statistics.ActiveSessions,
+            ActiveSessionsMemory = statistics.ActiveSessionsInMemory,
+            TimeoutHours = options.TimeoutHours,
+            MaxSessionsPerUser = options.MaxSessionsPerUser,
+            LastCleanupAt = cleanup.LastCleanupAt,
+        });
+    }
+
+    private static async Task<Results<JsonAnswer<CleanupResponse>, Problem>> CleanUpAsync(
+        HttpRequest request, SessionSettings options, AuthSettings auth, CleanupSchedule cleanup, CancellationToken cancellationToken)
+    {
+        if (auth.Mode == AuthMode.None && !CleanupKey.Allows(request, options))
+        {
+            return CleanupKey.Required;
+        }
+
+        var done = await cleanup.RunAsync(cancellationToken);
+        return new JsonAnswer<CleanupResponse>(new CleanupResponse(done.Removed, done.Took.TotalSeconds));
+    }
+
+    // A chain is no session that people see.
+    private static async ValueTask<Session?> FindAsync(SessionLog log, string sessionId, Owner owner, CancellationToken cancellationToken) =>
+        Identifiers.IsSessionId(sessionId) && await log.GetAsync(SessionRef.ById(sessionId), owner, cancellationToken) is { Kind: not SessionKind.Chain } session ? session : null;
+
+    private static Problem NotFound(string sessionId) => Problem.From(Error.SessionNotFound(sessionId));
+
+    private static CreatedAnswer<SessionResponse> Created(HttpContext http, Session session)
+    {
+        Tag(http, session);
+        return new CreatedAnswer<SessionResponse>($"/sessions/{session.Id}", SessionResponse.From(session));
+    }
+
+    private static string Tag(HttpContext http, Session session)
+    {
+        var etag = ETag(session);
+        http.Response.Headers.ETag = etag;
+        http.Response.Headers.CacheControl = SecurityHeaders.Revalidated;
+        return etag;
+    }
+
+    private static bool IsAnyOf(IList<EntityTagHeaderValue> tags, string etag, bool useStrongComparison)
+    {
+        var own = new EntityTagHeaderValue(etag);
+        return tags.Any(tag => tag.Equals(EntityTagHeaderValue.Any) || tag.Compare(own, useStrongComparison));
+    }
+
+    // The creation time tells apart sessions that had the same id one after the other.
+    private static string ETag(Session session) => string.Create(CultureInfo.InvariantCulture, $"\"{session.CreatedAt.ToMicroseconds():x}-{session.Revision.Version}\"");
+}

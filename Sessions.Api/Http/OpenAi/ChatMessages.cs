@@ -1,0 +1,184 @@
+using System.Text.Json;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Http.OpenAi;
+
+/// <summary>Messages of chat completions as items.</summary>
+internal static class ChatMessages
+{
+    /// <summary>Reads messages.</summary>
+    /// <returns>The items of each message, with its role, in order.</returns>
+    /// <exception cref="OpenAiException">Something in them is not allowed.</exception>
+    public static List<(string Role, List<ReadOnlyMemory<byte>> Items)> Read(JsonElement messages)
+    {
+        List<(string Role, List<ReadOnlyMemory<byte>> Items)> read = [];
+        foreach (var message in messages.EnumerateArray())
+        {
+            var name = $"messages[{read.Count}]";
+            if (message.ValueKind != JsonValueKind.Object)
+            {
+                throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
+            }
+
+            var fields = new Fields(message, $"{name}.");
+            var role = fields.Word("role", "system", "developer", "user", "assistant", "tool")
+                ?? throw new OpenAiException($"{name}.role", $"Missing required parameter: '{name}.role'.", "missing_required_parameter");
+            read.Add((role, role == "tool" ? [ReadOutput(fields, name)] : ReadMessage(fields, role, name)));
+        }
+
+        return read;
+    }
+
+    private static List<ReadOnlyMemory<byte>> ReadMessage(Fields fields, string role, string name)
+    {
+        List<ReadOnlyMemory<byte>> items = [];
+        if (fields.Any("content") is { } content)
+        {
+            items.Add(Json.Write((content, role, name), static (json, x) =>
+            {
+                json.WriteStartObject();
+                json.WriteString("type"u8, "message"u8);
+                json.WriteString("role"u8, x.role);
+                json.WriteString("status"u8, "completed"u8);
+                json.WritePropertyName("content"u8);
+                WriteContent(json, x.content, x.role == "assistant" ? "output_text" : "input_text", $"{x.name}.content");
+                json.WriteEndObject();
+            }));
+        }
+        else if (role != "assistant")
+        {
+            throw new OpenAiException($"{name}.content", $"Missing required parameter: '{name}.content'.", "missing_required_parameter");
+        }
+
+        var index = 0;
+        foreach (var call in fields.Array("tool_calls")?.EnumerateArray() ?? default)
+        {
+            items.Add(ReadCall(new Fields(call, $"{name}.tool_calls[{index}]."), $"{name}.tool_calls[{index++}]"));
+        }
+
+        return items;
+    }
+
+    private static ReadOnlyMemory<byte> ReadCall(Fields call, string name)
+    {
+        var id = call.Text("id") ?? throw Missing($"{name}.id");
+        var function = new Fields(call.Object("function") ?? throw Missing($"{name}.function"), $"{name}.function.");
+        var (called, arguments) = (function.Text("name") ?? throw Missing($"{name}.function.name"), function.Text("arguments") ?? "{}");
+        return Json.Write((id, called, arguments), static (json, x) =>
+        {
+            json.WriteStartObject();
+            json.WriteString("type"u8, "function_call"u8);
+            json.WriteString("status"u8, "completed"u8);
+            json.WriteString("call_id"u8, x.id);
+            json.WriteString("name"u8, x.called);
+            json.WriteString("arguments"u8, x.arguments);
+            json.WriteEndObject();
+        });
+    }
+
+    private static ReadOnlyMemory<byte> ReadOutput(Fields fields, string name)
+    {
+        var id = fields.Text("tool_call_id") ?? throw Missing($"{name}.tool_call_id");
+        var content = fields.Any("content") ?? throw Missing($"{name}.content");
+        return Json.Write((id, content, name), static (json, x) =>
+        {
+            json.WriteStartObject();
+            json.WriteString("type"u8, "function_call_output"u8);
+            json.WriteString("status"u8, "completed"u8);
+            json.WriteString("call_id"u8, x.id);
+            json.WritePropertyName("output"u8);
+            if (x.content.ValueKind == JsonValueKind.String)
+            {
+                json.WriteStringValue(x.content.GetString());
+            }
+            else
+            {
+                WriteContent(json, x.content, "input_text", $"{x.name}.content");
+            }
+
+            json.WriteEndObject();
+        });
+    }
+
+    private static void WriteContent(Utf8JsonWriter json, JsonElement content, string textType, string name)
+    {
+        json.WriteStartArray();
+        if (content.ValueKind == JsonValueKind.String)
+        {
+            WriteText(json, textType, content.GetString()!);
+        }
+        else if (content.ValueKind == JsonValueKind.Array)
+        {
+            var index = 0;
+            foreach (var part in content.EnumerateArray())
+            {
+                WritePart(json, part, textType, $"{name}[{index++}]");
+            }
+        }
+        else
+        {
+            throw new OpenAiException(name, $"Invalid type for '{name}': expected a text or an array of parts.", "invalid_type");
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WritePart(Utf8JsonWriter json, JsonElement part, string textType, string name)
+    {
+        if (part.ValueKind != JsonValueKind.Object)
+        {
+            throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
+        }
+
+        var fields = new Fields(part, $"{name}.");
+        switch (fields.Text("type"))
+        {
+            case "text":
+                WriteText(json, textType, fields.Text("text") ?? throw Missing($"{name}.text"));
+                break;
+            case "refusal":
+                json.WriteStartObject();
+                json.WriteString("type"u8, "refusal"u8);
+                json.WriteString("refusal"u8, fields.Text("refusal") ?? throw Missing($"{name}.refusal"));
+                json.WriteEndObject();
+                break;
+            case "image_url":
+                var image = new Fields(fields.Object("image_url") ?? throw Missing($"{name}.image_url"), $"{name}.image_url.");
+                json.WriteStartObject();
+                json.WriteString("type"u8, "input_image"u8);
+                json.WriteString("image_url"u8, image.Text("url") ?? throw Missing($"{name}.image_url.url"));
+                json.WriteString("detail"u8, image.Text("detail") ?? "auto");
+                json.WriteEndObject();
+                break;
+            case "file":
+                var file = new Fields(fields.Object("file") ?? throw Missing($"{name}.file"), $"{name}.file.");
+                file.Refuse("file_id", "This server keeps no files: send the content itself.");
+                json.WriteStartObject();
+                json.WriteString("type"u8, "input_file"u8);
+                json.WriteString("filename"u8, file.Text("filename") ?? "file");
+                json.WriteString("file_data"u8, file.Text("file_data") ?? throw Missing($"{name}.file.file_data"));
+                json.WriteEndObject();
+                break;
+            case var other:
+                throw new OpenAiException($"{name}.type", $"Invalid value: '{Error.Shorten(other ?? "")}'. Supported values are: text, refusal, image_url, file.");
+        }
+    }
+
+    private static void WriteText(Utf8JsonWriter json, string type, string text)
+    {
+        json.WriteStartObject();
+        json.WriteString("type"u8, type);
+        json.WriteString("text"u8, text);
+        if (type == "output_text")
+        {
+            json.WriteStartArray("annotations"u8);
+            json.WriteEndArray();
+            json.WriteStartArray("logprobs"u8);
+            json.WriteEndArray();
+        }
+
+        json.WriteEndObject();
+    }
+
+    private static OpenAiException Missing(string name) => new(name, $"Missing required parameter: '{name}'.", "missing_required_parameter");
+}

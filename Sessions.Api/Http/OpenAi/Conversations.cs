@@ -1,0 +1,53 @@
+using System.Text.Json;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+
+namespace Sessions.Api.Http.OpenAi;
+
+/// <summary>Sessions as conversations.</summary>
+internal static class Conversations
+{
+    /// <summary>Finds a conversation by its id: <c>conv_</c> and its key, or that of a session.</summary>
+    public static async ValueTask<Session?> FindAsync(SessionLog log, string id, Owner owner, CancellationToken cancellationToken) =>
+        RefOf(id) is { } session && await log.GetAsync(session, owner, cancellationToken) is { Kind: not SessionKind.Chain } found ? found : null;
+
+    /// <summary>What an id may name.</summary>
+    public static SessionRef? RefOf(string id) =>
+        ConversationId.TryParse(id, out var key) ? SessionRef.ByKey(key) : Identifiers.IsSessionId(id) ? SessionRef.ById(id) : null;
+
+    /// <summary>The item of a turn with that id; <see langword="null"/> where it was deleted, or never was.</summary>
+    public static TurnItem? ItemOf(Turn turn, ItemId id)
+    {
+        foreach (var item in ItemJson.Of(id.Key, id.Nonce, id.Side, id.Side == ItemSide.Input ? turn.Input : turn.Output))
+        {
+            if (item.Id.Index == id.Index)
+            {
+                return item;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>A conversation as it is answered.</summary>
+    public static void Write(Utf8JsonWriter json, Session session)
+    {
+        json.WriteStartObject();
+        json.WriteString("id"u8, ConversationId.Of(session.Key));
+        json.WriteString("object"u8, "conversation"u8);
+        json.WriteNumber("created_at"u8, session.CreatedAt.ToUnixTimeSeconds());
+        json.WritePropertyName("metadata"u8);
+        OpenAiMetadata.Write(json, OpenAiMetadata.Of(session.Metadata));
+        json.WriteEndObject();
+    }
+
+    /// <summary>Something was deleted.</summary>
+    public static JsonResult Deleted(string id, string kind) => new(Json.Write((id, kind), static (json, x) =>
+    {
+        json.WriteStartObject();
+        json.WriteString("id"u8, x.id);
+        json.WriteString("object"u8, x.kind);
+        json.WriteBoolean("deleted"u8, true);
+        json.WriteEndObject();
+    }));
+}

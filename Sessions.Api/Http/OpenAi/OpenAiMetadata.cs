@@ -1,0 +1,156 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using Sessions.Api.Domain;
+using Sessions.Api.Engine;
+using Sessions.Api.Http.Native;
+
+namespace Sessions.Api.Http.OpenAi;
+
+/// <summary>
+/// The metadata of conversations and responses: texts only, as OpenAI has them. Of a session's own keys those show that are such; names
+/// that are the server's on native routes are
+/// legal here, and kept apart under <see cref="Apart"/>.
+/// </summary>
+internal static class OpenAiMetadata
+{
+    /// <summary>The key of a session's metadata under which names stand that are the server's own on native routes. No client can set it
+    /// there.</summary>
+    public const string Apart = "\u0001v1";
+
+    private const int MaxKeys = 16;
+    private const int MaxKeyLength = 64;
+    private const int MaxValueLength = 512;
+
+    /// <summary>The names that are the server's own on native routes.</summary>
+    public static readonly IReadOnlyList<string> Reserved = ["query_count", "last_query", "last_agent_type", "created_from"];
+
+    /// <summary>Reads what a client sent; <see langword="null"/> where it sent nothing.</summary>
+    /// <exception cref="OpenAiException">It is not allowed.</exception>
+    public static OrderedDictionary<string, string>? Read(JsonElement? given)
+    {
+        if (given is not { ValueKind: not JsonValueKind.Null } metadata)
+        {
+            return null;
+        }
+
+        if (metadata.ValueKind != JsonValueKind.Object)
+        {
+            throw new OpenAiException("metadata", "Invalid type for 'metadata': expected an object of texts.", "invalid_type");
+        }
+
+        OrderedDictionary<string, string> read = new(StringComparer.Ordinal);
+        foreach (var property in metadata.EnumerateObject())
+        {
+            var name = $"metadata.{Error.Shorten(property.Name)}";
+            if (property.Name.Length == 0 || IsLonger(property.Name, MaxKeyLength))
+            {
+                throw new OpenAiException(name, $"Invalid '{name}': keys must have 1 to {MaxKeyLength} characters.", "string_above_max_length");
+            }
+
+            if (property.Value.ValueKind != JsonValueKind.String)
+            {
+                throw new OpenAiException(name, $"Invalid type for '{name}': expected a text.", "invalid_type");
+            }
+
+            var value = property.Value.GetString()!;
+            if (IsLonger(value, MaxValueLength))
+            {
+                throw new OpenAiException(name, $"Invalid '{name}': values must have at most {MaxValueLength} characters.", "string_above_max_length");
+            }
+
+            read[property.Name] = value;
+        }
+
+        return read.Count <= MaxKeys ? read
+            : throw new OpenAiException("metadata", $"Invalid 'metadata': there must be at most {MaxKeys} keys.", "object_above_max_properties");
+    }
+
+    /// <summary>What shows of a session's metadata.</summary>
+    public static OrderedDictionary<string, string> Of(ReadOnlyMemory<byte> stored)
+    {
+        OrderedDictionary<string, string> shown = new(StringComparer.Ordinal);
+        if (stored.IsEmpty)
+        {
+            return shown;
+        }
+
+        var own = JsonElement.Parse(stored.Span);
+        foreach (var property in own.EnumerateObject())
+        {
+            if (property.Name == Apart)
+            {
+                foreach (var kept in property.Value.EnumerateObject())
+                {
+                    shown[kept.Name] = kept.Value.GetString()!;
+                }
+            }
+            else if (IsShown(property))
+            {
+                shown[property.Name] = property.Value.GetString()!;
+            }
+        }
+
+        // Native clients may keep more than OpenAI's clients can read.
+        while (shown.Count > MaxKeys)
+        {
+            shown.RemoveAt(shown.Count - 1);
+        }
+
+        return shown;
+    }
+
+    /// <summary>A session's metadata with what shows of it replaced.</summary>
+    /// <exception cref="DomainException">It is too much.</exception>
+    public static ReadOnlyMemory<byte> Replace(
+        ReadOnlyMemory<byte> stored, OrderedDictionary<string, string> shown, LimitSettings limits)
+    {
+        var metadata = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
+        foreach (var name in Of(stored).Keys)
+        {
+            metadata.Remove(name);
+        }
+
+        metadata.Remove(Apart);
+        var apart = new JsonObject();
+        var place = 0;
+        foreach (var (name, value) in shown)
+        {
+            if (Reserved.Contains(name) || name == Apart)
+            {
+                apart[name] = value;
+            }
+            else
+            {
+                // In front: where there is more than can be shown, what was asked for is.
+                metadata.Remove(name);
+                metadata.Insert(place++, name, value);
+            }
+        }
+
+        if (apart.Count > 0)
+        {
+            metadata.Insert(0, Apart, apart);
+        }
+
+        return OwnMetadata.Store(metadata, limits);
+    }
+
+    /// <summary>Writes it.</summary>
+    public static void Write(Utf8JsonWriter json, OrderedDictionary<string, string> metadata)
+    {
+        json.WriteStartObject();
+        foreach (var (name, value) in metadata)
+        {
+            json.WriteString(name, value);
+        }
+
+        json.WriteEndObject();
+    }
+
+    private static bool IsShown(JsonProperty property) =>
+        property.Value.ValueKind == JsonValueKind.String && property.Name.Length > 0 && !IsLonger(property.Name, MaxKeyLength)
+        && !IsLonger(property.Value.GetString()!, MaxValueLength);
+
+    // Characters as OpenAI counts them: code points.
+    private static bool IsLonger(string text, int length) => text.Length > length && text.EnumerateRunes().Skip(length).Any();
+}

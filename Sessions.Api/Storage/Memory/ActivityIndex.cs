@@ -1,0 +1,183 @@
+namespace Sessions.Api.Storage.Memory;
+
+/// <summary>
+/// Sessions in order of their activity. As all here, under the store's lock. What was just active goes to the end, which takes no search;
+/// what is taken out is found by halving. Kept in arrays of up to <see cref="MaxChunk"/>, so that nothing takes longer for many sessions,
+/// and few take little room.
+/// </summary>
+internal sealed class ActivityIndex
+{
+    private const int MaxChunk = 512;
+
+    private readonly List<Chunk> _chunks = new(1);
+
+    /// <summary>How many there are.</summary>
+    public int Count { get; private set; }
+
+    public void Add(MemorySession session)
+    {
+        Count++;
+        if (_chunks.Count == 0)
+        {
+            _chunks.Add(new Chunk());
+        }
+
+        var index = ChunkOf(session);
+        var chunk = _chunks[index];
+        if (chunk.Count == MaxChunk)
+        {
+            // Mostly at the end: then the full one stays as it is.
+            var isLast = index == _chunks.Count - 1 && Compare(chunk.Sessions[^1], session) < 0;
+            _chunks.Insert(index + 1, isLast ? new Chunk() : chunk.Split());
+            if (isLast || Compare(_chunks[index + 1].Sessions[0], session) < 0)
+            {
+                chunk = _chunks[index + 1];
+            }
+        }
+
+        chunk.Insert(chunk.PlaceOf(session), session);
+    }
+
+    /// <summary>Takes one out, before its activity changes.</summary>
+    public void Remove(MemorySession session)
+    {
+        Count--;
+        var index = ChunkOf(session);
+        var chunk = _chunks[index];
+        chunk.RemoveAt(chunk.PlaceOf(session));
+        if (chunk.Count == 0)
+        {
+            _chunks.RemoveAt(index);
+        }
+        else if (index > 0 && chunk.Count + _chunks[index - 1].Count <= MaxChunk / 2)
+        {
+            _chunks[index - 1].Append(chunk);
+            _chunks.RemoveAt(index);
+        }
+    }
+
+    /// <summary>All, the least recently active first.</summary>
+    public IEnumerable<MemorySession> All => Behind(null, ascending: true);
+
+    /// <summary>Those behind a place in the list, in the order asked for.</summary>
+    public IEnumerable<MemorySession> Behind(PageCursor? after, bool ascending)
+    {
+        var place = after is { } cursor ? new MemorySession(cursor.Id, cursor.Position) : null;
+        var index = place is null ? (ascending ? 0 : _chunks.Count - 1) : ChunkOf(place);
+        for (var isFirst = true; index >= 0 && index < _chunks.Count; index += ascending ? 1 : -1, isFirst = false)
+        {
+            var chunk = _chunks[index];
+            var start = place is null || !isFirst ? (ascending ? 0 : chunk.Count) : chunk.PlaceOf(place);
+            if (ascending)
+            {
+                start += place is not null && isFirst && start < chunk.Count && Compare(chunk.Sessions[start], place) == 0 ? 1 : 0;
+            }
+
+            for (var i = ascending ? start : start - 1; i >= 0 && i < chunk.Count; i += ascending ? 1 : -1)
+            {
+                yield return chunk.Sessions[i];
+            }
+        }
+    }
+
+    /// <summary>One order made of two.</summary>
+    public static IEnumerable<MemorySession> Merge(IEnumerable<MemorySession> first, IEnumerable<MemorySession> second, bool ascending)
+    {
+        using var left = first.GetEnumerator();
+        using var right = second.GetEnumerator();
+        var (hasLeft, hasRight) = (left.MoveNext(), right.MoveNext());
+        while (hasLeft || hasRight)
+        {
+            if (!hasRight || (hasLeft && Compare(left.Current, right.Current) < 0 == ascending))
+            {
+                yield return left.Current;
+                hasLeft = left.MoveNext();
+            }
+            else
+            {
+                yield return right.Current;
+                hasRight = right.MoveNext();
+            }
+        }
+    }
+
+    private static int Compare(MemorySession x, MemorySession y)
+    {
+        var byTime = x.LastActivityAt.CompareTo(y.LastActivityAt);
+        return byTime != 0 || ReferenceEquals(x, y) ? byTime : string.CompareOrdinal(x.Id, y.Id);
+    }
+
+    // The last one that begins at it or before it.
+    private int ChunkOf(MemorySession session)
+    {
+        var (low, high) = (0, _chunks.Count - 1);
+        while (low < high)
+        {
+            // The end first.
+            var middle = high == _chunks.Count - 1 ? high : (low + high + 1) / 2;
+            (low, high) = Compare(_chunks[middle].Sessions[0], session) <= 0 ? (middle, high) : (low, middle - 1);
+        }
+
+        return low;
+    }
+
+    private sealed class Chunk
+    {
+        public MemorySession[] Sessions { get; private set; } = new MemorySession[1];
+
+        public int Count { get; private set; }
+
+        // Of the first that is not before it.
+        public int PlaceOf(MemorySession session)
+        {
+            if (Count > 0 && Compare(Sessions[Count - 1], session) < 0)
+            {
+                return Count;
+            }
+
+            var (low, high) = (0, Count);
+            while (low < high)
+            {
+                var middle = (low + high) / 2;
+                (low, high) = Compare(Sessions[middle], session) < 0 ? (middle + 1, high) : (low, middle);
+            }
+
+            return low;
+        }
+
+        public void Insert(int place, MemorySession session)
+        {
+            if (Count == Sessions.Length)
+            {
+                var larger = new MemorySession[Math.Min(MaxChunk, Count < 4 ? Count + 1 : Count + (Count / 2))];
+                Sessions.CopyTo(larger, 0);
+                Sessions = larger;
+            }
+
+            Array.Copy(Sessions, place, Sessions, place + 1, Count - place);
+            Sessions[place] = session;
+            Count++;
+        }
+
+        public void RemoveAt(int place)
+        {
+            Array.Copy(Sessions, place + 1, Sessions, place, --Count - place);
+            Sessions[Count] = null!;
+        }
+
+        public void Append(Chunk later)
+        {
+            Sessions = [.. Sessions.AsSpan(0, Count), .. later.Sessions.AsSpan(0, later.Count)];
+            Count = Sessions.Length;
+        }
+
+        public Chunk Split()
+        {
+            var half = Count / 2;
+            var upper = new Chunk { Sessions = Sessions[half..Count], Count = Count - half };
+            Array.Clear(Sessions, half, Count - half);
+            Count = half;
+            return upper;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+using System.Runtime.CompilerServices;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Memory;
+
+/// <content>Sessions that are made: new, out of others, or as they were in another store.</content>
+internal sealed partial class MemorySessionStore
+{
+    private const int ExportedAtOnce = 100;
+
+    /// <inheritdoc/>
+    public async ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var (turns, answered, bytes) = (default(MemoryTurns), new Dictionary<Guid, (Guid, int)>(), 0L);
+        var opening = request.Turns is null ? null : Begin(request);
+        Told told = default;
+        CopyResult result;
+        try
+        {
+            if (request.Turns is not null)
+            {
+                (turns, bytes, var isFull) = await ReadAsync(request, answered, cancellationToken);
+                if (isFull)
+                {
+                    return new CopyResult(CopyStatus.Full) { Limit = StoredBytesLimit };
+                }
+            }
+
+            lock (_lock)
+            {
+                result = opening is { IsEnded: true } ? new CopyResult(CopyStatus.SourceNotFound)
+                    : Copy(request, turns, answered, bytes, ref told);
+            }
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                opening?.Unchain(ref _openings);
+            }
+        }
+
+        await TellAsync(told);
+        return result;
+    }
+
+    /// <inheritdoc/>
+    public async IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        MemorySession[] sessions;
+        lock (_lock)
+        {
+            sessions = userId is null ? [.. _sessions] : [.. _users.GetValueOrDefault(userId)?.All ?? []];
+        }
+
+        foreach (var session in sessions)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            MemorySession.Snapshot snapshot;
+            Idempotency? createdBy = null;
+            var answered = new Dictionary<int, Idempotency>();
+            lock (_lock)
+            {
+                if (session.IsRemoved || session.ExpiresAt <= Now || (userId is not null && session.Owner.UserId != userId))
+                {
+                    continue;
+                }
+
+                snapshot = session.TakeSnapshot();
+                if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && session.HasId(reserved.SessionId))
+                {
+                    createdBy = new Idempotency(key, reserved.Body);
+                }
+
+                foreach (var (request, (body, turn)) in session.Answered ?? [])
+                {
+                    answered[turn] = new Idempotency(request, body);
+                }
+            }
+
+            var head = snapshot.ToSession(_names);
+            yield return new(new ArchivedSession(head, createdBy), null);
+            for (var first = 1; first <= head.TurnCount; first += ExportedAtOnce)
+            {
+                foreach (var turn in snapshot.Turns.Read(first, Math.Min(head.TurnCount, first + ExportedAtOnce - 1), _names))
+                {
+                    yield return new(null, new ArchivedTurn(turn, answered.TryGetValue(turn.Number, out var request) ? request : null));
+                }
+            }
+        }
+
+        await Task.CompletedTask;
+    }
+
+    private MemoryOpening Begin(CopyRequest request)
+    {
+        lock (_lock)
+        {
+            var userId = request.Source is { } source ? FindAny(source)?.Owner.UserId : request.Session.UserId;
+            var opening = new MemoryOpening(request.Session.Id, userId);
+            opening.ChainTo(ref _openings);
+            return opening;
+        }
+    }
+
+    private async ValueTask<(MemoryTurns Turns, long Bytes, bool IsFull)> ReadAsync(
+        CopyRequest request, Dictionary<Guid, (Guid, int)> answered, CancellationToken cancellationToken)
+    {
+        var (turns, bytes, runStart) = (default(MemoryTurns), 0L, 0);
+        await foreach (var (turn, answeredTo) in request.Turns!.WithCancellation(cancellationToken))
+        {
+            runStart = turn.Parent == turn.Number - 1 && turn.Number > 1 ? runStart : turn.Number;
+            if (turn.Number != turns.Count + 1 || turn.Parent < 0 || turn.Parent >= turn.Number || turn.RunStart != runStart)
+            {
+                throw new InvalidDataException(
+                    $"Turn {turns.Count + 1} of session '{request.Session.Id}' is missing, or is not where it says it is.");
+            }
+
+            turns.Add(TurnCodec.Pack(turn, _names));
+            bytes += turn.Bytes;
+            if (answeredTo is { } key)
+            {
+                answered[key.Key] = (key.Body, turn.Number);
+            }
+
+            if (_policy.StoredBytes > 0 && StorePolicy.SizeOf(bytes, turns.Count) > _policy.StoredBytes)
+            {
+                return (default, 0, true);
+            }
+        }
+
+        if (request.Head is { } head && turns.Count != head.TurnCount)
+        {
+            throw new InvalidDataException($"Session '{head.Id}' has {head.TurnCount} turns, but {turns.Count} came.");
+        }
+
+        cancellationToken.ThrowIfCancellationRequested();
+        return (turns, bytes, false);
+    }
+
+    private CopyResult Copy(CopyRequest request, MemoryTurns turns, Dictionary<Guid, (Guid, int)> answered, long bytes, ref Told told)
+    {
+        var (now, created, summary) = (Now, request.Session, request.Summary);
+        if (request.Source is { } sourceName)
+        {
+            if (Find(sourceName, now) is not { } source || !request.Owner.MayHave(source.Owner.UserId)
+                || (request.SourceKey is { } key && key != source.Key))
+            {
+                return new CopyResult(CopyStatus.SourceNotFound);
+            }
+
+            var count = request.AfterTurn ?? source.Turns.Count;
+            if (count < 0 || count > source.Turns.Count)
+            {
+                return new CopyResult(CopyStatus.NoSuchTurn, source.TakeSnapshot().ToSession(_names));
+            }
+
+            created = created with { UserId = source.Owner.UserId };
+            if (request.Turns is null)
+            {
+                // Taken before the new session is added: adding it may evict the source.
+                turns = source.Turns.Take(count);
+                summary = source.Summary?.CoversTurns <= count ? source.Summary : null;
+                bytes = count == source.Turns.Count
+                    ? source.Bytes - source.Metadata.Length - (source.Summary?.Text.Length ?? 0)
+                    : turns.Read(1, count, _names).Sum(turn => turn.Bytes);
+            }
+        }
+
+        if (IsTaken(created, now))
+        {
+            return new CopyResult(CopyStatus.IdTaken);
+        }
+
+        if (request.Head?.ExpiresAt.ToMicroseconds() <= now)
+        {
+            return new CopyResult(CopyStatus.Expired);
+        }
+
+        bytes += created.Metadata.Length + (summary?.Text.Length ?? 0);
+        var owner = OwnerOf(created.UserId);
+        if (MakeRoomInBytes(null, owner, created.Kind, StorePolicy.SizeOf(bytes, turns.Count), now, ref told) is { } limit)
+        {
+            return new CopyResult(CopyStatus.Full) { Limit = limit };
+        }
+
+        var session = Make(request, created, owner, now);
+        (session.Turns, session.Bytes, session.Summary, session.Answered) = (turns, bytes, summary, answered.Count > 0 ? answered : null);
+        if (request.Head is null)
+        {
+            MakeRoomInNumber(owner, created.Kind, now, ref told);
+            told.Created = created.Kind == SessionKind.Chain ? null : created.CreatedFrom;
+        }
+
+        Add(session, now, ref told);
+        if (request.CreatedBy is { } reservation)
+        {
+            Reserve(reservation, created.Id, session.ExpiresAt);
+        }
+
+        return new CopyResult(CopyStatus.Created, session.TakeSnapshot().ToSession(_names));
+    }
+
+    private MemorySession Make(CopyRequest request, NewSession created, MemoryOwner owner, long now)
+    {
+        if (request.Head is not { } head)
+        {
+            return new MemorySession(created, owner, now) { Revision = Revision.First(), ExpiresAt = now + _lifetimes[(int)created.Kind] };
+        }
+
+        return new MemorySession(created with { ReservedBy = request.CreatedBy?.Key }, owner, now)
+        {
+            CreatedAt = head.CreatedAt.ToMicroseconds(),
+            LastActivityAt = head.LastActivityAt.ToMicroseconds(),
+            ExpiresAt = head.ExpiresAt.ToMicroseconds(),
+            Revision = head.Revision,
+            Rewrites = head.Rewrites,
+            Errors = (head.ErrorCount, head.LastError),
+        };
+    }
+}

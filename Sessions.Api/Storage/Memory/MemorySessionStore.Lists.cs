@@ -1,0 +1,130 @@
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Memory;
+
+/// <content>Pages of turns and of sessions.</content>
+internal sealed partial class MemorySessionStore
+{
+    /// <inheritdoc/>
+    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request,
+        CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        MemorySession.Snapshot snapshot;
+        lock (_lock)
+        {
+            if (Find(session, Now) is not { } found || !owner.MayHave(found.Owner.UserId))
+            {
+                return new((TurnPage?)null);
+            }
+
+            snapshot = found.TakeSnapshot();
+        }
+
+        var head = snapshot.ToSession(_names);
+        var tip = request.Tip ?? head.TurnCount;
+        if (!request.AllBranches && (tip < 0 || tip > head.TurnCount))
+        {
+            return new(new TurnPage(head, [], HasMore: false) { IsTipMissing = true });
+        }
+
+        var path = new MemoryPath(snapshot.Turns, tip, request.AllBranches, _names);
+        List<Turn> turns = [];
+        var bytes = 0L;
+        foreach (var turn in request.Descending ? path.Backward(request.After ?? int.MaxValue) : path.Forward(request.After ?? 0))
+        {
+            bytes += turn.Bytes;
+            if (turns.Count == request.Limit || (turns.Count > 0 && bytes > request.MaxBytes))
+            {
+                return new(new TurnPage(head, turns, HasMore: true));
+            }
+
+            turns.Add(turn);
+        }
+
+        return new(new TurnPage(head, turns, HasMore: false));
+    }
+
+    /// <inheritdoc/>
+    public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        List<MemorySession.Snapshot> found = [];
+        var expired = 0;
+        lock (_lock)
+        {
+            while (!TryList(request, found, Now, ref expired))
+            {
+                found.Clear();
+            }
+        }
+
+        if (expired > 0)
+        {
+            _policy.Events.Expired(expired);
+        }
+
+        List<Session> items = [];
+        var bytes = 0L;
+        foreach (var snapshot in found)
+        {
+            var session = snapshot.ToSession(_names);
+            bytes += session.Metadata.Length + (session.LastTurn?.Bytes ?? 0) + (session.Summary?.Text.Length ?? 0)
+                + (session.LastError?.Length ?? 0);
+            if (items.Count == request.Limit || (items.Count > 0 && bytes > request.MaxBytes))
+            {
+                return new(new Page<Session>(items, found[items.Count - 1].Cursor));
+            }
+
+            items.Add(session);
+        }
+
+        return new(new Page<Session>(items, null));
+    }
+
+    // One more than fits on the page. Those that have expired are gone past, and removed: where they are many, it is begun again behind
+    // them.
+    private bool TryList(SessionPageRequest request, List<MemorySession.Snapshot> found, long now, ref int expired)
+    {
+        List<MemorySession> gone = [];
+        foreach (var session in Ordered(request))
+        {
+            if (session.ExpiresAt <= now)
+            {
+                gone.Add(session);
+                if (gone.Count == ReclaimedPerLock)
+                {
+                    break;
+                }
+            }
+            else
+            {
+                found.Add(session.TakeSnapshot());
+                if (found.Count > request.Limit)
+                {
+                    break;
+                }
+            }
+        }
+
+        foreach (var session in gone)
+        {
+            expired += Expire(session);
+        }
+
+        return gone.Count < ReclaimedPerLock;
+    }
+
+    private IEnumerable<MemorySession> Ordered(SessionPageRequest request)
+    {
+        return request.Kind is { } kind
+            ? Behind(kind)
+            : ActivityIndex.Merge(Behind(SessionKind.Session), Behind(SessionKind.Conversation), request.Ascending);
+
+        IEnumerable<MemorySession> Behind(SessionKind kind)
+        {
+            var index = request.UserId is null ? _all[(int)kind] : _users.GetValueOrDefault(request.UserId)?[kind];
+            return index?.Behind(request.After, request.Ascending) ?? [];
+        }
+    }
+}

@@ -1,0 +1,427 @@
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Memory;
+
+/// <content>Opening and writing.</content>
+internal sealed partial class MemorySessionStore
+{
+    private MemoryOpening? _openings;
+
+    /// <inheritdoc/>
+    public ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        MemorySession session;
+        MemorySession.Snapshot snapshot;
+        (Guid Body, int Turn) answered = default;
+        MemoryOpening? opening = null;
+        lock (_lock)
+        {
+            var now = Now;
+            if (Find(request.Session, now) is not { } found)
+            {
+                return new(request.Tip > 0
+                    ? new MemoryOpened(request, OpenStatus.NoSuchTurn)
+                    : new MemoryOpened(request, OpenStatus.Opened) { Opening = Begin(request, isClaim: false) });
+            }
+
+            session = found;
+            if (!request.Owner.MayHave(session.Owner.UserId))
+            {
+                return new(new MemoryOpened(request, OpenStatus.NotFound));
+            }
+
+            if (request.Idempotency is not { } key || session.Answered is null || !session.Answered.TryGetValue(key.Key, out answered))
+            {
+                if (request.Tip is { } tip && (tip < 0 || tip > session.Turns.Count))
+                {
+                    return new(new MemoryOpened(request, OpenStatus.NoSuchTurn) { Session = session.TakeSnapshot().ToSession(_names) });
+                }
+
+                if (request.Lease is { } lease)
+                {
+                    Extend(session, now + (lease.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond));
+                    opening = session.Owner.UserId is null && request.Owner.UserId is not null ? Begin(request, isClaim: true) : null;
+                }
+
+                if (request is { Known: { } known, Tip: null } && known.Key == session.Key && known.Revision == session.Revision)
+                {
+                    return new(Opened(OpenStatus.AsKnown, null, []));
+                }
+            }
+
+            snapshot = session.TakeSnapshot();
+        }
+
+        if (answered.Turn > 0)
+        {
+            return new(answered.Body == request.Idempotency!.Value.Body
+                ? new MemoryOpened(request, OpenStatus.Replayed)
+                {
+                    Session = snapshot.ToSession(_names),
+                    Replay = snapshot.Turns.Read(answered.Turn, _names),
+                }
+                : new MemoryOpened(request, OpenStatus.KeyReused));
+        }
+
+        var head = snapshot.ToSession(_names);
+        var (turns, followsKnown, isCut) = ReadHistory(request, head, snapshot.Turns);
+        return new(Opened(OpenStatus.Opened, head, turns, followsKnown, isCut));
+
+        MemoryOpened Opened(
+            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsKnown = false, bool isCut = false) => new(request, status)
+            {
+                Session = head,
+                Turns = turns,
+                FollowsKnown = followsKnown,
+                IsCut = isCut,
+                Target = session,
+                Revision = head?.Revision ?? request.Known!.Value.Revision,
+                Rewrites = head?.Rewrites ?? request.Known!.Value.Rewrites,
+                TurnCount = head?.TurnCount ?? request.Known!.Value.LastTurn,
+                Opening = opening,
+            };
+    }
+
+    /// <inheritdoc/>
+    public ValueTask<WriteResult> WriteAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        var given = (MemoryOpened)opened;
+        Told told = default;
+        var result = change switch
+        {
+            AppendTurn append => Append(given, append, ref told),
+            RecordFailure failure => Fail(given, failure, ref told),
+            ReplaceMetadata metadata => Replace(given, metadata, ref told),
+            ReplaceTurn turn => Replace(given, turn),
+            _ => throw new ArgumentException($"{change.GetType().Name} is not a change.", nameof(change)),
+        };
+        return told is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : ToldAsync(told, result);
+    }
+
+    /// <summary>There are no leases: one process, and what queues turns stands in front.</summary>
+    public ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken)
+    {
+        var given = (MemoryOpened)opened;
+        lock (_lock)
+        {
+            return new(given.Opening is { IsEnded: true } || given.Target is { IsRemoved: true } || given.Target?.ExpiresAt <= Now
+                ? LeaseState.Lost : LeaseState.Held);
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask ReleaseAsync(OpenedSession opened)
+    {
+        if (((MemoryOpened)opened).Opening is { } opening)
+        {
+            lock (_lock)
+            {
+                opening.Unchain(ref _openings);
+            }
+        }
+
+        return default;
+    }
+
+    /// <inheritdoc/>
+    public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => new(false);
+
+    private WriteResult Append(MemoryOpened opened, AppendTurn append, ref Told told)
+    {
+        // Outside the lock: in it the bytes are only copied. Where others came in between, the number is another, and the turn is packed
+        // anew.
+        var turn = Numbered(append, opened.TurnCount + 1);
+        var packed = TurnCodec.Pack(turn, _names);
+        MemorySession.Snapshot snapshot;
+        bool isNext;
+        lock (_lock)
+        {
+            var now = Now;
+            if (Check(opened, append.Create, now) is { } refused)
+            {
+                return refused;
+            }
+
+            var session = opened.Target;
+            var owner = session is null ? OwnerOf(append.Create!.UserId) : ClaimedBy(opened.Request.Owner, session);
+            var answers = opened.Request.Idempotency;
+            if (session is not null)
+            {
+                var count = session.Turns.Count;
+                if ((!append.BesideOthers && count != opened.TurnCount)
+                    || (answers is { } key && session.Answered?.ContainsKey(key.Key) == true))
+                {
+                    return new(WriteStatus.Stale);
+                }
+
+                if (count != opened.TurnCount)
+                {
+                    turn = Numbered(append, count + 1);
+                    packed = TurnCodec.Pack(turn, _names);
+                }
+            }
+
+            isNext = session is null || session.Revision == opened.Revision;
+            var summary = session is null || session.Rewrites == opened.Rewrites ? append.Summary : null;
+            var bytes = (session?.Bytes ?? append.Create!.Metadata.Length) + turn.Bytes
+                + (summary is null ? 0 : summary.Text.Length - (session?.Summary?.Text.Length ?? 0));
+            if (MakeRoomInBytes(session, owner, session?.Kind ?? append.Create!.Kind, StorePolicy.SizeOf(bytes, turn.Number), now,
+                ref told) is { } limit)
+            {
+                return new(WriteStatus.Full) { Limit = limit };
+            }
+
+            var isNew = session is null;
+            if (isNew || session!.Owner != owner)
+            {
+                MakeRoomInNumber(owner, session?.Kind ?? append.Create!.Kind, now, ref told);
+            }
+
+            if (session is null)
+            {
+                // As old as its first turn, which began before this.
+                session = new MemorySession(append.Create!, owner, now) { CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()) };
+                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+            }
+            else
+            {
+                Detach(session);
+            }
+
+            session.Turns.Add(packed);
+            session.Summary = summary ?? session.Summary;
+            session.Bytes = bytes;
+            if (answers is { } answered)
+            {
+                (session.Answered ??= [])[answered.Key] = (answered.Body, turn.Number);
+            }
+
+            Finish(session, owner, isNew, now, ref told);
+            snapshot = session.TakeSnapshot();
+        }
+
+        return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names, turn) : null, Turn = turn };
+    }
+
+    private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Told told)
+    {
+        MemorySession.Snapshot snapshot;
+        bool isNext;
+        lock (_lock)
+        {
+            var now = Now;
+            if (Check(opened, failure.Create, now) is { } refused)
+            {
+                return refused;
+            }
+
+            var session = opened.Target;
+            var isNew = session is null;
+            isNext = session is null || session.Revision == opened.Revision;
+            if (session is null)
+            {
+                var owner = OwnerOf(failure.Create!.UserId);
+                if (IsFullInNumber(owner, failure.Create.Kind, now))
+                {
+                    return new(WriteStatus.Written);
+                }
+
+                if (MakeRoomInBytes(null, owner, failure.Create.Kind, StorePolicy.SizeOf(failure.Create.Metadata.Length, 0), now,
+                    ref told) is { } limit)
+                {
+                    return new(WriteStatus.Full) { Limit = limit };
+                }
+
+                // Of those that have expired.
+                MakeRoomInNumber(owner, failure.Create.Kind, now, ref told);
+                session = new MemorySession(failure.Create, owner, now) { Bytes = failure.Create.Metadata.Length };
+                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+            }
+            else
+            {
+                Detach(session);
+            }
+
+            session.Errors = (session.Errors.Count + 1, new Utf8Text(failure.Error.Bytes.ToArray()));
+            Finish(session, session.Owner, isNew, now, ref told);
+            snapshot = session.TakeSnapshot();
+        }
+
+        return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names) : null };
+    }
+
+    private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Told told)
+    {
+        MemorySession.Snapshot snapshot;
+        lock (_lock)
+        {
+            var now = Now;
+            if (CheckUnchanged(opened, now) is { } refused)
+            {
+                return refused;
+            }
+
+            var session = opened.Target!;
+            var bytes = session.Bytes + change.Metadata.Length - session.Metadata.Length;
+            if (MakeRoomInBytes(session, session.Owner, session.Kind, StorePolicy.SizeOf(bytes, session.Turns.Count), now,
+                ref told) is { } limit)
+            {
+                return new(WriteStatus.Full) { Limit = limit };
+            }
+
+            Detach(session);
+            session.Metadata = change.Metadata.ToArray();
+            session.Bytes = bytes;
+            session.Revision = session.Revision.Next();
+            Attach(session, session.Owner);
+            snapshot = session.TakeSnapshot();
+        }
+
+        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names) };
+    }
+
+    private WriteResult Replace(MemoryOpened opened, ReplaceTurn change)
+    {
+        var packed = TurnCodec.Pack(change.Turn, _names);
+        MemorySession.Snapshot snapshot;
+        lock (_lock)
+        {
+            if (CheckUnchanged(opened, Now) is { } refused)
+            {
+                return refused;
+            }
+
+            var session = opened.Target!;
+            var before = session.Turns.Read(change.Turn.Number, _names);
+            Detach(session);
+            session.Turns.Replace(change.Turn.Number, packed);
+            session.Bytes += change.Turn.Bytes - before.Bytes;
+            if (change.DropSummary && session.Summary is { } summary)
+            {
+                session.Bytes -= summary.Text.Length;
+                session.Summary = null;
+            }
+
+            session.Rewrites++;
+            session.Revision = session.Revision.Next();
+            Attach(session, session.Owner);
+            snapshot = session.TakeSnapshot();
+        }
+
+        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names) };
+    }
+
+    // Whether the session is still the one that was opened, or still missing.
+    private WriteResult? Check(MemoryOpened opened, NewSession? create, long now)
+    {
+        if (opened.Opening is { } opening)
+        {
+            opening.Unchain(ref _openings);
+            if (opening.IsEnded)
+            {
+                return new(WriteStatus.Gone);
+            }
+        }
+
+        if (opened.Target is not { } session)
+        {
+            ArgumentNullException.ThrowIfNull(create);
+            return IsTaken(create, now) ? new(WriteStatus.Stale) : null;
+        }
+
+        return session.IsRemoved || session.ExpiresAt <= now || !opened.Request.Owner.MayHave(session.Owner.UserId)
+            ? new(WriteStatus.Gone) : null;
+    }
+
+    private WriteResult? CheckUnchanged(MemoryOpened opened, long now) =>
+        opened.Target is not { } session ? new(WriteStatus.Gone)
+        : Check(opened, null, now) ?? (session.Revision == opened.Revision ? null : new(WriteStatus.Stale));
+
+    private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Told told)
+    {
+        Touch(session, now);
+        if (isNew)
+        {
+            session.Revision = Revision.First();
+            Add(session, now, ref told);
+        }
+        else
+        {
+            session.Revision = session.Revision.Next();
+            Attach(session, owner);
+        }
+    }
+
+    private MemoryOwner ClaimedBy(Owner owner, MemorySession session) => session.Owner.UserId is null && owner.UserId is not null
+        ? OwnerOf(owner.UserId) : session.Owner;
+
+    private MemoryOpening? Begin(OpenRequest request, bool isClaim)
+    {
+        if (request.Lease is null)
+        {
+            return null;
+        }
+
+        var opening = new MemoryOpening(isClaim ? null : request.Session.Id, request.Owner.UserId);
+        opening.ChainTo(ref _openings);
+        return opening;
+    }
+
+    private void EndOpenings(Func<MemoryOpening, bool> isMeant) => MemoryOpening.End(_openings, isMeant);
+
+    private static void Extend(MemorySession session, long expiresAt)
+    {
+        if (session.ExpiresAt < expiresAt)
+        {
+            session.ExpiresAt = expiresAt;
+            session.Revision = session.Revision.Next();
+        }
+    }
+
+    private static Turn Numbered(AppendTurn append, int number) => append.Turn with
+    {
+        Number = number,
+        RunStart = append.Turn.Parent == number - 1 && number > 1 ? append.ParentRun : number,
+    };
+
+    private (IReadOnlyList<Turn> Turns, bool FollowsKnown, bool IsCut) ReadHistory(OpenRequest request, Session head, MemoryTurns turns)
+    {
+        var known = request is { Known: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
+            && given.LastTurn <= head.TurnCount
+            && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
+        List<Turn> read = [];
+        var (bytes, isCut) = (0L, false);
+        if (request.HistoryTurns > 0 || known == head.TurnCount)
+        {
+            foreach (var turn in new MemoryPath(turns, request.Tip ?? turns.Count, allBranches: false, _names).Backward(int.MaxValue))
+            {
+                if (turn.Number == known)
+                {
+                    read.Reverse();
+                    return (read, true, false);
+                }
+
+                bytes += turn.Bytes;
+                isCut = read.Count > 0 && bytes > request.HistoryBytes;
+                if (isCut || read.Count == request.HistoryTurns)
+                {
+                    isCut &= read.Count < request.HistoryTurns;
+                    break;
+                }
+
+                read.Add(turn);
+            }
+        }
+
+        read.Reverse();
+        return (read, known == 0 && read.Count == head.TurnCount, isCut);
+    }
+
+    private async ValueTask<WriteResult> ToldAsync(Told told, WriteResult result)
+    {
+        await TellAsync(told);
+        return result;
+    }
+}

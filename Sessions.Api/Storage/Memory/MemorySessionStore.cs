@@ -1,0 +1,257 @@
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Memory;
+
+/// <summary>Sessions in the memory of this process: the fastest store, gone when the process ends.</summary>
+/// <remarks>
+/// One lock guards everything, and is held for dictionary work only: what is read is copied or shared under it and unpacked outside.
+/// Expired sessions are freed by <see cref="SweepAsync"/> and, a few at a time, whenever a session is created; so memory stays bounded
+/// without a timer.
+/// </remarks>
+internal sealed partial class MemorySessionStore : ISessionStore
+{
+    // Two would keep pace with creation; a few more also work off a backlog.
+    private const int ReclaimedPerCreation = 4;
+    private const int ReclaimedPerLock = 1000;
+
+    private readonly StorePolicy _policy;
+    private readonly TimeProvider _time;
+    private readonly Lock _lock = new();
+    private readonly HashSet<MemorySession> _sessions = new(ByMemorySessionId.Instance);
+    private readonly HashSet<MemorySession> _sessionsByKey = new(ByMemorySessionKey.Instance);
+    private readonly Dictionary<string, MemoryOwner> _users = new(StringComparer.Ordinal);
+    private readonly MemoryOwner _nobody = new(null);
+    private readonly ActivityIndex[] _all = [.. Enum.GetValues<SessionKind>().Select(_ => new ActivityIndex())];
+    private readonly AgentNames _names = new();
+    private long _bytes;
+
+    /// <summary>Makes an empty store.</summary>
+    public MemorySessionStore(StorePolicy policy, TimeProvider time)
+    {
+        (_policy, _time) = (policy, time);
+        _lifetimes = [.. Enum.GetValues<SessionKind>().Select(kind => policy.Lifetime(kind).Ticks / TimeSpan.TicksPerMicrosecond)];
+    }
+
+    /// <inheritdoc/>
+    public StoreCapabilities Capabilities => new(IsDurable: false, HasLeases: false);
+
+    private long Now => _time.GetUtcNow().ToMicroseconds();
+
+    /// <inheritdoc/>
+    public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        Told told = default;
+        lock (_lock)
+        {
+            if (Find(session, Now) is not { } found)
+            {
+                if (session.Id is { } id)
+                {
+                    EndOpenings(opening => opening.Id == id && owner.MayHave(opening.UserId));
+                }
+
+                return false;
+            }
+
+            if (!owner.MayHave(found.Owner.UserId))
+            {
+                return false;
+            }
+
+            Remove(found, ref told);
+        }
+
+        await TellAsync(told);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask<Erasure> EraseAsync(string userId, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        long sessions = 0, turns = 0;
+        Told told = default;
+        MemorySession[] all;
+        lock (_lock)
+        {
+            EndOpenings(opening => opening.UserId == userId);
+            all = _users.TryGetValue(userId, out var user) ? [.. user.All] : [];
+        }
+
+        // In steps, so that nobody waits for long; what comes to be after the first one is new.
+        foreach (var some in all.Chunk(ReclaimedPerLock))
+        {
+            lock (_lock)
+            {
+                var now = Now;
+                foreach (var session in some.Where(session => !session.IsRemoved))
+                {
+                    if (session.ExpiresAt > now)
+                    {
+                        sessions++;
+                        turns += session.Turns.Count;
+                    }
+
+                    Remove(session, ref told);
+                }
+            }
+        }
+
+        await TellAsync(told);
+        return new Erasure(sessions, turns);
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken)
+    {
+        // Once the expired ones are out, what is left is the count.
+        await SweepAsync(cancellationToken);
+        lock (_lock)
+        {
+            var active = _all[(int)SessionKind.Session].Count + _all[(int)SessionKind.Conversation].Count;
+            return new StoreStatistics(active, active) { Bytes = _bytes };
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask<HealthCheckResult> CheckAsync(CancellationToken cancellationToken) =>
+        new(HealthCheckResult.Healthy("Sessions are kept in memory and end with this process."));
+
+    // Whether it has expired or not.
+    private MemorySession? FindAny(SessionRef session)
+    {
+        MemorySession? found;
+        _ = session.Id is { } id
+            ? _sessions.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(id, out found)
+            : _sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(session.Key, out found);
+        return found;
+    }
+
+    private MemorySession? Find(SessionRef session, long now) => FindAny(session) is { } found && found.ExpiresAt > now ? found : null;
+
+    private bool IsTaken(NewSession session, long now) => Find(SessionRef.ById(session.Id), now) is not null
+        || Find(SessionRef.ByKey(session.Key), now) is not null;
+
+    private MemoryOwner OwnerOf(string? userId) => userId is null ? _nobody : _users.TryGetValue(userId, out var user) ? user
+        : new MemoryOwner(userId);
+
+    // Of one that has just been made: there is room for it.
+    private void Add(MemorySession session, long now, ref Told told)
+    {
+        told.Expired += Reclaim(now, ReclaimedPerCreation, out _);
+        foreach (var expired in (MemorySession?[])[FindAny(SessionRef.ById(session.Id)), FindAny(SessionRef.ByKey(session.Key))])
+        {
+            if (expired is { IsRemoved: false })
+            {
+                told.Expired += Expire(expired);
+            }
+        }
+
+        _sessions.Add(session);
+        _sessionsByKey.Add(session);
+        Attach(session, session.Owner);
+        Schedule(session);
+    }
+
+    private void Remove(MemorySession session, ref Told told)
+    {
+        (told.Removed ??= []).Add(session.Key);
+        Remove(session);
+    }
+
+    private void Remove(MemorySession session)
+    {
+        session.IsRemoved = true;
+        _sessions.Remove(session);
+        _sessionsByKey.Remove(session);
+        Detach(session);
+        Forget(session.Owner);
+        if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && session.HasId(reserved.SessionId))
+        {
+            RemoveReservation(key);
+        }
+
+        // The expiry queue still holds the object; its contents need not wait for that.
+        session.Empty();
+        if (_expiry.Count > (2 * _sessions.Count) + 64)
+        {
+            _expiry.Clear();
+            foreach (var left in _sessions)
+            {
+                Schedule(left);
+            }
+        }
+    }
+
+    // Takes it out of what is ordered and counted by what is going to change: activity, bytes, turns, owner.
+    private void Detach(MemorySession session)
+    {
+        _all[(int)session.Kind].Remove(session);
+        session.Owner.Remove(session);
+        _bytes -= session.Size;
+    }
+
+    // And puts it back.
+    private void Attach(MemorySession session, MemoryOwner owner)
+    {
+        var before = session.Owner;
+        session.Owner = owner;
+        owner.Add(session);
+        _all[(int)session.Kind].Add(session);
+        _bytes += session.Size;
+        if (owner.UserId is { } userId)
+        {
+            _users.TryAdd(userId, owner);
+        }
+
+        if (before != owner)
+        {
+            Forget(before);
+        }
+    }
+
+    private void Forget(MemoryOwner owner)
+    {
+        if (owner is { UserId: { } userId, IsEmpty: true })
+        {
+            _users.Remove(userId);
+        }
+    }
+
+    private void Touch(MemorySession session, long now)
+    {
+        session.LastActivityAt = Math.Max(now, session.LastActivityAt);
+        session.ExpiresAt = session.LastActivityAt + _lifetimes[(int)session.Kind];
+    }
+
+    private ValueTask TellAsync(in Told told)
+    {
+        if (told.Created is { } origin)
+        {
+            _policy.Events.Created(origin);
+        }
+
+        if (told.Expired > 0)
+        {
+            _policy.Events.Expired(told.Expired);
+        }
+
+        if (told.Evicted > 0)
+        {
+            _policy.Events.Evicted(told.Evicted);
+        }
+
+        return told.Removed is { } keys ? _policy.Events.Removed(keys) : default;
+    }
+
+    /// <summary>What is to be told when the lock is free again.</summary>
+    private struct Told
+    {
+        public SessionOrigin? Created;
+        public int Expired;
+        public int Evicted;
+        public List<Guid>? Removed;
+    }
+}

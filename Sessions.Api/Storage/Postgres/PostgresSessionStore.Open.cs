@@ -1,0 +1,286 @@
+using Npgsql;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Postgres;
+
+/// <content>Opening, and pages of turns.</content>
+internal sealed partial class PostgresSessionStore
+{
+    /// <inheritdoc/>
+    public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken) => await database.RunAsync(
+        async (connection, cancel) =>
+        {
+            while (true)
+            {
+                if (await TryOpenAsync(connection, request, cancel) is { } opened)
+                {
+                    return opened;
+                }
+            }
+        }, cancellationToken);
+
+    /// <inheritdoc/>
+    public async ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request,
+        CancellationToken cancellationToken)
+    {
+        var window = new Window(
+            request.AllBranches ? null : request.Tip, request.Limit, request.MaxBytes,
+                request.After ?? (request.Descending ? int.MaxValue : 0), request.Descending, request.AllBranches, null);
+        return await database.RunAsync(
+            async (connection, cancel) =>
+            {
+                while (true)
+                {
+                    var (found, read, _) = await ReadAsync(connection, session, window, null, [], cancel);
+                    if (found is not { IsThere: true } || !found.IsLive(Now) || !owner.MayHave(found.Session.UserId))
+                    {
+                        return null;
+                    }
+
+                    var head = found.Session;
+                    if (window.Tip is { } tip && (tip < 0 || tip > head.TurnCount))
+                    {
+                        return new TurnPage(head, [], HasMore: false) { IsTipMissing = true };
+                    }
+
+                    if (read.Revision == head.Revision)
+                    {
+                        return new TurnPage(head, read.Turns, read.Turns.Count < read.Available);
+                    }
+                }
+            }, cancellationToken);
+    }
+
+    // Nothing where something changed between two of the statements: then it is done again.
+    private async Task<PostgresOpened?> TryOpenAsync(NpgsqlConnection connection, OpenRequest request, CancellationToken cancellationToken)
+    {
+        var now = Now;
+        var owner = request.Owner;
+        var known = request.Tip is null ? request.Known : null;
+        var window = Window.OfHistory(request, known);
+        var lease = request.Lease;
+        List<NpgsqlBatchCommand> first = [];
+        var id = request.Session.Id;
+        if (lease is not null && id is null)
+        {
+            // The lease is by id; a key never changes its session.
+            id = (await FindOwnerAsync(connection, request.Session, cancellationToken))?.Id;
+        }
+
+        var until = lease is null ? 0 : now + Microseconds(lease.Duration);
+        if (lease is not null && id is not null)
+        {
+            first.Add(PostgresDatabase.Command(
+                lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Extend,
+                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.AtLeast), NewTag(), now, owner.IsAnyone,
+                    owner.UserId, owner.MayClaim, request.Tip ?? 0, request.Idempotency?.Key));
+            if (lease is { IsExclusive: true, Waits: true })
+            {
+                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.Place), now));
+            }
+        }
+
+        var (found, read, answered) = await ReadAsync(connection, request.Session, window, request.Idempotency, first, cancellationToken);
+        if (found is null || (found.IsThere && !found.IsLive(now)))
+        {
+            return await OpenMissingAsync(connection, request, found, until, now, cancellationToken);
+        }
+
+        if (!found.IsThere)
+        {
+            if (lease is null)
+            {
+                return Missing(request, null);
+            }
+
+            if (request.Tip > 0)
+            {
+                return new PostgresOpened(request, OpenStatus.NoSuchTurn);
+            }
+
+            var isMine = lease.IsExclusive ? found.LeaseToken == lease.Token && found.LeaseUntil == until : !found.IsHeld(now, null);
+            return isMine && found.IsLive(now) ? Missing(request, found.Sid)
+                : !found.IsLive(now) ? await OpenMissingAsync(connection, request, null, until, now, cancellationToken)
+                : new PostgresOpened(request, OpenStatus.Busy);
+        }
+
+        var head = found.Session;
+        if (!owner.MayHave(head.UserId))
+        {
+            return new PostgresOpened(request, OpenStatus.NotFound);
+        }
+
+        if (answered is { } answer)
+        {
+            return answer.Body != request.Idempotency!.Value.Body
+                ? new PostgresOpened(request, OpenStatus.KeyReused)
+                : new PostgresOpened(request, OpenStatus.Replayed)
+                {
+                    Session = await CompleteAsync(connection, head, cancellationToken),
+                    Replay = answer.Turn,
+                };
+        }
+
+        if (request.Tip is { } tip && (tip < 0 || tip > head.TurnCount))
+        {
+            return new PostgresOpened(request, OpenStatus.NoSuchTurn) { Session = head };
+        }
+
+        if (lease is { IsExclusive: true } && (found.LeaseToken != lease.Token || found.LeaseUntil != until))
+        {
+            return found.IsHeld(now, lease.Token) || first.Count > 1 ? new PostgresOpened(request, OpenStatus.Busy)
+                : await IsFreeAsync(connection, found.Sid, lease.Token, now, cancellationToken) ? null
+                    : new PostgresOpened(request, OpenStatus.Busy);
+        }
+
+        var isKnown = known is { } remembered && remembered.Key == head.Key && remembered.Revision == head.Revision;
+        if (!isKnown && read.Revision != head.Revision)
+        {
+            // Not so where the lease is held: then nobody else writes turns, but metadata may change.
+            return null;
+        }
+
+        var follows = read.After is { } after && read.Turns.Count == head.TurnCount - after;
+        return new PostgresOpened(request, isKnown ? OpenStatus.AsKnown : OpenStatus.Opened)
+        {
+            Sid = found.Sid,
+            Id = head.Id,
+            UserId = head.UserId,
+            Kind = head.Kind,
+            Revision = head.Revision,
+            Rewrites = head.Rewrites,
+            TurnCount = head.TurnCount,
+            Session = isKnown ? null : head,
+            Turns = isKnown ? [] : read.Turns,
+            FollowsKnown = !isKnown && follows,
+            IsCut = !isKnown && read.Turns.Count < Math.Min(read.Available, request.HistoryTurns),
+        };
+    }
+
+    // Whether it is neither held nor kept for another: then it came free just after it was asked for.
+    private static async Task<bool> IsFreeAsync(NpgsqlConnection connection, long sid, Guid token, long now,
+        CancellationToken cancellationToken) => await PostgresDatabase.QueryAsync(
+        connection, [PostgresDatabase.Command(PostgresSql.IsFree, sid, token, now)], (reader, cancel) => reader.ReadAsync(cancel),
+            cancellationToken);
+
+    private static PostgresOpened Missing(OpenRequest request, long? sid) =>
+        new(request, OpenStatus.Opened) { IsMissing = true, Sid = sid, Id = request.Session.Id };
+
+    // A row stands for it, so that others are kept away, and a deletion or an erasure is noticed.
+    private async Task<PostgresOpened?> OpenMissingAsync(
+        NpgsqlConnection connection, OpenRequest request, PostgresSession? expired, long until, long now,
+            CancellationToken cancellationToken)
+    {
+        if (request.Tip > 0)
+        {
+            return new PostgresOpened(request, OpenStatus.NoSuchTurn);
+        }
+
+        if (request.Lease is not { } lease || request.Session.Id is not { } id)
+        {
+            return Missing(request, null);
+        }
+
+        if (expired is not null)
+        {
+            var told = new Told();
+            await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
+            await LockOwnersAsync(connection, [OwnerKey.Of(expired.Session.UserId, id)], cancellationToken);
+            await RemoveAsync(connection, [expired.Sid], now, told, cancellationToken);
+            await transaction.CommitAsync(cancellationToken);
+            await TellAsync(told);
+        }
+
+        var expires = Math.Max(now + Microseconds(lease.AtLeast), until) + PlaceholderGrace;
+        await PostgresDatabase.ExecuteAsync(
+            connection, cancellationToken,
+            PostgresDatabase.Command(PostgresSql.DeleteOldPlaceholder, id, now),
+            PostgresDatabase.Command(
+                PostgresSql.InsertPlaceholder, id, SessionKey.New(), Shard(id), request.Owner.UserId, now, expires, lease.IsExclusive
+                    ? lease.Token : null, lease.IsExclusive ? until : 0L));
+        return null;
+    }
+
+    // The last turn was not read with it.
+    private static async Task<Session> CompleteAsync(NpgsqlConnection connection, Session head, CancellationToken cancellationToken) =>
+        head.LastTurn is not null || head.TurnCount == 0 ? head : await PostgresDatabase.QueryAsync(
+            connection, [ReadSessionCommand(SessionRef.ByKey(head.Key), null)],
+            async (reader, cancel) => await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session
+                : head, cancellationToken);
+
+    private static NpgsqlBatchCommand ReadSessionCommand(SessionRef session, KnownTail? known) => PostgresDatabase.Command(
+        PostgresSql.ReadSession(session.Id is null), Name(session), known?.Key ?? Guid.Empty, known?.Revision.Version ?? -1L,
+            known?.Revision.Tag ?? 0L);
+
+    // What was asked for first, and then head, turns and the answered turn: in one go.
+    private static async Task<(PostgresSession? Found, ReadTurns Turns, (Guid Body, Turn Turn)? Answered)> ReadAsync(
+        NpgsqlConnection connection, SessionRef session, Window window, Idempotency? idempotency, List<NpgsqlBatchCommand> first,
+            CancellationToken cancellationToken)
+    {
+        var byKey = session.Id is null;
+        var known = window.Known;
+        List<NpgsqlBatchCommand> commands =
+        [
+            .. first,
+            ReadSessionCommand(session, known),
+            PostgresDatabase.Command(
+                PostgresSql.ReadTurns(byKey, window.Descending, window.AllBranches), Name(session), window.Tip, window.Limit,
+                    (long)window.MaxBytes,
+                known?.Key ?? Guid.Empty, known?.Revision.Version ?? -1L, known?.Revision.Tag ?? 0L, known?.LastTurn ?? -1,
+                    (long)(known?.LastNonce.Value ?? 0), known?.Rewrites ?? -1, window.Edge),
+        ];
+        if (idempotency is { } key)
+        {
+            commands.Add(PostgresDatabase.Command(PostgresSql.ReadAnswered(byKey), Name(session), key.Key));
+        }
+
+        return await PostgresDatabase.QueryAsync<(PostgresSession?, ReadTurns, (Guid, Turn)?)>(
+            connection, commands, async (reader, cancel) =>
+            {
+                var found = await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth) : null;
+                var id = found?.Session.Id ?? "";
+                await reader.NextResultAsync(cancel);
+                var read = new ReadTurns(default, 0, null, []);
+                while (await reader.ReadAsync(cancel))
+                {
+                    read = read with
+                    {
+                        Revision = new Revision(reader.GetInt64(0), reader.GetInt64(1)),
+                        Available = (int)reader.GetInt64(2),
+                        After = reader.IsDBNull(3) ? null : reader.GetInt32(3),
+                    };
+                    if (!reader.IsDBNull(4))
+                    {
+                        read.Turns.Add(PostgresRows.ReadTurn(reader, 4, id));
+                    }
+                }
+
+                // Read newest first so that the newest are those that fit; wanted oldest first.
+                if (window.IsHistory)
+                {
+                    read.Turns.Reverse();
+                }
+
+                (Guid, Turn)? answered = null;
+                if (idempotency is not null && await reader.NextResultAsync(cancel) && await reader.ReadAsync(cancel))
+                {
+                    answered = (reader.GetGuid(0), PostgresRows.ReadTurn(reader, 1, id));
+                }
+
+                return (found, read, answered);
+            }, cancellationToken);
+    }
+
+    private sealed record Window(int? Tip, int Limit, int MaxBytes, int Edge, bool Descending, bool AllBranches, KnownTail? Known)
+    {
+        public bool IsHistory { get; private init; }
+
+        public static Window OfHistory(OpenRequest request, KnownTail? known) =>
+            new(request.Tip, request.HistoryTurns, request.HistoryBytes, int.MaxValue, Descending: true, AllBranches: false, known)
+            {
+                IsHistory = true,
+            };
+    }
+
+    private sealed record ReadTurns(Revision Revision, int Available, int? After, List<Turn> Turns);
+}

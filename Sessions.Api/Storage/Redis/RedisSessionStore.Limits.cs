@@ -1,0 +1,208 @@
+using System.Diagnostics;
+using Sessions.Api.Domain;
+using StackExchange.Redis;
+
+namespace Sessions.Api.Storage.Redis;
+
+/// <content>Limits, and who makes room.</content>
+internal sealed partial class RedisSessionStore
+{
+    private const string UnownedLimit = "limits.unowned_bytes";
+    private const string ChainLimit = "limits.responses_bytes_per_user";
+
+    // Of the bound, from where on each write of nobody's asks how much there is.
+    private const double Near = 0.9;
+
+    // How old what is known of nobody's bytes may be below that.
+    private static readonly TimeSpan UnownedView = TimeSpan.FromSeconds(1);
+
+    private long _unowned = -1;
+    private long _unownedReadAt;
+
+    // Whether an owner's bytes are summed up: chains', and everything of nobody's, as far as there are limits.
+    private bool CountsBytes(string? userId, SessionKind kind) =>
+        (kind == SessionKind.Chain && policy.ChainBytesPerOwner > 0) || (userId is null && policy.UnownedBytes > 0);
+
+    private int MaxOf(string? userId, SessionKind kind) => userId is null ? 0 : policy.MaxPerUser(kind);
+
+    // Removes those that left the index as they were too many. One on which a turn runs stays where another can go instead; and one stays
+    // where others are gone already.
+    private async Task EvictAsync(string? userId, SessionKind kind, string own)
+    {
+        OnStep("doomed");
+        var page = await PageAsync([], [keys.OwnerDoomed(userId, kind)], descending: false, null, Chunk);
+        foreach (var entry in page.Lists[0])
+        {
+            var look = await LookPastDamageAsync(entry);
+            if (look.IsDamaged)
+            {
+                // It stays where an erasure finds it.
+                continue;
+            }
+
+            if (look.IsGone || !await StaysAsync(userId, kind, own, entry, look))
+            {
+                // In a moment a turn may begin: it was not there when it was chosen, and ends like one whose session was deleted.
+                await EvictAsync(userId, kind, entry);
+            }
+        }
+    }
+
+    private async Task<bool> StaysAsync(string? userId, SessionKind kind, string own, IndexEntry entry, Look look)
+    {
+        var isHeld = look.IsHeld || policy.IsRunning(entry.Id);
+        var most = MaxOf(userId, kind);
+        if (kind == SessionKind.Chain || (most == 0 && !isHeld))
+        {
+            return false;
+        }
+
+        while (true)
+        {
+            var index = await PageAsync([keys.OwnerIndex(userId, kind)], [], descending: false, null, Chunk);
+            var others = index.Lists[0];
+            var looks = await Task.WhenAll(others.Select(LookPastDamageAsync));
+            await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Raw)]);
+            var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
+                && !policy.IsRunning(other.Id)).FirstOrDefault() : default;
+            var answer = (int)await redis.ScriptAsync(RedisScripts.OwnerSwap, DoomKeys(userId, kind),
+                [most, IndexLife(look.Facts!.ExpiresAt), entry.Raw, look.Facts.Activity, instead.Raw ?? "", instead.Score]);
+            if (answer == 1 && instead.Raw is not null
+                && await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) =>
+                    database.SortedSetScoreAsync(key, instead.Raw)) is not null)
+            {
+                await EvictAsync(userId, kind, instead);
+            }
+
+            if (answer < 2 || instead.Raw is null)
+            {
+                return answer < 2;
+            }
+        }
+    }
+
+    // Past their bytes, the oldest chains go.
+    private async Task MakeRoomAsync(string? userId, string own, long room)
+    {
+        while (true)
+        {
+            var page = await PageAsync([keys.OwnerIndex(userId, SessionKind.Chain)], [], descending: false, null, Chunk);
+            var entries = page.Lists[0];
+            var looks = await Task.WhenAll(entries.Select(LookPastDamageAsync));
+            await DropAsync(userId, SessionKind.Chain, [.. entries.Where((_, i) => looks[i].IsGone).Select(entry => entry.Raw)]);
+            var order = entries.Where((entry, i) => looks[i].Facts is not null && entry.Raw != own).ToList();
+            var chosen = await redis.ScriptAsync(
+                RedisScripts.OwnerDoom, DoomKeys(userId, SessionKind.Chain), [room, IndexLife(Now), .. order.SelectMany(entry =>
+                    (RedisValue[])[entry.Raw, entry.Score])]);
+            if (chosen.Length == 0)
+            {
+                return;
+            }
+
+            OnStep("doomed");
+            var doomed = ((string[])chosen!).ToHashSet(StringComparer.Ordinal);
+            foreach (var entry in order.Where(entry => doomed.Contains(entry.Raw)))
+            {
+                await EvictAsync(userId, SessionKind.Chain, entry);
+            }
+        }
+    }
+
+    // Removes one that was chosen to go, unless it was used since: then it is put back.
+    private async Task EvictAsync(string? userId, SessionKind kind, IndexEntry entry)
+    {
+        var (status, remains) = entry.Id.Length == 0
+            ? default
+            : await PastDamageAsync(() => RemoveAsync(entry.Id, OwnerOf(userId), "evict", entry.Key, activity: entry.Score));
+        await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) => database.SortedSetRemoveAsync(key, entry.Raw));
+        if (status == RemoveStatus.LeftAlone && remains?.Key == entry.Key && remains.UserId == userId && remains.WasLive)
+        {
+            if (await LookPastDamageAsync(entry) is { Facts: { } facts })
+            {
+                await TouchAsync(facts, mayEvict: true);
+            }
+        }
+        else if (status == RemoveStatus.Removed && remains is { WasLive: true } && kind != SessionKind.Chain)
+        {
+            policy.Events.Evicted(1);
+        }
+    }
+
+    private RedisKey[] DoomKeys(string? userId, SessionKind kind) =>
+        [keys.OwnerIndex(userId, kind), keys.OwnerBytes(userId, kind), keys.OwnerDoomed(userId, kind)];
+
+    // Whether one more session of the kind would cost the user another one.
+    private async Task<bool> IsFullAsync(string? userId, SessionKind kind)
+    {
+        var most = MaxOf(userId, kind);
+        if (most == 0)
+        {
+            return false;
+        }
+
+        var page = await PageAsync([keys.OwnerIndex(userId, kind)], [], descending: true, null, Chunk);
+        if (page.Lists[0].Count < most)
+        {
+            return false;
+        }
+
+        var looks = await Task.WhenAll(page.Lists[0].Select(LookPastDamageAsync));
+        return looks.Count(look => !look.IsGone) >= most;
+    }
+
+    // The limit that a change would pass, if any, after nobody's oldest chains made room where that helps.
+    private async Task<string?> FindLimitAsync(
+        RedisOpenedSession opened, NewSession? create, long bytes, int turns, (long Bytes, int Turns)? now = null)
+    {
+        var (bytesNow, turnsNow) = now ?? (opened.Bytes, opened.TurnCount);
+        var before = opened.Key is null ? 0 : StorePolicy.SizeOf(bytesNow, turnsNow);
+        var after = StorePolicy.SizeOf(bytesNow + bytes, turnsNow + turns);
+        var userId = create is not null ? create.UserId : opened.UserId ?? opened.Request.Owner.UserId;
+        var entry = opened.Key is { } key ? RedisKeys.Entry(opened.Id, key) : "";
+        return await FindLimitAsync(userId, create?.Kind ?? opened.Kind, entry, before, after);
+    }
+
+    private async Task<string?> FindLimitAsync(string? userId, SessionKind kind, string entry, long before, long after) =>
+        kind == SessionKind.Chain && policy.ChainBytesPerOwner > 0 && after > policy.ChainBytesPerOwner ? ChainLimit
+        : userId is null && policy.UnownedBytes > 0
+            && await IsFullAsync(after - before, kind == SessionKind.Chain ? before : 0, entry) ? UnownedLimit
+        : null;
+
+    // Whether what is bound to nobody would pass its bound. Below nine tenths of it, what is known may be a second old; above, the bound
+    // may be passed by what is written at the same moment.
+    private async Task<bool> IsFullAsync(long added, long ownChain, string own)
+    {
+        var most = policy.UnownedBytes;
+        var isFresh = Volatile.Read(ref _unownedReadAt) is not 0 and var readAt && Stopwatch.GetElapsedTime(readAt) < UnownedView;
+        if (isFresh && Volatile.Read(ref _unowned) + added < Near * most)
+        {
+            Interlocked.Add(ref _unowned, added);
+            return false;
+        }
+
+        var (sessions, chains) = await ReadUnownedAsync();
+        if (sessions + ownChain + added > most)
+        {
+            // No chains would make enough room; but some of it may have expired.
+            await SweepAsync(CancellationToken.None);
+            (sessions, chains) = await ReadUnownedAsync();
+        }
+
+        if (sessions + ownChain + added <= most && sessions + chains + added > most)
+        {
+            await MakeRoomAsync(null, own, most - sessions - added);
+            (sessions, chains) = await ReadUnownedAsync();
+        }
+
+        Volatile.Write(ref _unowned, sessions + chains + added);
+        Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
+        return sessions + chains + added > most;
+    }
+
+    private async Task<(long Sessions, long Chains)> ReadUnownedAsync()
+    {
+        var sessions = redis.RunAsync(keys.OwnerBytes(null, SessionKind.Session), (database, key) => database.HashGetAsync(key, "="));
+        var chains = await redis.RunAsync(keys.OwnerBytes(null, SessionKind.Chain), (database, key) => database.HashGetAsync(key, "="));
+        return ((long)await sessions, (long)chains);
+    }
+}

@@ -1,0 +1,169 @@
+using System.Runtime.CompilerServices;
+using Microsoft.Data.Sqlite;
+using Sessions.Api.Domain;
+
+namespace Sessions.Api.Storage.Sqlite;
+
+/// <content>Reading everything, to be moved to another store.</content>
+internal sealed partial class SqliteSessionStore
+{
+    private const int ExportedAtOnce = 100;
+
+    public async IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        foreach (var (row, isKeyless) in userId is null ? RowsOfAll() : RowsOf(userId))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            if (isKeyless)
+            {
+                await Writer.RunAsync(work => work.GiveKey(row), cancellationToken);
+            }
+
+            foreach (var entry in Export(row))
+            {
+                yield return entry;
+                cancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    private IEnumerable<(long Row, bool IsKeyless)> RowsOfAll()
+    {
+        for (var row = NextRow(0); row is { } next; row = NextRow(next.Row))
+        {
+            yield return next;
+        }
+    }
+
+    private (long Row, bool IsKeyless)? NextRow(long row) => _readers.Read<(long, bool)?>(db =>
+    {
+        using var rows = db[SqliteSql.NextRow].Bind(row).Bind(Now).Read();
+        return rows.Next() ? (rows.Long(0), rows.Long(1) != 0) : null;
+    });
+
+    private List<(long Row, bool IsKeyless)> RowsOf(string userId) => _readers.Read(db =>
+    {
+        List<(long, bool)> found = [];
+        using var rows = db[SqliteSql.RowsOfUser].Bind(userId).Bind(Now).Read();
+        while (rows.Next())
+        {
+            found.Add((rows.Long(0), rows.Long(1) != 0));
+        }
+
+        return found;
+    });
+
+    // One session at a time sees one state of the file: a reader that stayed for all of them would keep the log from being emptied.
+    private IEnumerable<ArchiveEntry> Export(long row)
+    {
+        var db = _readers.Rent();
+        try
+        {
+            if (Read(() => Begin(db, row)) is not { } exported)
+            {
+                yield break;
+            }
+
+            var (session, turns, first) = exported;
+            yield return new(session, null);
+            for (var batch = first; batch.Count > 0;)
+            {
+                foreach (var turn in batch)
+                {
+                    yield return new(null, turn);
+                }
+
+                var number = batch[^1].Turn.Number;
+                batch = number == session.Session.TurnCount ? [] : Read(() => ReadSome(turns, session.Session, number + 1));
+            }
+
+            Read(() => db[SqliteSql.End].Run());
+            _readers.Return(db);
+            db = null;
+        }
+        finally
+        {
+            // Its transaction may be open still.
+            db?.Dispose();
+        }
+    }
+
+    // Whether all of a session can be read is known before anything of it is given. What can't be is gone past, and told.
+    private (ArchivedSession Session, SqliteTurnReader Turns, List<ArchivedTurn> First)? Begin(SqliteDatabase db, long row)
+    {
+        try
+        {
+            db[SqliteSql.BeginReading].Run();
+            if (ReadHead(db, row) is not { } session)
+            {
+                return null;
+            }
+
+            var turns = new SqliteTurnReader(db, row, session.Id);
+            var first = session.TurnCount == 0 ? [] : ReadSome(turns, session, 1);
+            for (var number = first.Count + 1; number <= session.TurnCount; number += SqliteUnitOfWork.TurnsPerStep)
+            {
+                turns.Verify(number, Math.Min(session.TurnCount, number + SqliteUnitOfWork.TurnsPerStep - 1));
+            }
+
+            return (new ArchivedSession(session, ReservationOf(db, row, session.Id)), turns, first);
+        }
+        catch (StoredDataException e)
+        {
+            _policy.Damage.Report(e.What, e);
+            return null;
+        }
+    }
+
+    private Session? ReadHead(SqliteDatabase db, long row)
+    {
+        using var rows = db[SqliteSql.HeadByRow].Bind(row).Read();
+        return rows.Next() && rows.Long(6) > Now ? rows.ToHead() : null;
+    }
+
+    private List<ArchivedTurn> ReadSome(SqliteTurnReader turns, Session session, int from) =>
+        turns.ReadSome(
+            from,
+            Math.Min(session.TurnCount, from + ExportedAtOnce - 1),
+            BytesPerStep,
+            (turn, in row) => new ArchivedTurn(turn, AnsweredTo(row, session.Id)));
+
+    private Idempotency? AnsweredTo(in SqliteStatement.Rows row, string sessionId)
+    {
+        try
+        {
+            return row.ToIdempotency(SqliteRows.AfterTurn + 2, SqliteRows.Name(sessionId));
+        }
+        catch (StoredDataException e)
+        {
+            _policy.Damage.Report(e.What, e);
+            return null;
+        }
+    }
+
+    private Idempotency? ReservationOf(SqliteDatabase db, long row, string sessionId)
+    {
+        try
+        {
+            using var rows = db[SqliteSql.ReservationOfSession].Bind(row).Read();
+            return rows.Next() ? rows.ToIdempotency(0, SqliteRows.Name(sessionId)) : null;
+        }
+        catch (StoredDataException e)
+        {
+            _policy.Damage.Report(e.What, e);
+            return null;
+        }
+    }
+
+    private static T Read<T>(Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (SqliteException e) when (SqliteFailure.ToStoreException(e) is { } failure)
+        {
+            throw failure;
+        }
+    }
+}

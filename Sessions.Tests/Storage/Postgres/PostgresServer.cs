@@ -1,0 +1,157 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using Npgsql;
+
+namespace Sessions.Tests.Storage.Postgres;
+
+/// <summary>
+/// A PostgreSQL of the tests' own, on a free port with a folder of its own, gone after them. Not as root: the server refuses that.
+/// </summary>
+internal sealed class PostgresServer : IAsyncDisposable
+{
+    private const string User = "postgres";
+
+    private static readonly string? Programs = Directory.Exists("/usr/lib/postgresql")
+        ? Directory.GetDirectories("/usr/lib/postgresql").Select(version => Path.Combine(version, "bin"))
+            .Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Max()
+        : null;
+
+    private readonly TestFolder _folder = new();
+    private readonly string[] _settings;
+    private Process? _process;
+
+    private PostgresServer(int port, string[] settings) => (Port, _settings) = (port, settings);
+
+    public int Port { get; }
+
+    public int Id => _process!.Id;
+
+    /// <summary>Where to connect to.</summary>
+    public string ConnectionString =>
+        $"Host=127.0.0.1;Port={Port};Username=sessions;Database=postgres;Timeout=5;Maximum Pool Size=20;Include Error Detail=true";
+
+    /// <summary>Starts one, and waits until it answers.</summary>
+    /// <param name="isSafe">Whether what it commits survives a crash of the machine, as in production.</param>
+    /// <param name="settings">More settings.</param>
+    public static async Task<PostgresServer> StartAsync(bool isSafe = false, params string[] settings)
+    {
+        if (Programs is null && Environment.GetEnvironmentVariable("CI") == "true")
+        {
+            throw new InvalidOperationException("CI needs postgresql.");
+        }
+
+        Assert.SkipWhen(Programs is null, "There is no PostgreSQL on this machine (/usr/lib/postgresql).");
+        var server = new PostgresServer(FreePort(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
+        await server.InitializeAsync();
+        await server.RestartAsync();
+        return server;
+    }
+
+    /// <summary>Starts it, on what it has written.</summary>
+    public async Task RestartAsync()
+    {
+        _process?.Dispose();
+        string[] arguments =
+        [
+            "-D", Data, "-p", $"{Port}", "-h", "127.0.0.1", "-k", _folder.Path, "-c", "max_connections=300", "-c", "shared_buffers=32MB",
+            .. _settings.SelectMany(setting => new[] { "-c", setting }),
+        ];
+        _process = Run("postgres", arguments);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (!await AnswersAsync())
+        {
+            Assert.False(_process.HasExited, "postgres ended at once.");
+            limit.Token.ThrowIfCancellationRequested();
+            await Task.Delay(20, limit.Token);
+        }
+    }
+
+    /// <summary>Ends it without warning.</summary>
+    public async Task StopAsync()
+    {
+        if (_process is { HasExited: false })
+        {
+            Signal("QUIT");
+            await _process.WaitForExitAsync();
+        }
+    }
+
+    public void Signal(string signal, int? processId = null)
+    {
+        using var kill = Process.Start("kill", [$"-{signal}", (processId ?? Id).ToString(CultureInfo.InvariantCulture)]);
+        kill.WaitForExit();
+    }
+
+    public async Task<object?> AskAsync(string sql)
+    {
+        await using var source = NpgsqlDataSource.Create(ConnectionString + ";Pooling=false");
+        await using var command = source.CreateCommand(sql);
+        return await command.ExecuteScalarAsync();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync();
+        _process?.Dispose();
+        _folder.Dispose();
+    }
+
+    private string Data => _folder["data"];
+
+    private static bool IsRoot => Environment.UserName == "root";
+
+    public static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    /// <summary>Starts a program as a user that is not root.</summary>
+    public static Process RunAsUser(string program, params string[] arguments)
+    {
+        // The program takes the place of this one, so that its id is the program's.
+        var start = IsRoot
+            ? new ProcessStartInfo("setpriv", [$"--reuid={User}", $"--regid={User}", "--clear-groups", program, .. arguments])
+            : new ProcessStartInfo(program, arguments);
+        start.RedirectStandardOutput = start.RedirectStandardError = true;
+        var process = Process.Start(start)!;
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        return process;
+    }
+
+    /// <summary>Gives a folder to that user.</summary>
+    public static void GiveToUser(string folder)
+    {
+        if (IsRoot)
+        {
+            using var chown = Process.Start("chown", ["-R", User, folder]);
+            chown.WaitForExit();
+        }
+    }
+
+    private static Process Run(string program, params string[] arguments) => RunAsUser(Path.Combine(Programs!, program), arguments);
+
+    private async Task InitializeAsync()
+    {
+        GiveToUser(_folder.Path);
+        using var initdb = Run("initdb", "-D", Data, "-U", "sessions", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C");
+        await initdb.WaitForExitAsync();
+        Assert.Equal(0, initdb.ExitCode);
+    }
+
+    private async Task<bool> AnswersAsync()
+    {
+        try
+        {
+            return await AskAsync("SELECT 1") is 1;
+        }
+        catch (NpgsqlException)
+        {
+            return false;
+        }
+    }
+}

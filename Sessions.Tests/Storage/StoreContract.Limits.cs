@@ -1,0 +1,290 @@
+namespace Sessions.Tests.Storage;
+
+/// <content>Limits per user in number, and in bytes.</content>
+public abstract partial class StoreContract
+{
+    private const int Room = 10_000;
+
+    [Fact]
+    public async Task One_session_more_than_the_limit_removes_the_least_recently_active_one()
+    {
+        await using var store = await OpenAsync(maxPerUser: 3);
+        foreach (var id in (string[])["a", "b", "c"])
+        {
+            await store.TurnAsync(id, "user");
+            store.Time.Advance(TimeSpan.FromMinutes(1));
+        }
+
+        await store.TurnAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromMinutes(1));
+        await store.CreateAsync("d", "user");
+        Assert.Equal(["d", "a", "c"], await store.ListIdsAsync("user"));
+        Assert.Null(await store.GetAsync("b"));
+        store.Time.Advance(TimeSpan.FromMinutes(1));
+
+        await store.TurnAsync("e", "user");
+        Assert.Equal(["e", "d", "a"], await store.ListIdsAsync("user"));
+        store.Time.Advance(TimeSpan.FromMinutes(1));
+
+        // Claiming gives the user one more as well.
+        await store.CreateAsync("f");
+        await store.TurnAsync("f", "user");
+        Assert.Equal(["f", "e", "d"], await store.ListIdsAsync("user"));
+        store.Time.Advance(TimeSpan.FromMinutes(1));
+
+        // And so does a fork, be it of the very session that has to go.
+        Assert.Equal(CopyStatus.Created, (await store.ForkAsync("d", "g")).Status);
+        Assert.Equal(["g", "f", "e"], await store.ListIdsAsync("user"));
+        Assert.Equal(3, await store.CountAsync());
+        Assert.Single(await store.TurnsAsync("f"));
+    }
+
+    [Fact]
+    public async Task The_limit_is_one_of_each_kind_and_of_no_other_user()
+    {
+        var policy = new StorePolicy
+        {
+            Lifetime = _ => TimeSpan.FromHours(1),
+            MaxPerUser = kind => kind switch { SessionKind.Session => 2, SessionKind.Conversation => 1, _ => 0 },
+        };
+        await using var store = await OpenAsync(policy, new(Start));
+        foreach (var user in (string?[])["user", "other", null])
+        {
+            for (var i = 0; i < 4; i++)
+            {
+                foreach (var kind in Enum.GetValues<SessionKind>())
+                {
+                    await store.CreateAsync($"{user}{kind}{i}", user, kind: kind);
+                    store.Time.Advance(TimeSpan.FromSeconds(1));
+                }
+            }
+        }
+
+        foreach (var user in (string[])["user", "other"])
+        {
+            Assert.Equal([$"{user}Conversation3", $"{user}Session3", $"{user}Session2"], await store.ListIdsAsync(user));
+            Assert.Equal(4, (await store.ListIdsAsync(user, kind: SessionKind.Chain)).Count);
+        }
+
+        Assert.Equal(3 + 3 + 8, await store.CountAsync());
+    }
+
+    [Fact]
+    public async Task Expired_sessions_do_not_count_for_the_limit()
+    {
+        await using var store = await OpenAsync(maxPerUser: 2, lifetimeHours: 1);
+        await store.TurnAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromMinutes(50));
+        await store.TurnAsync("b", "user");
+        store.Time.Advance(TimeSpan.FromMinutes(20));
+
+        await store.TurnAsync("c", "user");
+
+        Assert.Equal(["c", "b"], await store.ListIdsAsync("user"));
+        await store.FailAsync("d", "user");
+        Assert.Equal(["c", "b"], await store.ListIdsAsync("user"));
+        store.Time.Advance(TimeSpan.FromMinutes(45));
+        await store.FailAsync("d", "user");
+        Assert.Equal(["d", "c"], await store.ListIdsAsync("user"));
+    }
+
+    [Fact]
+    public async Task Sessions_on_which_a_turn_runs_are_the_last_to_make_room()
+    {
+        HashSet<string> running = ["a"];
+        await using var store = await OpenAsync(NewPolicy(2, isRunning: running.Contains), new(Start));
+        await store.TurnAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("b", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+
+        await store.TurnAsync("c", "user");
+        Assert.Equal(["c", "a"], await store.ListIdsAsync("user"));
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        running.Add("c");
+        await store.CreateAsync("d", "user");
+        Assert.Equal(["d", "c"], await store.ListIdsAsync("user"));
+    }
+
+    [Fact]
+    public async Task The_limit_holds_under_concurrency()
+    {
+        await using var store = await OpenAsync(maxPerUser: 5);
+        await Task.WhenAll(Enumerable.Range(0, 64).Select(i => Task.Run(async () =>
+        {
+            if (i % 2 == 0)
+            {
+                await store.CreateAsync($"s{i}", "user");
+            }
+            else
+            {
+                await store.TurnAsync($"s{i}", "user");
+            }
+
+            Assert.InRange((await store.ListIdsAsync("user")).Count, 1, 5);
+        }, Cancel)));
+
+        Assert.Equal(5, (await store.ListIdsAsync("user")).Count);
+        Assert.Equal(5, await store.CountAsync());
+    }
+
+    [Fact]
+    public async Task What_comes_and_goes_is_told()
+    {
+        List<SessionOrigin> created = [];
+        List<Guid> removed = [];
+        long evicted = 0;
+        var events = new StoreEvents
+        {
+            Created = created.Add,
+            Evicted = count => evicted += count,
+            Removed = keys =>
+            {
+                removed.AddRange(keys);
+                return default;
+            },
+        };
+        await using var store = await OpenAsync(NewPolicy(2, events: events), new(Start));
+        var a = await store.CreateAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("b", "user");
+        await store.TurnAsync("b", "user");
+        await store.TurnAsync("chain", "user", kind: SessionKind.Chain);
+        await store.ForkAsync("b", "c");
+        Assert.Equal([SessionOrigin.Api, SessionOrigin.Query, SessionOrigin.Fork], created);
+        Assert.Equal(1, evicted);
+        Assert.Equal([a.Key], removed);
+
+        var keys = new List<Guid>();
+        foreach (var id in (string[])["b", "c", "chain"])
+        {
+            keys.Add((await store.GetAsync(id))!.Key);
+        }
+
+        removed.Clear();
+        await store.DeleteAsync("b");
+        Assert.Equal([keys[0]], removed);
+        await store.Store.EraseAsync("user", Cancel);
+        Assert.Equal(keys.Order(), removed.Order());
+        Assert.Equal(1, evicted);
+    }
+
+    [Fact]
+    public async Task Past_their_bytes_the_oldest_chains_of_an_owner_go_and_nobody_elses()
+    {
+        await using var store = await OpenAsync(NewPolicy(chainBytes: 4 * Room), new(Start));
+        foreach (var user in (string?[])["user", "other", null])
+        {
+            await FillAsync(store, $"{user} seen", user, SessionKind.Session, 5);
+            for (var i = 0; i < 3; i++)
+            {
+                await FillAsync(store, $"{user} {i}", user, SessionKind.Chain);
+            }
+        }
+
+        await FillAsync(store, "user 0", "user", SessionKind.Chain);
+        await FillAsync(store, "user 3", "user", SessionKind.Chain);
+        Assert.Equal(["user 3", "user 0", "user 2"], await store.ListIdsAsync("user", kind: SessionKind.Chain));
+        Assert.Equal(["other 2", "other 1", "other 0"], await store.ListIdsAsync("other", kind: SessionKind.Chain));
+        await FillAsync(store, " 3", null, SessionKind.Chain);
+        await FillAsync(store, " 4", null, SessionKind.Chain);
+        Assert.Null(await store.GetAsync(" 0"));
+        Assert.NotNull(await store.GetAsync(" 1"));
+
+        // One that is claimed comes on top of what the user has.
+        await FillAsync(store, " 4", "user", SessionKind.Chain);
+        Assert.Equal([" 4", "user 3"], await store.ListIdsAsync("user", kind: SessionKind.Chain));
+        Assert.Equal(5, (await store.TurnsAsync("user seen")).Count);
+    }
+
+    [Fact]
+    public async Task A_chain_that_is_too_large_by_itself_is_full_and_stays_as_it_is()
+    {
+        await using var store = await OpenAsync(NewPolicy(chainBytes: 3 * Room), new(Start));
+        await FillAsync(store, "chain", "user", SessionKind.Chain, 2);
+        var before = await store.GetAsync("chain");
+
+        var result = await store.AppendAsync(await store.BeginAsync("chain", "user"), new string('x', 2 * Room));
+
+        Assert.Equal((WriteStatus.Full, "limits.responses_bytes_per_user"), (result.Status, result.Limit));
+        AssertSame(before, await store.GetAsync("chain"));
+        Assert.Equal(2, (await store.TurnsAsync("chain")).Count);
+
+        // Nothing is held, and what fits goes on.
+        await store.TurnAsync("chain", "user");
+        Assert.Equal(3, (await store.TurnsAsync("chain")).Count);
+        var other = await store.AppendAsync(await store.BeginAsync("other", "user"), new string('x', 4 * Room), kind: SessionKind.Chain);
+        Assert.Equal(WriteStatus.Full, other.Status);
+        Assert.Null(await store.GetAsync("other"));
+        var copy = await store.Store.CopyAsync(
+            new CopyRequest { Session = TestStore.New("copy", "user", new string('m', 4 * Room), SessionKind.Chain) }, Cancel);
+        Assert.Equal((CopyStatus.Full, "limits.responses_bytes_per_user"), (copy.Status, copy.Limit));
+        Assert.Null(await store.GetAsync("copy"));
+        await store.TurnAsync("copy", "user");
+    }
+
+    [Fact]
+    public async Task Sessions_of_nobody_are_bounded_in_all_and_make_no_room_for_each_other()
+    {
+        await using var store = await OpenAsync(NewPolicy(unownedBytes: 5 * Room), new(Start));
+        await FillAsync(store, "seen", null, SessionKind.Session, 2);
+        await FillAsync(store, "chain 0", null, SessionKind.Chain, 2);
+        await FillAsync(store, "users", "user", SessionKind.Session, 9);
+        Assert.Equal(WriteStatus.Full, (await store.AppendAsync(await store.BeginAsync("huge"), new string('x', 9 * Room))).Status);
+
+        // Chains of nobody's make room.
+        await FillAsync(store, "other", null, SessionKind.Session, 2);
+        Assert.Null(await store.GetAsync("chain 0"));
+        await FillAsync(store, "chain 1", null, SessionKind.Chain);
+        await FillAsync(store, "other", null, SessionKind.Session, 1);
+        Assert.Null(await store.GetAsync("chain 1"));
+
+        // And then there is none left.
+        var before = await store.GetAsync("other");
+        var full = await store.AppendAsync(await store.BeginAsync("other"), new string('x', Room));
+        Assert.Equal((WriteStatus.Full, "limits.unowned_bytes"), (full.Status, full.Limit));
+        var metadata = await store.ReplaceMetadataAsync(await store.ReadAsync("other"), new string('m', Room));
+        Assert.Equal((WriteStatus.Full, "limits.unowned_bytes"), (metadata.Status, metadata.Limit));
+        var fork = await store.ForkAsync("seen", "fork");
+        Assert.Equal((CopyStatus.Full, "limits.unowned_bytes"), (fork.Status, fork.Limit));
+        AssertSame(before, await store.GetAsync("other"));
+        Assert.Null(await store.GetAsync("fork"));
+        await store.TurnAsync("users", "user", new string('x', Room));
+
+        // What somebody claims is nobody's no more; what is deleted is nowhere.
+        Assert.Equal(WriteStatus.Written, (await store.AppendAsync(await store.BeginAsync("other", "user"), new string('x', Room)))
+            .Status);
+        await FillAsync(store, "seen", null, SessionKind.Session, 2);
+        await store.DeleteAsync("seen");
+        await FillAsync(store, "new", null, SessionKind.Session, 5);
+    }
+
+    [Fact]
+    public async Task Space_that_expired_or_was_rewritten_is_free_again()
+    {
+        await using var store = await OpenAsync(NewPolicy(lifetimeHours: 1, unownedBytes: 3 * Room), new(Start));
+        await FillAsync(store, "a", null, SessionKind.Session, 2);
+        Assert.Equal(WriteStatus.Full, (await store.AppendAsync(await store.BeginAsync("b"), new string('x', 2 * Room))).Status);
+        var opened = await store.ReadAsync("a", history: 2);
+        await store.Store.WriteAsync(opened, new ReplaceTurn(opened.Turns[0] with { Input = Items.None }, false), Cancel);
+        await FillAsync(store, "b", null, SessionKind.Session);
+
+        store.Time.Advance(TimeSpan.FromHours(2));
+        await store.Store.SweepAsync(Cancel);
+        await FillAsync(store, "c", null, SessionKind.Session, 2);
+        await store.DeleteAsync("c");
+        await FillAsync(store, "d", "user", SessionKind.Session, 2);
+        await store.Store.EraseAsync("user", Cancel);
+        await FillAsync(store, "e", null, SessionKind.Session, 2);
+    }
+
+    // Turns that are nearly as large as the room for one: what stands beside their texts fits in.
+    private static async Task FillAsync(TestStore store, string id, string? user, SessionKind kind, int turns = 1)
+    {
+        for (var i = 0; i < turns; i++)
+        {
+            await store.TurnAsync(id, user, new string('x', Room - 1200), "", kind: kind);
+            store.Time.Advance(TimeSpan.FromSeconds(1));
+        }
+    }
+}
