@@ -19,8 +19,8 @@ public sealed class AgentHistoryTests
         int Turns(string agent, int? asked) => host.Catalog.Get(agent).HistoryFor(AnswerOptions.None with { HistoryTurns = asked }).Turns;
 
         // Asked for 1000, it is given 20.
-        Assert.Equal((20, 1000, 3, 0), (Turns("model", null), Turns("model", 1000), Turns("model", 3), Turns("model", 0)));
-        Assert.Equal((11, 1000, 2), (Turns("long", null), Turns("long", 1000), Turns("long", 2)));
+        Assert.Equal((20, 20, 3, 0), (Turns("model", null), Turns("model", 1000), Turns("model", 3), Turns("model", 0)));
+        Assert.Equal((11, 5, 2), (Turns("long", null), Turns("long", 1000), Turns("long", 2)));
         Assert.Equal((5000, true), (host.Catalog.Get("model").HistoryFor(AnswerOptions.None).Bytes, host.Catalog.Get("model").HistoryFor(AnswerOptions.None).MayCut));
     }
 

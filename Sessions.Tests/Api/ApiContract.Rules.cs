@@ -117,7 +117,7 @@ public abstract partial class ApiContract
         const int Clients = 16;
         const int Each = 50;
         await using var model = await ChatCompletionsServer.StartAsync();
-        var server = Start([.. model.Agent("model")]);
+        var server = Start([.. model.Agent("model"), ("agents:model:history_turns", "1000")]);
 
         // The model answers with a digest of what it was given: how many queries, and a hash over all of them.
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(

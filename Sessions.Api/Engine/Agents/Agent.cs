@@ -38,11 +38,11 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
     public TimeSpan Timeout { get; } = TimeSpan.FromSeconds(settings.TimeoutSeconds);
 
     /// <summary>
-    /// How much of the history it wants for a query with these options: the turns that it asks for, or as many as the operator has set, and
-    /// never more bytes than <c>limits.history_bytes</c>.
+    /// How much of the history it wants for a query with these options, within the operator's bounds: a query that asks for more turns than
+    /// <c>history_turns</c> is given these, and never more bytes than <c>limits.history_bytes</c>.
     /// </summary>
     public HistoryBounds HistoryFor(AnswerOptions options) => new(
-        options.HistoryTurns ?? _summarizer?.HistoryTurns ?? settings.HistoryTurns,
+        options.HistoryTurns is { } asked ? Math.Min(asked, settings.HistoryTurns) : _summarizer?.HistoryTurns ?? settings.HistoryTurns,
         limits.HistoryBytes,
         MayCut: true);
 

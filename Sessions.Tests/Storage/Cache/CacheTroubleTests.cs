@@ -92,7 +92,7 @@ public sealed class CacheTroubleTests : IDisposable
         using var redis = await RedisProcess.StartAsync();
         await using var model = await ChatCompletionsServer.StartAsync();
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
-        IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model")];
+        IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model"), ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         one.Time.SetUtcNow(DateTimeOffset.UtcNow);
         await using var process = ServiceProcess.Api(settings.Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));

@@ -177,6 +177,7 @@ public sealed class RedisHammerTests
             var replica = ServiceProcess.Api(
             [
                 ("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", Redis.Address),
+                ("AGENTS__MODEL__HISTORY_TURNS", "1000"),
                 .. _model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
             ]);
             Replicas.Add(replica);

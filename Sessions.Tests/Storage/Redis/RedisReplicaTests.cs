@@ -17,7 +17,8 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         await using var model = await ChatCompletionsServer.StartAsync();
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         IEnumerable<(string, string)> settings =
-            [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
+            [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model"),
+                ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         await using var two = SessionsServer.Start(settings);
 
