@@ -6,6 +6,19 @@ namespace Sessions.Tests.Storage;
 public abstract partial class StoreContract
 {
     [Fact]
+    public async Task A_history_without_a_bound_is_the_whole_of_it()
+    {
+        await using var store = await OpenAsync();
+        await store.TurnAsync("a");
+        await store.TurnAsync("a");
+
+        var opened = await store.BeginAsync("a", history: int.MaxValue);
+
+        Assert.Equal(OpenStatus.Opened, opened.Status);
+        Assert.Equal([1, 2], opened.Turns.Select(turn => turn.Number));
+    }
+
+    [Fact]
     public async Task A_turn_on_no_session_creates_it_when_it_commits_and_not_before()
     {
         await using var store = await OpenAsync();

@@ -139,8 +139,8 @@ internal static class PostgresSql
             ), near AS (
               SELECT n.session, n.number, n.size FROM runs r CROSS JOIN LATERAL (
                 SELECT x.session, x.number, x.size FROM turns x WHERE x.session = r.sid AND x.number BETWEEN r.first AND r.last
-                  AND {edge} ORDER BY x.number {order} LIMIT $3::int + 1
-              ) n ORDER BY n.number {order} LIMIT $3::int + 1
+                  AND {edge} ORDER BY x.number {order} LIMIT $3::bigint + 1
+              ) n ORDER BY n.number {order} LIMIT $3::bigint + 1
             ), sized AS (
               SELECT session, number, row_number() OVER w AS place, sum(size) OVER w AS total
                 FROM near WINDOW w AS (ORDER BY number {order})
@@ -369,11 +369,11 @@ internal static class PostgresSql
         var pages = string.Join(" UNION ALL ", kinds.Select(kind => $"""
             (SELECT s.sid, s.last_activity_at, s.id FROM sessions s WHERE {owned} AND s.kind = {kind} AND s.version > 0
               AND s.expires_at > $2
-              AND (s.last_activity_at, s.id) {than} ($5, $6) ORDER BY s.last_activity_at {order}, s.id {order} LIMIT $3::int + 1)
+              AND (s.last_activity_at, s.id) {than} ($5, $6) ORDER BY s.last_activity_at {order}, s.id {order} LIMIT $3::bigint + 1)
             """));
         return $"""
             WITH near AS ({pages}), page AS (
-              SELECT * FROM near ORDER BY last_activity_at {order}, id {order} LIMIT $3::int + 1
+              SELECT * FROM near ORDER BY last_activity_at {order}, id {order} LIMIT $3::bigint + 1
             ), sized AS (
               SELECT s.sid, row_number() OVER w AS place, sum(COALESCE(octet_length(s.metadata), 0) + COALESCE(octet_length(s.summary),
                 0) + COALESCE(t.size, 0)) OVER w AS total
