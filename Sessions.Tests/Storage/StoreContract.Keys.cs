@@ -180,6 +180,28 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task A_renewed_reservation_does_not_end_with_the_expired_session_that_had_its_id()
+    {
+        await using var store = await OpenAsync(lifetimeHours: 1);
+        var key = NewIdempotency();
+        async Task ReserveAndCreateAsync()
+        {
+            Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: true),
+                await store.Store.ReserveAsync(key, Owner.Anyone, "a", Cancel));
+            var created = new CopyRequest { Session = TestStore.New("a", reservedBy: key.Key) };
+            Assert.Equal(CopyStatus.Created, (await store.Store.CopyAsync(created, Cancel)).Status);
+        }
+
+        await ReserveAndCreateAsync();
+        store.Time.Advance(TimeSpan.FromHours(1));
+        await ReserveAndCreateAsync();
+        await store.Store.SweepAsync(Cancel);
+
+        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: false),
+            await store.Store.ReserveAsync(key, Owner.Anyone, "b", Cancel));
+    }
+
+    [Fact]
     public async Task Of_many_that_reserve_by_one_key_at_once_all_get_the_same_id()
     {
         await using var store = await OpenAsync();

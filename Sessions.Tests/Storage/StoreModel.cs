@@ -332,7 +332,8 @@ internal sealed class StoreModel(StorePolicy policy, TimeProvider time)
     private void Remove(Entry entry)
     {
         _entries.Remove(entry);
-        if (entry.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && reserved.Id == entry.Id)
+        if (entry.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && reserved.Id == entry.Id
+            && (IsLive(entry) || reserved.ExpiresAt <= Now))
         {
             _reservations.Remove(key);
         }

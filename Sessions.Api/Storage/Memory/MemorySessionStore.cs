@@ -168,8 +168,11 @@ internal sealed partial class MemorySessionStore : ISessionStore
         _sessionsByKey.Remove(session);
         Detach(session);
         Forget(session.Owner);
-        if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && session.HasId(reserved.SessionId))
+        var now = Now;
+        if (session.ReservedBy is { } key && _reservations.TryGetValue(key, out var reserved) && session.HasId(reserved.SessionId)
+            && (session.ExpiresAt > now || reserved.ExpiresAt <= now))
         {
+            // One that was renewed since the session expired is for the next of that id.
             RemoveReservation(key);
         }
 

@@ -238,7 +238,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
         return await PostgresDatabase.QueryAsync(
             connection,
                 [PostgresDatabase.Command(PostgresSql.Remove, sids.ToArray(), expiredBy, ofSession,
-                StorePolicy.SizeOf(0, 1) - ofSession)], async (reader, cancel) =>
+                StorePolicy.SizeOf(0, 1) - ofSession, now)], async (reader, cancel) =>
             {
                 List<RemovedRow> rows = [];
                 while (await reader.ReadAsync(cancel))

@@ -300,7 +300,8 @@ internal static class PostgresSql
 
     /// <summary>
     /// Removes rows with all that hangs on them, and takes them out of all sums. $1 sids, $2 only those that have expired by now, or all:
-    /// null; $3 and $4: what a session and a turn count for beside their bytes
+    /// null; $3 and $4: what a session and a turn count for beside their bytes, $5 now: a reservation that was renewed since its session
+    /// expired is for the next of that id
     /// </summary>
     public const string Remove = """
         WITH gone AS (
@@ -317,6 +318,7 @@ internal static class PostgresSql
             FROM gone WHERE version > 0 AND kind <> 2 GROUP BY 1) g WHERE c.shard = g.shard
         ), freed AS (
           DELETE FROM reservations r USING gone g WHERE r.key = g.reserved_by AND r.session_id = g.id
+            AND (g.expires_at > $5 OR r.expires_at <= $5)
         )
         SELECT key, kind, version, expires_at, turn_count FROM gone
         """;

@@ -121,7 +121,7 @@ internal sealed partial class RedisSessionStore
 
             if (remains.Reservation is { } reservation && Guid.TryParse(reservation, out var reserved))
             {
-                steps.Add(redis.ScriptAsync(RedisScripts.Unreserve, [keys.Reservation(reserved)], [entry.Id]));
+                steps.Add(UnreserveAsync(reserved, entry.Id, remains.WasLive));
             }
 
             await Task.WhenAll(steps);

@@ -172,6 +172,9 @@ internal sealed partial class RedisSessionStore
         : (int)await redis.ScriptAsync(RedisScripts.Drop,
             [keys.ShardExpiry(shard, kind), keys.ShardIndex(shard, kind)], [false, .. entries.Select(entry => (RedisValue)entry)]);
 
+    private Task<RedisResult> UnreserveAsync(Guid key, string id, bool wasLive) =>
+        redis.ScriptAsync(RedisScripts.Unreserve, [keys.Reservation(key)], [id, wasLive ? "" : Now]);
+
     // After a session was removed, or replaced by another with its id. What fails leaves entries that lead nowhere, and go when they are
     // met.
     private async Task ForgetAsync(string id, RedisRemains remains, bool isExpired = false)
@@ -193,7 +196,7 @@ internal sealed partial class RedisSessionStore
 
             if (remains.Reservation is { } reservation && Guid.TryParse(reservation, out var reserved))
             {
-                steps.Add(redis.ScriptAsync(RedisScripts.Unreserve, [keys.Reservation(reserved)], [id]));
+                steps.Add(UnreserveAsync(reserved, id, remains.WasLive));
             }
 
             await Task.WhenAll(steps);

@@ -174,7 +174,13 @@ internal static class SqliteSql
     public const string FindReservation = "SELECT body, session_id, expires_at FROM reservations WHERE key = ?";
     public const string ReservationOfSession =
         "SELECT r.key, r.body FROM sessions s JOIN reservations r ON r.key = s.reserved_by AND r.session_id = s.id WHERE s.key = ?";
-    public const string DeleteReservation = "DELETE FROM reservations WHERE key = ? AND session_id = ?";
+
+    // One that was renewed since the session expired is for the next of that id.
+    public const string DeleteReservation = """
+        DELETE FROM reservations WHERE key = ?1 AND session_id = ?2
+          AND (expires_at <= ?3 OR EXISTS (SELECT 1 FROM sessions WHERE id = ?2 AND expires_at > ?3))
+        """;
+
     public const string DeleteExpiredReservation = "DELETE FROM reservations WHERE key = ? AND expires_at <= ?";
     public const string IsReservedBy = "SELECT expires_at FROM sessions WHERE id = ? AND expires_at > ? AND reserved_by = ?";
     public const string ExpiredReservations = """

@@ -328,7 +328,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                 rows.TextOrNull(2), key.Length == 16 ? new Guid(key) : null, !rows.IsNull(2) && rows.Long(4) != (long)SessionKind.Chain);
             if (!rows.IsNull(1) && !rows.IsNull(2))
             {
-                db[SqliteSql.DeleteReservation].BindRaw(rows.Span(1)).Bind(rows.Text(2)).Run();
+                db[SqliteSql.DeleteReservation].BindRaw(rows.Span(1)).Bind(rows.Text(2)).Bind(Now).Run();
             }
         }
 
