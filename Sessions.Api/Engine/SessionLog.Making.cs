@@ -19,36 +19,44 @@ internal sealed partial class SessionLog
     public async ValueTask<(Session Session, bool Replayed)> CreateAsync(
         NewSession session, bool isOwnId, Idempotency? idempotency, Owner owner, CancellationToken cancellationToken)
     {
-        var mayBeReplay = false;
-        if (idempotency is { } key)
+        for (var attempt = 0; attempt < Attempts; attempt++)
         {
-            var reservation = await ReserveAsync(key, owner, session.Id, cancellationToken);
-            if (!reservation.SameBody)
+            var mayBeReplay = false;
+            if (idempotency is { } key)
             {
-                throw new DomainException(Error.IdempotencyKeyReused);
+                var reservation = await ReserveAsync(key, owner, session.Id, cancellationToken);
+                if (!reservation.SameBody)
+                {
+                    throw new DomainException(Error.IdempotencyKeyReused);
+                }
+
+                session = session with { Id = reservation.SessionId, ReservedBy = key.Key };
+                mayBeReplay = !isOwnId || !reservation.IsNew;
             }
 
-            session = session with { Id = reservation.SessionId, ReservedBy = key.Key };
-            mayBeReplay = !isOwnId || !reservation.IsNew;
+            using var scope = await WritingScopeAsync(session.UserId, cancellationToken);
+            var copy = new CopyRequest { Session = scope?.Seal(session) ?? session, Owner = owner };
+            var result = await CopyAsync("create", copy, cancellationToken);
+            switch (result.Status)
+            {
+                case CopyStatus.Created:
+                    return (result.Session! with { Metadata = session.Metadata }, false);
+                case CopyStatus.IdTaken when mayBeReplay:
+                    var existing = await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken);
+                    return existing is null ? throw new DomainException(Error.SessionNotFound(session.Id))
+                        : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(SessionExists(session.Id))
+                        : (AsCreated(session, existing), true);
+                case CopyStatus.IdTaken:
+                    throw new DomainException(SessionExists(session.Id));
+                case CopyStatus.Full:
+                    throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
+            }
+
+            // An erasure of its user has overtaken it: it comes after that, with a key that was in nobody's hands.
+            session = session with { Key = SessionKey.New() };
         }
 
-        using var scope = await WritingScopeAsync(session.UserId, cancellationToken);
-        var copy = new CopyRequest { Session = scope?.Seal(session) ?? session, Owner = owner };
-        var result = await CopyAsync("create", copy, cancellationToken);
-        switch (result.Status)
-        {
-            case CopyStatus.Created:
-                return (result.Session! with { Metadata = session.Metadata }, false);
-            case CopyStatus.IdTaken when mayBeReplay:
-                var existing = await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken);
-                return existing is null ? throw new DomainException(Error.SessionNotFound(session.Id))
-                    : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(SessionExists(session.Id))
-                    : (AsCreated(session, existing), true);
-            case CopyStatus.IdTaken:
-                throw new DomainException(SessionExists(session.Id));
-            default:
-                throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
-        }
+        throw new DomainException(Error.SessionBusy(session.Id));
     }
 
     /// <summary>Ties a key to the id of the session that its request is going to create.</summary>

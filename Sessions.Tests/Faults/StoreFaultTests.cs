@@ -92,6 +92,18 @@ public sealed class StoreFaultTests
     }
 
     [Fact]
+    public async Task A_creation_that_an_erasure_has_overtaken_comes_after_it()
+    {
+        await using var server = await StartAsync();
+        server.Get<FaultySessionStore>().Overtaken = 2;
+
+        var created = await server.PostAsync("/sessions", """{"user_id":"ada"}""", ("Idempotency-Key", "k"));
+
+        Assert.True(created.Status == 201, created.Text);
+        Assert.Equal(200, (await server.GetAsync($"/sessions/{created.Json["session_id"]}")).Status);
+    }
+
+    [Fact]
     public async Task A_stream_whose_commit_fails_ends_with_the_error_and_not_with_done()
     {
         await using var server = await StartAsync();

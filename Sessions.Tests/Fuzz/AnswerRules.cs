@@ -42,8 +42,7 @@ internal static partial class AnswerRules
             return bareAllowed ? null : "a bare status from the server beneath, for a request that is proper HTTP";
         }
 
-        // Where all sessions of a user have turns running, none can make room: that is said by this code, and no other.
-        if (answer.Status >= 500 && !(answer.Status == 503 && answer.Text.Contains("\"code\":\"storage_full\"", StringComparison.Ordinal)))
+        if (answer.Status >= 500)
         {
             return "a 5xx";
         }

@@ -17,6 +17,9 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
     /// <summary>After the operation: it has taken effect, and nobody is told.</summary>
     public Fault? After { get; set; }
 
+    /// <summary>So many creations are answered as where an erasure of the user has overtaken them.</summary>
+    public int Overtaken { get; set; }
+
     /// <summary>How a server gets it: around its own store.</summary>
     public static void Around(IServiceCollection services)
     {
@@ -66,6 +69,7 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
         CallAsync("list", () => store.ListAsync(request, cancellationToken), cancellationToken);
 
     public ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken) =>
+        request is { Source: null, Turns: null } && Overtaken-- > 0 ? new(new CopyResult(CopyStatus.SourceNotFound)) :
         CallAsync(request.Source is not null ? "fork" : request.Turns is not null ? "import" : "create",
             () => store.CopyAsync(request, cancellationToken), cancellationToken);
 
