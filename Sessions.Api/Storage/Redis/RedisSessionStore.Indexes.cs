@@ -92,6 +92,12 @@ internal sealed partial class RedisSessionStore
                 RedisScripts.ShardTouch, [keys.ShardIndex(shard, facts.Kind), keys.ShardExpiry(shard, facts.Kind),
                     keys.ShardEntries(shard)],
                 [facts.Entry, facts.Activity, facts.ExpiresAt, exactly, before, life, onlyMove]);
+            if (before.Length > 0 && redis.IsCluster)
+            {
+                // An erasure that finds it with its owner is to find it here as well. One server keeps to the order.
+                await ofAll;
+            }
+
             var ofOwner = isIndexed || counts
                 ? redis.ScriptAsync(RedisScripts.OwnerTouch, OwnerKeys(facts.UserId, facts.Kind),
                     [facts.Entry, facts.Activity, counts ? facts.Size : "", before, life, onlyMove, isIndexed, mayEvict

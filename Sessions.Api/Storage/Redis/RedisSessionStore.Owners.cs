@@ -42,6 +42,10 @@ internal sealed partial class RedisSessionStore
                 return new Erasure(sessions, turns);
             }
 
+            // Whoever makes one of them no longer brings it into the index of all.
+            await Task.WhenAll(entering.Where(entry => entry.Id.Length > 0).Select(entry => redis.RunAsync(
+                keys.ShardEntries(RedisKeys.ShardOf(entry.Id)), (database, key) => database.SortedSetRemoveAsync(key, entry.Raw))));
+
             // First the session or the lease by which it may come, then the entry: nothing comes that no entry leads to.
             var removals = await Task.WhenAll(
                 made.Select(entry => EraseAsync(owner, entry, token: "")).Concat(entering.Select(entry =>
