@@ -54,6 +54,44 @@ public sealed class AuthTests
         Assert.Single((await server.GetAsync("/users/ada/sessions", Key(Ada))).Json["sessions"]!.AsArray());
     }
 
+    [Theory]
+    [InlineData("user", 403)]
+    [InlineData("service", 403)]
+    [InlineData("admin", 403)]
+    [InlineData("read_all", 200)]
+    [InlineData("user,read_all", 200)]
+    [InlineData("service,read_all", 200)]
+    [InlineData("admin,read_all", 200)]
+    public async Task Everybodys_sessions_are_listed_for_one_scope_alone(string scopes, int status)
+    {
+        var key = ApiKeys.NewKey();
+        var all = scopes.Split(',');
+        await using var server = StartWithKeys([.. Setting("x", key, scopes, all[0] == "user" ? "eve" : null)]);
+        await server.PostAsync("/query", """{"query":"hello","thread_id":"a"}""", Key(Ada));
+
+        var listed = await server.GetAsync("/sessions", Key(key));
+
+        Assert.Equal(status, listed.Status);
+        Assert.Equal(status == 200, listed.Text.Contains("\"session_id\":\"a\"", StringComparison.Ordinal));
+
+        // And it is a right to read that list, and no more.
+        Assert.Equal(all.Contains("admin") ? 200 : 403, (await server.GetAsync("/sessions/stats", Key(key))).Status);
+        Assert.NotEqual(200, (await server.GetAsync("/sessions/a", Key(key))).Status);
+    }
+
+    [Fact]
+    public async Task A_token_lists_everybodys_sessions_by_its_role()
+    {
+        await using var server = SessionsServer.Start(
+            [
+                ("auth:mode", "jwt"), ("auth:jwt:signing_key", SigningKey), ("auth:jwt:audience", "sessions"),
+                ("auth:jwt:read_all_role", "reader"),
+            ]);
+
+        Assert.Equal(200, (await server.GetAsync("/sessions", Bearer(Token("ada", role: "reader")))).Status);
+        Assert.Equal(403, (await server.GetAsync("/sessions", Bearer(Token("ada")))).Status);
+    }
+
     [Fact]
     public async Task A_user_may_name_nobody_else()
     {

@@ -65,7 +65,7 @@ internal sealed class ApiKeys
         var readsAll = settings.Scopes.Contains(Scope.ReadAll);
         return settings.Scopes.Contains(Scope.User) ? Caller.User(settings.UserId!, isAdmin, readsAll)
             : settings.Scopes.Contains(Scope.Service) ? Caller.Service(name, isAdmin, readsAll)
-            : Caller.Admin(name, isAdmin, readsAll);
+            : Caller.Operator(name, isAdmin, readsAll);
     }
 
     private sealed record Entry(byte[] Hash, ClaimsPrincipal Principal);

@@ -28,19 +28,19 @@ internal sealed class Caller : IBindableFromHttpContext<Caller>
     public bool ReadsAll { get; private init; }
 
     /// <summary>A user.</summary>
-    public static Caller User(string userId, bool isAdmin, bool readsAll = false) =>
+    public static Caller User(string userId, bool isAdmin, bool readsAll) =>
         new($"user:{userId}") { UserId = userId, IsAdmin = isAdmin, ReadsAll = readsAll };
 
     /// <summary>A service.</summary>
     /// <param name="name">Its name, as whoever gave it its credentials has it.</param>
     /// <param name="isAdmin">Whether it may count and clean up as well.</param>
     /// <param name="readsAll">Whether it may list the sessions of all users.</param>
-    public static Caller Service(string name, bool isAdmin, bool readsAll = false) =>
+    public static Caller Service(string name, bool isAdmin, bool readsAll) =>
         new($"service:{name}") { IsService = true, IsAdmin = isAdmin, ReadsAll = readsAll };
 
     /// <summary>One that has no sessions: it may count and clean up, or list what all users have.</summary>
-    public static Caller Admin(string name, bool isAdmin = true, bool readsAll = false) =>
-        new($"admin:{name}") { IsAdmin = isAdmin, ReadsAll = readsAll };
+    public static Caller Operator(string name, bool isAdmin, bool readsAll) =>
+        new($"operator:{name}") { IsAdmin = isAdmin, ReadsAll = readsAll };
 
     /// <summary>Whose request this is.</summary>
     /// <exception cref="InvalidOperationException">The route was not protected.</exception>
