@@ -66,6 +66,9 @@ internal static class RedisFailure
         _ => false,
     };
 
+    /// <summary>Whether what ended in this trouble may have been carried out all the same, and only the answer was lost.</summary>
+    public static bool MayHaveBeenCarriedOut(StoreUnavailableException e) => e.InnerException is not { } reason || !WasNotCarriedOut(reason);
+
     /// <summary>The trouble as the caller of a store gets it.</summary>
     public static StoreUnavailableException ToUnavailable(Exception e)
     {

@@ -18,6 +18,7 @@ internal sealed partial class RedisSessionStore
 
     private long _unowned = -1;
     private long _unownedReadAt;
+    private long _unownedSweptAt;
 
     // Whether an owner's bytes are summed up: chains', and everything of nobody's, as far as there are limits.
     private bool CountsBytes(string? userId, SessionKind kind) =>
@@ -173,17 +174,18 @@ internal sealed partial class RedisSessionStore
     private async Task<bool> IsFullAsync(long added, long ownChain, string own)
     {
         var most = policy.UnownedBytes;
-        var isFresh = Volatile.Read(ref _unownedReadAt) is not 0 and var readAt && Stopwatch.GetElapsedTime(readAt) < UnownedView;
-        if (isFresh && Volatile.Read(ref _unowned) + added < Near * most)
+        if (IsFresh(ref _unownedReadAt) && Volatile.Read(ref _unowned) + added < Near * most)
         {
             Interlocked.Add(ref _unowned, added);
             return false;
         }
 
         var (sessions, chains) = await ReadUnownedAsync();
-        if (sessions + ownChain + added > most)
+        if (sessions + ownChain + added > most && !IsFresh(ref _unownedSweptAt))
         {
-            // No chains would make enough room; but some of it may have expired.
+            // No chains would make enough room; but some of it may have expired. Looked for now and then only: it goes through all there
+            // is, and a full store is asked again and again.
+            Volatile.Write(ref _unownedSweptAt, Stopwatch.GetTimestamp());
             await SweepAsync(CancellationToken.None);
             (sessions, chains) = await ReadUnownedAsync();
         }
@@ -198,6 +200,9 @@ internal sealed partial class RedisSessionStore
         Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
         return sessions + chains + added > most;
     }
+
+    private static bool IsFresh(ref long at) =>
+        Volatile.Read(ref at) is not 0 and var then && Stopwatch.GetElapsedTime(then) < UnownedView;
 
     private async Task<(long Sessions, long Chains)> ReadUnownedAsync()
     {

@@ -85,7 +85,7 @@ internal sealed partial class RedisSessionStore
                 return opened;
             }
         }
-        catch (StoreUnavailableException e) when (e.InnerException is { } reason && RedisFailure.WasNotCarriedOut(reason))
+        catch (StoreUnavailableException e) when (!RedisFailure.MayHaveBeenCarriedOut(e))
         {
             // Nothing to let go of, and no need to bother a server in trouble.
             isHeld = isHeld && isEntered;
@@ -109,17 +109,25 @@ internal sealed partial class RedisSessionStore
             throw new ArgumentException("It is not open.", nameof(opened));
         }
 
-        var result = change switch
+        try
         {
-            AppendTurn append => await AppendAsync(session, append),
-            RecordFailure failure => await FailAsync(session, failure),
-            ReplaceMetadata { Metadata: var metadata } =>
-                await EditAsync(session, "m", metadata, 0, metadata.Length - (session.Session?.Metadata.Length ?? 0), dropSummary: false),
-            ReplaceTurn replacement => await ReplaceTurnAsync(session, replacement),
-            _ => throw new ArgumentOutOfRangeException(nameof(change)),
-        };
-        session.HasEnded = true;
-        return result;
+            var result = change switch
+            {
+                AppendTurn append => await AppendAsync(session, append),
+                RecordFailure failure => await FailAsync(session, failure),
+                ReplaceMetadata { Metadata: var metadata } => await EditAsync(
+                    session, "m", metadata, 0, metadata.Length - (session.Session?.Metadata.Length ?? 0), dropSummary: false),
+                ReplaceTurn replacement => await ReplaceTurnAsync(session, replacement),
+                _ => throw new ArgumentOutOfRangeException(nameof(change)),
+            };
+            session.HasEnded = true;
+            return result;
+        }
+        catch (StoreUnavailableException e) when (RedisFailure.MayHaveBeenCarriedOut(e))
+        {
+            session.MayBeWritten = true;
+            throw;
+        }
     }
 
     public async ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken)
@@ -142,7 +150,7 @@ internal sealed partial class RedisSessionStore
         if (session.HasEnded)
         {
             // The turn has ended while this was under way, and may have let go before this took it again.
-            Release(session.Id, owner, session.Token, session.Gives);
+            Release(session.Id, owner, session.Token, session.TakesEntryBack);
         }
 
         return state switch
@@ -158,7 +166,7 @@ internal sealed partial class RedisSessionStore
         if (opened is RedisOpenedSession { HasEnded: false, Token.Length: > 0 } session)
         {
             session.HasEnded = true;
-            return new(ReleaseAsync(session.Id, session.Request.Owner, session.Token, session.Gives));
+            return new(ReleaseAsync(session.Id, session.Request.Owner, session.Token, session.TakesEntryBack));
         }
 
         return default;
@@ -567,6 +575,8 @@ internal sealed partial class RedisSessionStore
             {
                 Leave(id, owner.UserId, token);
             }
+
+            OnStep("released");
         }
         catch (Exception e)
         {
@@ -598,7 +608,7 @@ internal sealed partial class RedisSessionStore
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
     }
 }
