@@ -202,6 +202,9 @@ internal sealed class DamageReport
     /// <summary>Called for each thing that is met for the first time.</summary>
     public Action<string, Exception?> OnFirst { get; init; } = (_, _) => { };
 
+    /// <summary>How a session is named, whatever of it can't be read: it is forgotten by that when the session is gone.</summary>
+    public static string NameOf(string sessionId) => $"session '{sessionId}'";
+
     /// <summary>How many things can't be read, as far as is known.</summary>
     public int Count
     {

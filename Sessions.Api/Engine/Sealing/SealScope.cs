@@ -37,9 +37,6 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     /// <summary>What everything is sealed with, once <see cref="ForWritingAsync"/> has got it.</summary>
     public UserKey? WritingKey => _writing;
 
-    /// <summary>A key that texts of this user's may be sealed with.</summary>
-    public async ValueTask<UserKey?> FindKeyAsync(Guid id) => await FindAsync(id);
-
     /// <summary>A head as it was before it was sealed.</summary>
     /// <exception cref="KeyDestroyedException">It is gone.</exception>
     /// <exception cref="StoredDataException">It can't be read.</exception>
@@ -170,14 +167,12 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         }
     }
 
-    private static string NameOf(string sessionId) => $"session '{sessionId}'";
-
     // A nonce can't be changed, as it is sealed with the texts: so a turn can't be passed off for another one of its session either.
     private static void CheckNumber(string sessionId, SessionKind kind, Turn turn)
     {
         if (kind == SessionKind.Chain ? turn.Nonce.ExpectedNumber > turn.Number : turn.Nonce.ExpectedNumber != turn.Number)
         {
-            throw new StoredDataException(NameOf(sessionId),
+            throw new StoredDataException(DamageReport.NameOf(sessionId),
                 $"Turn {turn.Number} is not where it was put: it was moved, or another was removed.");
         }
     }
@@ -226,7 +221,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     private static StoredDataException Unreadable(ReadOnlyMemory<byte> text, string sessionId, Turn? turn = null)
     {
         var what = turn is null ? "Something of the session" : $"Turn {turn.Number} of the session";
-        return new(NameOf(sessionId), SealedText.FormOf(text.Span) switch
+        return new(DamageReport.NameOf(sessionId), SealedText.FormOf(text.Span) switch
         {
             TextForm.Sealed => $"{what} can't be decrypted: it was changed, or put in the place of something else.",
             TextForm.Former => $"{what} was encrypted by an earlier version: the command rekey seals it anew.",
@@ -284,11 +279,12 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         {
             throw await ring.WasDestroyedAsync(id, cancellationToken)
                 ? new KeyDestroyedException(sessionId)
-                : new StoredDataException(NameOf(sessionId), "The key that what is stored was encrypted with is missing.");
+                : new StoredDataException(DamageReport.NameOf(sessionId), "The key that what is stored was encrypted with is missing.");
         }
     }
 
-    private async ValueTask<UserKey?> FindAsync(Guid id)
+    /// <summary>A key that texts of this user's may be sealed with.</summary>
+    public async ValueTask<UserKey?> FindAsync(Guid id)
     {
         if (!_hasOwn)
         {

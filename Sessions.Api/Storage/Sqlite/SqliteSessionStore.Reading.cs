@@ -129,7 +129,7 @@ internal sealed partial class SqliteSessionStore
             using var rows = db[SqliteSql.FindAnswered].Bind(row).Bind(idempotency.Key).Read();
             if (rows.Next())
             {
-                return rows.ToGuid(SqliteRows.AfterTurn, SqliteRows.Name(session.Id)) == idempotency.Body
+                return rows.ToGuid(SqliteRows.AfterTurn, DamageReport.NameOf(session.Id)) == idempotency.Body
                     ? new SqliteOpenedSession(request, OpenStatus.Replayed) { Session = session, Replay = rows.ToTurn(session.Id) }
                     : new SqliteOpenedSession(request, OpenStatus.KeyReused);
             }

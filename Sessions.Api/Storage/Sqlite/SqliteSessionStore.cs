@@ -288,7 +288,7 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         {
             if (session.Id is { } id)
             {
-                _policy.Damage.Forget(SqliteRows.Name(id));
+                _policy.Damage.Forget(DamageReport.NameOf(id));
             }
         }
     }
