@@ -50,7 +50,7 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
             case DomainException known:
                 return Problem.From(known.Error);
             case OpenAiException known:
-                return Problem.InvalidField(known.Error.Param ?? "body", known.Error.Message);
+                return Problem.InvalidField(known.Error.Param ?? "body", known.Error.Message.TrimEnd('.'));
             case StoredDataException damaged:
                 return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_damaged", damaged.Message) { RetryAfter = DamageRetry };
             case StoreUnavailableException unavailable:

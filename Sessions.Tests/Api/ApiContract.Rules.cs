@@ -6,6 +6,16 @@ namespace Sessions.Tests.Api;
 public abstract partial class ApiContract
 {
     [Fact]
+    public async Task What_is_wrong_with_an_input_is_said_with_one_full_stop()
+    {
+        var server = Start();
+
+        var answer = (await server.PostAsync("/query", """{"query":"a","input":[{"type":"input_video"}]}""")).IsProblem(422, "invalid_request");
+
+        Assert.Matches(@"[^.]\.$", (string?)answer.Json["detail"]);
+    }
+
+    [Fact]
     public async Task An_expired_session_is_gone_and_its_id_starts_afresh()
     {
         var server = Start(("sessions:timeout_hours", "0.5"), ("sessions:cleanup_interval_minutes", "6000"));
