@@ -84,7 +84,8 @@ internal static class EngineServices
     {
         // Now, so that a connection string that is none is said before anything starts.
         var connection = RedisConnection.OpenForCache(RedisConnectionString.Read(builder.Configuration, "sessions.cache"));
-        builder.Services.AddSingleton(all => new SharedTail(connection, "sessions:", settings.Timeout, all.GetRequiredService<ILogger<SharedTail>>()));
+        builder.Services.AddSingleton(all => new SharedTail(
+            connection, RedisKeys.DefaultPrefix, settings.Timeout, all.GetRequiredService<ILogger<SharedTail>>()));
         builder.Services.AddHealthChecks().AddCheck<SharedTailHealthCheck>("cache");
     }
 
@@ -100,7 +101,8 @@ internal static class EngineServices
         if (settings.StorageType == StorageType.Redis)
         {
             services.AddSingleton<IUserKeys>(all => new RedisUserKeys(
-                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), "sessions:", all.GetRequiredService<TimeProvider>()));
+                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), RedisKeys.DefaultPrefix,
+                all.GetRequiredService<TimeProvider>()));
         }
         else
         {
@@ -146,16 +148,15 @@ internal static class EngineServices
 
     private static SessionLog LogOf(SessionSettings settings, IServiceProvider all)
     {
-        var time = all.GetRequiredService<TimeProvider>();
         var meters = all.GetRequiredService<IMeterFactory>();
         return new SessionLog(all.GetRequiredService<ISessionStore>(), new SessionLogOptions
         {
             Policy = all.GetRequiredService<StorePolicy>(),
             Events = all.GetRequiredService<LogEvents>(),
-            Tail = settings.StorageType == StorageType.Memory ? null : new HistoryTail(time, meters, all.GetService<SharedTail>()),
+            Tail = settings.StorageType == StorageType.Memory
+                ? null : new HistoryTail(all.GetRequiredService<TimeProvider>(), meters, all.GetService<SharedTail>()),
             Sealer = all.GetService<Sealer>(),
             Meter = new StoreMeter(Settings.NameOf(settings.StorageType), meters),
-            Time = time,
         });
     }
 

@@ -6,9 +6,6 @@ namespace Sessions.Api.Engine;
 /// <summary>What is counted and traced about turns. docs/observability.md lists every instrument.</summary>
 internal sealed class TurnMetrics
 {
-    /// <summary>The name under which Microsoft.Extensions.AI reports each call of an agent, as spans and metrics.</summary>
-    public const string AgentSourceName = "Sessions.Agents";
-
     private readonly Histogram<double> _duration;
     private readonly Histogram<double> _queueWait;
 

@@ -15,9 +15,6 @@ public sealed class EncryptionTests(RedisFixture redis) : IDisposable
 
     private string Path => _folder["sessions.db"];
 
-    internal static MasterKeys NewMasterKeys(params string[] keys) =>
-        MasterKeys.Read(null, keys is [] ? Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)) : string.Join(',', keys), "/");
-
     public void Dispose() => _folder.Dispose();
 
     [Fact]

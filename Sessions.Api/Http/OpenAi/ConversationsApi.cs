@@ -70,9 +70,8 @@ internal static class ConversationsApi
         return Answer(session);
     }
 
-    private static async Task<IResult> ListAsync(Caller caller, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    private static async Task<IResult> ListAsync(SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
-        _ = caller;
         var page = ListPage.Read(request.Query);
         if (owner.Value.UserId is not { } userId)
         {

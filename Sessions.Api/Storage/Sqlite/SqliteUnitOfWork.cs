@@ -25,8 +25,6 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
 
     public SqliteDatabase Db => db;
 
-    public StorePolicy Policy => policy;
-
     public long Now => time.GetUtcNow().ToMicroseconds();
 
     /// <summary>Whether a session was unlinked that is too long to be removed in one step.</summary>
@@ -69,8 +67,6 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         using var rows = session.Id is { } id ? db[SqliteSql.RowOfId].Bind(id).Read() : db[SqliteSql.RowOfKey].Bind(session.Key).Read();
         return rows.Next() ? new SqliteLocation(rows.Long(0), rows.Long(1), rows.TextOrNull(2), rows.Text(3)) : null;
     }
-
-    public bool IsLive(string id, long now) => Locate(SessionRef.ById(id)) is { } found && found.ExpiresAt > now;
 
     /// <summary>Gives a key to a session of a time when there were none.</summary>
     public Guid GiveKey(long row)
@@ -281,16 +277,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             return null;
         }
 
-        List<long> removed = [];
-        foreach (var (row, size) in OldestChains(userId, now))
-        {
-            if (excess > 0 && row != self)
-            {
-                removed.Add(row);
-                excess -= size;
-            }
-        }
-
+        var removed = OldestChains(userId, now, self, ref excess);
         if (excess > 0)
         {
             return unowned > 0 && unowned >= chains ? UnownedLimit : ChainLimit;
@@ -548,19 +535,38 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         }
     }
 
-    // Those on which no turn runs first.
-    private List<(long Row, long Size)> OldestChains(string? userId, long now)
+    // No more of them than take as much as is too much. Those on which no turn runs first.
+    private List<long> OldestChains(string? userId, long now, long self, ref long excess)
     {
-        List<(long, long)> idle = [], running = [];
+        List<long> chosen = [];
+        List<(long Row, long Size)> running = [];
         using var rows = userId is null
             ? db[SqliteSql.OldestUnownedChains].Read()
             : db[SqliteSql.OldestOfUser].Bind(userId).Bind((long)SessionKind.Chain).Bind(now).Read();
-        while (rows.Next())
+        while (excess > 0 && rows.Next())
         {
-            (policy.IsRunning(rows.Text(1)) ? running : idle).Add((rows.Long(0), rows.Long(2)));
+            var (row, size) = (rows.Long(0), rows.Long(2));
+            if (policy.IsRunning(rows.Text(1)))
+            {
+                running.Add((row, size));
+            }
+            else if (row != self)
+            {
+                chosen.Add(row);
+                excess -= size;
+            }
         }
 
-        return [.. idle, .. running];
+        foreach (var (row, size) in running)
+        {
+            if (excess > 0 && row != self)
+            {
+                chosen.Add(row);
+                excess -= size;
+            }
+        }
+
+        return chosen;
     }
 
     private long ChainSize(string? userId)
@@ -635,7 +641,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             if (key.Length != 16)
             {
                 // It can't belong to anything; and as it has expired, it goes.
-                policy.Damage.Report($"reservation {Convert.ToHexString(key)} of {SqliteRows.Name(sessionId)}", null);
+                policy.Damage.Report($"reservation {Convert.ToHexString(key)} of {DamageReport.NameOf(sessionId)}", null);
             }
 
             // One whose session lives goes with the session: it is looked at again when that one would expire.
