@@ -218,11 +218,11 @@ public abstract partial class ApiContract
             return false;
         });
 
-        while (!heartbeat.IsCompleted)
+        await ServiceProcess.UntilAsync(() =>
         {
             server.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Delay(1, TestContext.Current.CancellationToken);
-        }
+            return heartbeat.IsCompleted;
+        });
 
         Assert.True(await heartbeat);
         next.Release();

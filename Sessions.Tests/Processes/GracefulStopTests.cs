@@ -32,7 +32,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             await Task.Delay(50, Cancel);
             await ChatCompletionsServer.AnswerAsync(http, $"echo {ChatCompletionsServer.Messages(request)[^1].Text}");
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
         var answered = new ConcurrentDictionary<string, List<string>>();
         var count = 0;
         var enough = new TaskCompletionSource();
@@ -108,7 +108,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             await release.Task.WaitAsync(Cancel);
             await ChatCompletionsServer.AnswerAsync(http, "done");
         };
-        await using var api = ServiceProcess.Api(Agent(model));
+        await using var api = ServiceProcess.Api(model.Agent("model"));
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
         var running = http.PostAsJsonAsync("/query", new { query = "a", thread_id = "t", agent_type = "model" }, Cancel);
         await started.WaitAsync(Cancel);
@@ -157,7 +157,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             started.Release();
             await Task.Delay(Timeout.Infinite, http.RequestAborted);
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -201,7 +201,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(1);
         model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(Cancel));
-        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. Agent(model)];
+        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. model.Agent("model")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -241,9 +241,6 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
         Assert.Contains(collector.Spans, span => span.Name == "POST /query");
         Assert.Equal(1, collector.Metric("Sessions.Api", "sessions.turn.duration"));
     }
-
-    private static (string Key, string Value)[] Agent(ChatCompletionsServer model) =>
-        [.. model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value))];
 
     private static Task<HttpResponseMessage> StreamAsync(HttpClient http, string session)
     {

@@ -95,7 +95,7 @@ public sealed class CacheTroubleTests : IDisposable
         IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model"), ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         one.Time.SetUtcNow(DateTimeOffset.UtcNow);
-        await using var process = ServiceProcess.Api(settings.Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));
+        await using var process = ServiceProcess.Api(settings);
         using var two = new HttpClient { BaseAddress = await process.AddressAsync() };
 
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);

@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using Npgsql;
 
 namespace Sessions.Tests.Storage.Postgres;
@@ -43,7 +41,7 @@ internal sealed class PostgresServer : IAsyncDisposable
         }
 
         Assert.SkipWhen(Programs is null, "There is no PostgreSQL on this machine (/usr/lib/postgresql).");
-        var server = new PostgresServer(FreePort(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
+        var server = new PostgresServer(FreePort.Find(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
         await server.InitializeAsync();
         await server.RestartAsync();
         return server;
@@ -101,13 +99,6 @@ internal sealed class PostgresServer : IAsyncDisposable
     private string Data => _folder["data"];
 
     private static bool IsRoot => Environment.UserName == "root";
-
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 
     /// <summary>Starts a program as a user that is not root.</summary>
     public static Process RunAsUser(string program, params string[] arguments)

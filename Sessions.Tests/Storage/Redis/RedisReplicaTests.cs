@@ -78,7 +78,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
             [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
         await using var fast = SessionsServer.Start(settings);
         fast.Time.SetUtcNow(DateTimeOffset.UtcNow);
-        await using var slow = ServiceProcess.Api(settings.Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));
+        await using var slow = ServiceProcess.Api(settings);
         using var client = new HttpClient { BaseAddress = await slow.AddressAsync() };
         await fast.QueryAsync("first", "a", "ada", "model");
 
@@ -120,7 +120,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
             [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
         await using var other = SessionsServer.Start(settings);
         other.Time.SetUtcNow(DateTimeOffset.UtcNow);
-        await using var doomed = ServiceProcess.Api(settings.Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));
+        await using var doomed = ServiceProcess.Api(settings);
         using var client = new HttpClient { BaseAddress = await doomed.AddressAsync() };
         await other.QueryAsync("first", "a", "ada", "model");
 

@@ -189,47 +189,6 @@ public sealed class RedisTroubleTests
     }
 
     [Theory]
-    [InlineData(null, "needs a connection string; set the environment variable ConnectionStrings__redis")]
-    [InlineData("127.0.0.1:1,password=hush,connectRetry=1", "ConnectionStrings:cache: Redis at 127.0.0.1:1 does not answer")]
-    [InlineData("127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:cache: is not a Redis connection string")]
-    public async Task The_server_does_not_start_without_its_Redis(string? connection, string message)
-    {
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", "http://127.0.0.1:0"]) { RedirectStandardError = true, RedirectStandardOutput = true };
-        start.Environment["SESSIONS__STORAGE_TYPE"] = "redis";
-        start.Environment["ConnectionStrings__cache"] = connection;
-
-        using var process = Process.Start(start)!;
-        var error = await process.StandardError.ReadToEndAsync(Cancel);
-        await process.WaitForExitAsync(Cancel);
-
-        Assert.Equal(1, process.ExitCode);
-        Assert.Contains(message, error, StringComparison.Ordinal);
-        Assert.Single(error.Split('\n', StringSplitOptions.RemoveEmptyEntries));
-        Assert.DoesNotContain("hush", error, StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData("LOADING Redis is loading the dataset in memory", "loading")]
-    [InlineData("MISCONF Errors writing to the AOF file: No space left on device", "can't save")]
-    [InlineData("READONLY You can't write against a read only replica. script: 5f, on @user_script:8.", "replica")]
-    [InlineData("NOSCRIPT No matching script. Please use EVAL.", "starting")]
-    [InlineData("ERR upstream failure", "error")]
-    public void What_the_server_says_of_its_state_is_trouble(string message, string told)
-    {
-        var error = new RedisServerException(message);
-
-        Assert.True(RedisFailure.IsTrouble(error));
-        Assert.Contains(told, RedisFailure.ToUnavailable(error).Message, StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData("WRONGTYPE Operation against a key holding the wrong kind of value script: 5f, on @user_script:8.")]
-    [InlineData("ERR user_script:8: attempt to call a nil value script: 5f, on @user_script:8.")]
-    [InlineData("CROSSSLOT Keys in request don't hash to the same slot")]
-    [InlineData("ERR unknown command 'EVALSHA'")]
-    public void What_the_server_says_of_our_mistakes_is_none(string message) => Assert.False(RedisFailure.IsTrouble(new RedisServerException(message)));
-
-    [Theory]
     [InlineData("Command cannot be issued to a replica: EVAL")]
     [InlineData("The database does not exist on the server: 3")]
     public void What_the_driver_refuses_while_a_server_changes_its_role_is_trouble(string message) =>
