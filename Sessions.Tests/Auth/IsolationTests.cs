@@ -20,7 +20,7 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
     [InlineData("redis")]
     public async Task Nothing_of_another_user_is_to_be_had_on_any_route(string store)
     {
-        (string, string)[] storage = store == "redis" ? [("ConnectionStrings:cache", await redis.NewDatabaseAsync())] : [("sessions:db_path", _folder["sessions.db"])];
+        (string, string)[] storage = store == "redis" ? [("ConnectionStrings:redis", await redis.NewDatabaseAsync())] : [("sessions:db_path", _folder["sessions.db"])];
         await using var server = SessionsServer.Start(
             [("sessions:storage_type", store), .. storage, ("auth:mode", "api_key"), .. AuthTests.Setting("attacker", Attacker, "user", "mallory"), .. AuthTests.Setting("service", Service, "service")]);
         var victims = await SeedAsync(server);

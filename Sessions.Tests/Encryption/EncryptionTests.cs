@@ -36,7 +36,7 @@ public sealed class EncryptionTests(RedisFixture redis) : IDisposable
     public async Task Nothing_that_users_wrote_is_in_Redis()
     {
         var connection = await redis.NewDatabaseAsync();
-        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", connection));
+        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", connection));
         await TalkAsync(server, "a", "ada");
         Assert.Contains(Canary, await EverythingAsync(server), StringComparison.Ordinal);
 

@@ -86,7 +86,7 @@ public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
     [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
-        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

@@ -267,7 +267,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     private async Task<(string Key, string Value)[]> StoreAsync(string store) => store switch
     {
         "sqlite" => [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", _folder["sessions.db"])],
-        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", await redis.NewDatabaseAsync())],
+        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", await redis.NewDatabaseAsync())],
         _ => [],
     };
 
@@ -280,7 +280,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             return;
         }
 
-        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__cache").Value);
+        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__redis").Value);
         var database = connection.GetDatabase().Database;
         var keys = connection.GetServers().Single().Keys(database, "s:*:[lw]").Select(key => key.ToString()).ToList();
         Assert.Empty(keys);

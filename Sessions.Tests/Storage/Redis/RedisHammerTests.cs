@@ -180,7 +180,7 @@ public sealed class RedisHammerTests
         {
             var replica = ServiceProcess.Api(
             [
-                ("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", Redis.Address),
+                ("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", Redis.Address),
                 ("AGENTS__MODEL__HISTORY_TURNS", "1000"),
                 .. _model.Agent("model"),
             ]);

@@ -17,7 +17,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
         await using var model = await ChatCompletionsServer.StartAsync();
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         IEnumerable<(string, string)> settings =
-            [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model"),
+            [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()), .. model.Agent("model"),
                 ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         await using var two = SessionsServer.Start(settings);
@@ -75,7 +75,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
             await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(asked));
         };
         IReadOnlyList<(string, string)> settings =
-            [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
+            [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()), .. model.Agent("model")];
         await using var fast = SessionsServer.Start(settings);
         fast.Time.SetUtcNow(DateTimeOffset.UtcNow);
         await using var slow = ServiceProcess.Api(settings);
@@ -117,7 +117,7 @@ public sealed class RedisReplicaTests(RedisFixture redis)
             await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         };
         IReadOnlyList<(string, string)> settings =
-            [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()), .. model.Agent("model")];
+            [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()), .. model.Agent("model")];
         await using var other = SessionsServer.Start(settings);
         other.Time.SetUtcNow(DateTimeOffset.UtcNow);
         await using var doomed = ServiceProcess.Api(settings);

@@ -98,7 +98,7 @@ public sealed class RedisTroubleTests
     public async Task A_Redis_that_would_evict_sessions_is_warned_of(string policy, string memory, string level, string message)
     {
         using var redis = await RedisProcess.StartAsync("--maxmemory-policy", policy, "--maxmemory", memory);
-        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", redis.Address), ("Logging__LogLevel__Sessions.Api.Storage.Redis.RedisEvictionWarning", "Debug"));
+        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", redis.Address), ("Logging__LogLevel__Sessions.Api.Storage.Redis.RedisEvictionWarning", "Debug"));
         await server.SaysAsync(message);
 
         Assert.Equal(1, server.Count(level));
@@ -195,7 +195,7 @@ public sealed class RedisTroubleTests
         Assert.True(RedisFailure.IsTrouble(new RedisCommandException(message)));
 
     private static SessionsServer Start(RedisProcess redis) =>
-        SessionsServer.Start([("sessions:storage_type", "redis"), ("ConnectionStrings:cache", redis.Address)]);
+        SessionsServer.Start([("sessions:storage_type", "redis"), ("ConnectionStrings:redis", redis.Address)]);
 
     private static async Task<Answer> UnavailableAsync(SessionsServer server)
     {
