@@ -317,7 +317,8 @@ internal sealed class SettingsReader : IServiceProvider
         ?? _root.Providers.LastOrDefault(provider => provider.GetChildKeys([], key).Any());
 
     private static string? Said(IConfigurationProvider? provider, string key) =>
-        provider is not null && provider.TryGet(key, out var value) && (provider is not EnvironmentVariablesConfigurationProvider || value?.Length > 0)
+        provider is not null && provider.TryGet(key, out var value)
+            && (provider is not EnvironmentVariablesConfigurationProvider || value?.Length > 0)
             ? value : null;
 
     private static Dictionary<string, PropertyInfo> Properties(Type type) =>

@@ -85,7 +85,8 @@ public static partial class UnreadVariables
     private sealed record NamedVariable(string Before, string After)
     {
         public static NamedVariable Of(string variable) => new(
-            variable[..variable.IndexOf("__*", StringComparison.Ordinal)], variable[(variable.IndexOf("*__", StringComparison.Ordinal) + 3)..]);
+            variable[..variable.IndexOf("__*", StringComparison.Ordinal)],
+            variable[(variable.IndexOf("*__", StringComparison.Ordinal) + 3)..]);
 
         public string? Meant(string name)
         {

@@ -31,7 +31,8 @@ internal sealed record Error(string Code, string Message)
     public (int? Status, string? Code)? Provider { get; init; }
 
     /// <summary>A field breaks a rule.</summary>
-    public static Error InvalidField(string field, string rule) => new("invalid_request", $"{field}: {rule}.") { Field = field, Rule = rule };
+    public static Error InvalidField(string field, string rule) =>
+        new("invalid_request", $"{field}: {rule}.") { Field = field, Rule = rule };
 
     /// <summary>A limit was passed.</summary>
     public static Error LimitExceeded(string field, string rule, string limit) =>
@@ -51,13 +52,19 @@ internal sealed record Error(string Code, string Message)
 
     /// <summary>The session went away while its turn ran.</summary>
     public static Error SessionGone(string sessionId) =>
-        new("session_gone", "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.") { SessionId = sessionId };
+        new(
+            "session_gone",
+            "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.")
+        {
+            SessionId = sessionId,
+        };
 
     /// <summary>There is no such response any more, or not for this owner.</summary>
     public static Error ResponseNotFound(ResponseId id) => new("response_not_found", $"Response with id '{id}' not found.");
 
     /// <summary>The turn to go on from is not there.</summary>
-    public static Error NoSuchTurn(string field, int turnCount) => new("no_such_turn", $"{field}: must be a turn of the session: 0 to {turnCount}.")
+    public static Error NoSuchTurn(string field, int turnCount) =>
+        new("no_such_turn", $"{field}: must be a turn of the session: 0 to {turnCount}.")
     {
         Field = field,
         Rule = $"must be a turn of the session: 0 to {turnCount}",
@@ -81,7 +88,11 @@ internal sealed record Error(string Code, string Message)
 
     /// <summary>There is no room for more.</summary>
     public static Error StorageFull(string limit) =>
-        new("storage_full", $"There is no room for more ({limit}): delete sessions, or wait until some have expired.") { Limit = limit, RetryAfter = TimeSpan.FromSeconds(30) };
+        new("storage_full", $"There is no room for more ({limit}): delete sessions, or wait until some have expired.")
+        {
+            Limit = limit,
+            RetryAfter = TimeSpan.FromSeconds(30),
+        };
 
     /// <summary>At most 128 characters of something that a client sent.</summary>
     public static string Shorten(string text) =>

@@ -64,7 +64,8 @@ internal static class EngineServices
                 break;
             case StorageType.Sqlite:
                 // Now, so that a file that can't be used is said before anything starts.
-                services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(settings.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
+                var path = SqliteFile.Locate(settings.DbPath, YamlConfiguration.BaseFolder(builder.Configuration));
+                services.AddSingleton(SqliteFile.Prepare(path));
                 services.AddSingleton<ISessionStore, SqliteSessionStore>();
                 if (settings.Cache == CacheType.Redis)
                 {
@@ -111,9 +112,11 @@ internal static class EngineServices
 
         if (encryption.Enabled)
         {
-            services.AddSingleton(MasterKeys.Read(encryption.KeyFile, encryption.MasterKey, YamlConfiguration.BaseFolder(builder.Configuration)));
+            services.AddSingleton(MasterKeys.Read(
+                encryption.KeyFile, encryption.MasterKey, YamlConfiguration.BaseFolder(builder.Configuration)));
             services.AddSingleton(all => new UserKeyRing(
-                all.GetRequiredService<IUserKeys>(), all.GetRequiredService<MasterKeys>(), Longest(settings.Timeout, responses.Timeout), all.GetRequiredService<TimeProvider>()));
+                all.GetRequiredService<IUserKeys>(), all.GetRequiredService<MasterKeys>(), Longest(settings.Timeout, responses.Timeout),
+                all.GetRequiredService<TimeProvider>()));
             services.AddSingleton(all => new Sealer(all.GetRequiredService<UserKeyRing>(), all.GetRequiredService<StorePolicy>().Damage));
         }
 
@@ -142,7 +145,13 @@ internal static class EngineServices
             StoredBytes = settings.StorageType == StorageType.Memory ? limits.StoredBytes : 0,
             IsRunning = all.GetRequiredService<RunningTurns>().IsRunning,
             Damage = new DamageReport { OnFirst = (what, reason) => EngineLog.Damaged(logger, what, reason) },
-            Events = new StoreEvents { Created = metrics.Created, Expired = metrics.Expired, Evicted = metrics.Evicted, Removed = events.RemovedAsync },
+            Events = new StoreEvents
+            {
+                Created = metrics.Created,
+                Expired = metrics.Expired,
+                Evicted = metrics.Evicted,
+                Removed = events.RemovedAsync,
+            },
         };
     }
 
@@ -162,12 +171,14 @@ internal static class EngineServices
 
     private sealed class SharedTailHealthCheck(SharedTail tail) : IHealthCheck
     {
-        public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => tail.CheckAsync(cancellationToken);
+        public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+            tail.CheckAsync(cancellationToken);
     }
 
     private sealed class LogHealthCheck(SessionLog log) : IHealthCheck
     {
-        public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => await log.CheckAsync(cancellationToken);
+        public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+            await log.CheckAsync(cancellationToken);
     }
 
     // Before anything is served: whether keys, settings and what is stored go together.

@@ -220,7 +220,8 @@ internal sealed partial class SessionLog
 
         var damaged = _policy.Damage.Count;
         return damaged == 0 ? result : HealthCheckResult.Degraded(
-            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, and the log names what; nothing is removed but by a deletion or its expiry.");
+            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, "
+            + "and the log names what; nothing is removed but by a deletion or its expiry.");
     }
 
     private async ValueTask<Session?> ReplaceTurnAsync(

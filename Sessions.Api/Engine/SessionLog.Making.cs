@@ -147,7 +147,8 @@ internal sealed partial class SessionLog
             AfterTurn = afterTurn,
             Summary = summary,
             Turns = SealAsync(
-                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken), cancellationToken),
+                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken),
+                cancellationToken),
         }, cancellationToken);
         if (result.Status == CopyStatus.Created
             && (await GetAsync(SessionRef.ByKey(source.Key), owner, cancellationToken))?.Rewrites != source.Rewrites)

@@ -135,7 +135,13 @@ internal sealed partial class SessionLog
     public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
         await begun.StopKeepingAsync();
-        turn = turn with { Number = begun.ExpectedNumber, Parent = begun.Parent, Nonce = begun.Nonce, StartedSession = begun.Session is null };
+        turn = turn with
+        {
+            Number = begun.ExpectedNumber,
+            Parent = begun.Parent,
+            Nonce = begun.Nonce,
+            StartedSession = begun.Session is null,
+        };
         using var scope = await WritingScopeAsync(begun.Session?.UserId ?? begun.Request.Owner.UserId, cancellationToken);
         var change = new AppendTurn(scope?.Seal(begun.SessionId, begun.SessionKey, turn) ?? turn, begun.ParentRun)
         {

@@ -225,7 +225,8 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         {
             TextForm.Sealed => $"{what} can't be decrypted: it was changed, or put in the place of something else.",
             TextForm.Former => $"{what} was encrypted by an earlier version: the command rekey seals it anew.",
-            _ => $"{what} is not encrypted: it was written before encryption was turned on, and the command rekey seals it; or somebody else put it there.",
+            _ => $"{what} is not encrypted: it was written before encryption was turned on, and the command rekey seals it; "
+                + "or somebody else put it there.",
         });
     }
 

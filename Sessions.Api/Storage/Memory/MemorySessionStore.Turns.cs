@@ -69,7 +69,8 @@ internal sealed partial class MemorySessionStore
         return new(Opened(OpenStatus.Opened, head, turns, followsKnown, isCut));
 
         MemoryOpened Opened(
-            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsKnown = false, bool isCut = false) => new(request, status)
+            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsKnown = false, bool isCut = false) =>
+            new(request, status)
             {
                 Session = head,
                 Turns = turns,
@@ -182,7 +183,10 @@ internal sealed partial class MemorySessionStore
             if (session is null)
             {
                 // As old as its first turn, which began before this.
-                session = new MemorySession(append.Create!, owner, now) { CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()) };
+                session = new MemorySession(append.Create!, owner, now)
+                {
+                    CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()),
+                };
                 told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
             }
             else

@@ -206,7 +206,8 @@ internal sealed partial class RedisSessionStore
                 var head = result.Length > 1 ? RedisCodec.DecodeHead(id, result[1]).Session : null;
                 return new OpenedSession(request, status)
                 {
-                    Session = head is { TurnCount: > 0 and var count } ? head with { LastTurn = RedisCodec.DecodeTurn(result[2], count) } : head,
+                    Session = head is { TurnCount: > 0 and var count }
+                        ? head with { LastTurn = RedisCodec.DecodeTurn(result[2], count) } : head,
                     Replay = status == OpenStatus.Replayed ? RedisCodec.DecodeTurn(result[3], (int)result[4]) : null,
                 };
             });

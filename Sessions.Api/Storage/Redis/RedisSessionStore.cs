@@ -184,7 +184,8 @@ internal sealed partial class RedisSessionStore(
         {
             return decode();
         }
-        catch (Exception e) when (e is InvalidDataException or FormatException or OverflowException or InvalidCastException or ArgumentException)
+        catch (Exception e) when (
+            e is InvalidDataException or FormatException or OverflowException or InvalidCastException or ArgumentException)
         {
             throw Damaged(DamageReport.NameOf(id), e);
         }

@@ -33,10 +33,12 @@ internal sealed partial class SqliteSessionStore
 
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => new(false);
 
-    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+    public ValueTask<TurnPage?> ReadTurnsAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
         ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => ReadTurns(db, session, owner, request, ref keyless));
 
-    private static TurnPage? ReadTurns(SqliteDatabase db, SessionRef reference, Owner owner, TurnPageRequest request, long now, ref List<long>? keyless)
+    private static TurnPage? ReadTurns(
+        SqliteDatabase db, SessionRef reference, Owner owner, TurnPageRequest request, long now, ref List<long>? keyless)
     {
         if (Find(db, reference, now, out var row, ref keyless) is not { } session || !owner.MayHave(session.UserId))
         {
@@ -47,7 +49,8 @@ internal sealed partial class SqliteSessionStore
         if (request.AllBranches)
         {
             var all = turns.ReadAll(session.TurnCount, request);
-            return new TurnPage(session, all, all.Count > 0 && (request.Descending ? all[^1].Number > 1 : all[^1].Number < session.TurnCount));
+            var hasMore = all.Count > 0 && (request.Descending ? all[^1].Number > 1 : all[^1].Number < session.TurnCount);
+            return new TurnPage(session, all, hasMore);
         }
 
         var tip = request.Tip ?? session.TurnCount;
@@ -165,7 +168,8 @@ internal sealed partial class SqliteSessionStore
         }
 
         // What is remembered goes on if its last turn stands in the same run, still the same: then only those behind it are given.
-        if (request.Known is { LastTurn: > 0 } known && known.Key == session.Key && known.Rewrites == session.Rewrites && known.LastTurn <= tip
+        if (request.Known is { LastTurn: > 0 } known && known.Key == session.Key && known.Rewrites == session.Rewrites
+            && known.LastTurn <= tip
             && tip - known.LastTurn < request.HistoryTurns && reader.Read(tip).RunStart <= known.LastTurn)
         {
             var behind = reader.ReadTail(tip, tip - known.LastTurn + 1, request.HistoryBytes, out var tooMuch);

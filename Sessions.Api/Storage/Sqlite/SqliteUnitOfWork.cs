@@ -196,11 +196,13 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     // Changes of heads
 
     public void Advance(long row, Session to, long lastTurn) =>
-        db[SqliteSql.Advance].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version).Bind(to.Revision.Tag)
+        db[SqliteSql.Advance].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version)
+            .Bind(to.Revision.Tag)
             .Bind(to.TurnCount).Bind(lastTurn).Bind(to.Bytes).Bind(row).Run();
 
     public void Fail(long row, Session to) =>
-        db[SqliteSql.Fail].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version).Bind(to.Revision.Tag)
+        db[SqliteSql.Fail].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version)
+            .Bind(to.Revision.Tag)
             .Bind(to.ErrorCount).BindTextOrBytes(to.LastError).Bind(row).Run();
 
     public void Rewrite(long row, Session to) =>
@@ -482,7 +484,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         }
 
         var scope = created.UserId is { } user ? UserScope(user) : ClaimingScope;
-        return IsMarked(created.Id, AnyScope) || IsMarked(created.Id, scope) || IsMarked(Name(created.Key), AnyScope) || IsMarked(Name(created.Key), scope)
+        return IsMarked(created.Id, AnyScope) || IsMarked(created.Id, scope) || IsMarked(Name(created.Key), AnyScope)
+            || IsMarked(Name(created.Key), scope)
             || (created.UserId is not null && IsMarked("", scope));
 
         bool IsMarked(string what, string by)
@@ -505,7 +508,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                 {
                     if (rows.Span(0).Length != 16)
                     {
-                        throw new StoredDataException($"reservation {key.Key:N}", "The record of this idempotency key can't be read: it is damaged.");
+                        throw new StoredDataException($"reservation {key.Key:N}",
+                            "The record of this idempotency key can't be read: it is damaged.");
                     }
 
                     return Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now && !owner.MayHave(session.UserId)
@@ -702,8 +706,10 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
 
     private static SqliteStatement BindHead(SqliteStatement statement, Session session, Guid? reservedBy) => statement
         .Bind(session.Id).Bind(session.UserId).Bind(session.CreatedAt.ToMicroseconds()).Bind(session.CreatedFrom.Name())
-        .Bind(session.LastActivityAt.ToMicroseconds()).Bind(session.ExpiresAt.ToMicroseconds()).Bind(session.Revision.Version).Bind(session.Metadata.Span)
-        .Bind(session.TurnCount).Bind(session.ErrorCount).BindTextOrBytes(session.LastError).BindTextOrBytes(session.Summary?.Text).Bind(session.Summary?.CoversTurns)
+        .Bind(session.LastActivityAt.ToMicroseconds()).Bind(session.ExpiresAt.ToMicroseconds()).Bind(session.Revision.Version)
+        .Bind(session.Metadata.Span)
+        .Bind(session.TurnCount).Bind(session.ErrorCount).BindTextOrBytes(session.LastError).BindTextOrBytes(session.Summary?.Text)
+        .Bind(session.Summary?.CoversTurns)
         .Bind(session.Key).Bind((long)session.Kind).Bind(session.Revision.Tag).Bind(session.Rewrites).Bind(session.Bytes).Bind(reservedBy);
 }
 

@@ -427,7 +427,8 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         [LoggerMessage(EventId = 41, Level = LogLevel.Information, Message = "Writing works again")]
         public static partial void Recovered(ILogger logger);
 
-        [LoggerMessage(EventId = 42, Level = LogLevel.Warning, Message = "A transaction of {Changes} changes failed; each runs again on its own")]
+        [LoggerMessage(EventId = 42, Level = LogLevel.Warning,
+            Message = "A transaction of {Changes} changes failed; each runs again on its own")]
         public static partial void Again(ILogger logger, int changes, Exception? exception);
     }
 }
