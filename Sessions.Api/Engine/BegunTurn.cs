@@ -37,7 +37,7 @@ internal sealed record BeginRequest
     public required TimeSpan Wait { get; init; }
 
     /// <summary>How long the turn may take at the most: the session lives at least that long.</summary>
-    public required TimeSpan AtLeast { get; init; }
+    public required TimeSpan MinLifetime { get; init; }
 
     /// <summary>Whether the turn only reads: it will not be committed, and nothing is held.</summary>
     public bool ReadsOnly { get; init; }

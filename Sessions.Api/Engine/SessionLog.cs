@@ -40,7 +40,7 @@ internal sealed partial class SessionLog
     // A caller that waits for a lease asks again and again: soon at first, and then less often.
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(2);
     private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan Place = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan WaiterTimeout = TimeSpan.FromMilliseconds(500);
 
     private readonly ISessionStore _store;
     private readonly StorePolicy _policy;
@@ -85,8 +85,8 @@ internal sealed partial class SessionLog
             Tip = request.AfterTurn,
             Idempotency = request.Idempotency,
             Lease = request.ReadsOnly ? null : new LeaseRequest(
-                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.AtLeast,
-                Waits: request.Wait > TimeSpan.Zero, Place, IsExclusive: request.Kind != SessionKind.Chain),
+                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.MinLifetime,
+                Waits: request.Wait > TimeSpan.Zero, WaiterTimeout, IsExclusive: request.Kind != SessionKind.Chain),
         };
         var opening = await OpenPatientlyAsync(open, request.Wait, cancellationToken);
         var id = request.Session.Id ?? opening.Session?.Id ?? request.Session.ToString();

@@ -15,7 +15,7 @@ internal sealed partial class GracefulStop(
     Admission admission, Stopping stopping, StreamedTurns streams, LimitSettings limits, IHostApplicationLifetime lifetime, ILogger<GracefulStop> logger) : IHostedLifecycleService, IHealthCheck
 {
     /// <summary>How long the answers may take on their way, and the rest of the stop.</summary>
-    public static readonly TimeSpan Rest = TimeSpan.FromSeconds(3);
+    public static readonly TimeSpan Margin = TimeSpan.FromSeconds(3);
 
     // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not. It is waited until that is over,
     // shortly.
@@ -42,7 +42,7 @@ internal sealed partial class GracefulStop(
         {
             Log.TimeIsUp(logger, admission.Requests, streams.Running);
             stopping.EndTurns();
-            await WithinAsync(ended, Rest / 2, cancellationToken);
+            await WithinAsync(ended, Margin / 2, cancellationToken);
         }
 
         for (var lingered = TimeSpan.Zero; lingered < MostLinger && Environment.TickCount64 - admission.LastRefusal < Quiet.TotalMilliseconds; lingered += Quiet)

@@ -43,7 +43,7 @@ internal interface ISessionStore
     /// Opens a session, or finds that there is none: its head, the last turns on a path within bounds, and the turn that has answered the
     /// same request before. Nothing is created. Where a lease is asked for and the store has leases, the session is held for this caller
     /// from now on until <see cref="WriteAsync"/> ends the turn or <see cref="ReleaseAsync"/> lets go; never waits for one
-    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.AtLeast"/>, its
+    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.MinLifetime"/>, its
     /// expiry moves that far in the same step.
     /// </summary>
     ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken);
@@ -251,7 +251,7 @@ internal sealed class DamageReport
 /// </param>
 internal sealed record Page<T>(IReadOnlyList<T> Items, PageCursor? Next);
 
-/// <summary>A place in a list of sessions: just behind the entry with these keys, which need not exist any more.</summary>
+/// <summary>A position in a list of sessions: just behind the entry with these keys, which need not exist any more.</summary>
 /// <param name="Position">Its last activity in microseconds since 1970.</param>
 /// <param name="Id">Its id, which orders those with the same activity (ordinal).</param>
 internal readonly record struct PageCursor(long Position, string Id);
@@ -271,7 +271,7 @@ internal sealed record SessionPageRequest
     /// <summary>How many bytes they may have together, by what a list shows of them: at least one is given, however large.</summary>
     public int MaxBytes { get; init; } = int.MaxValue;
 
-    /// <summary>Start behind this place; <see langword="null"/>: at the start.</summary>
+    /// <summary>Start behind this position; <see langword="null"/>: at the start.</summary>
     public PageCursor? After { get; init; }
 
     /// <summary>Oldest activity first, rather than newest.</summary>
@@ -344,14 +344,15 @@ internal sealed record OpenRequest
 /// <summary>A turn is to begin.</summary>
 /// <param name="Token">Names the lease: who comes with the same one again has it already.</param>
 /// <param name="Duration">How long it lasts unless it is renewed.</param>
-/// <param name="AtLeast">How much the session must have left to live, so that it does not expire while the turn runs.</param>
+/// <param name="MinLifetime">How much the session must have left to live, so that it does not expire while the turn runs.</param>
 /// <param name="Waits">
-/// Whether the caller comes back where the session is held: it then keeps its place in front of those who come later, for
-/// <paramref name="Place"/>.
+/// Whether the caller comes back where the session is held: it then stays in front of those who come later, for
+/// <paramref name="WaiterTimeout"/>.
 /// </param>
-/// <param name="Place">How long such a place lasts without coming back.</param>
+/// <param name="WaiterTimeout">How long it does so without coming back.</param>
 /// <param name="IsExclusive">Whether others are kept away: not for chains, whose branches grow side by side.</param>
-internal sealed record LeaseRequest(Guid Token, TimeSpan Duration, TimeSpan AtLeast, bool Waits, TimeSpan Place, bool IsExclusive = true);
+internal sealed record LeaseRequest(
+    Guid Token, TimeSpan Duration, TimeSpan MinLifetime, bool Waits, TimeSpan WaiterTimeout, bool IsExclusive = true);
 
 /// <summary>What a caller remembers of a session, so that it need not be sent again.</summary>
 /// <param name="Key">The session's key.</param>

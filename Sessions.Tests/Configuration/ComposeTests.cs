@@ -111,7 +111,7 @@ public sealed partial class ComposeTests : IDisposable
         Assert.All(Services, service =>
         {
             var seconds = double.Parse(((string)service.Value["stop_grace_period"]!).TrimEnd('s'), CultureInfo.InvariantCulture);
-            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds + 5, double.MaxValue);
+            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds + 5, double.MaxValue);
         });
     }
 

@@ -70,7 +70,7 @@ internal sealed class TestLog : IAsyncDisposable
                 AfterTurn = after,
                 Idempotency = key,
                 Wait = wait,
-                AtLeast = TimeSpan.FromMinutes(2),
+                MinLifetime = TimeSpan.FromMinutes(2),
             }, Cancel);
 
     public static Turn NewTurn(Items input, Items output) => new()

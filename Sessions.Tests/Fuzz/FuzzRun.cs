@@ -18,7 +18,7 @@ internal sealed class FuzzRun : IAsyncDisposable
     public static readonly DateTimeOffset Began = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     private const int Clients = 4;
-    private const int MostFailures = 5;
+    private const int MaxFailures = 5;
 
     // For one answer, on a machine that is busy with other things: what takes longer hangs.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
@@ -79,7 +79,7 @@ internal sealed class FuzzRun : IAsyncDisposable
         RawConnection? connection = null;
         try
         {
-            while (Interlocked.Increment(ref _next) - 1 is var index && index < end && _failures.Count < MostFailures)
+            while (Interlocked.Increment(ref _next) - 1 is var index && index < end && _failures.Count < MaxFailures)
             {
                 var request = _requests.Generate(new PCG((uint)index, Convert.ToUInt64(Seed, 16)), null, out _);
                 connection ??= await RawConnection.OpenAsync(_server.Client.BaseAddress!.Port, Cancel);

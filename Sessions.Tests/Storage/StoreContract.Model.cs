@@ -78,7 +78,7 @@ public abstract partial class StoreContract
 
     private sealed class ModelRun(TestStore store, StoreModel model, bool boundsBytes)
     {
-        private static readonly TimeSpan AtLeast = TimeSpan.FromMinutes(20);
+        private static readonly TimeSpan MinLifetime = TimeSpan.FromMinutes(20);
 
         private readonly Dictionary<string, (Session Head, IReadOnlyList<Turn> Path)> _remembered = [];
         private readonly Guid[] _keys = [.. Enumerable.Range(0, 3).Select(_ => Guid.NewGuid())];
@@ -250,8 +250,8 @@ public abstract partial class StoreContract
 
         private async Task<OpenedSession> BeginAsync(string id, Owner owner, int? tip, Idempotency? key, bool isExclusive = true)
         {
-            var opened = await store.BeginAsync(id, owner, 3, key, tip, TestStore.NewLease(AtLeast, isExclusive));
-            Assert.Equal(model.Open(id, owner, tip, key, AtLeast), opened.Status);
+            var opened = await store.BeginAsync(id, owner, 3, key, tip, TestStore.NewLease(MinLifetime, isExclusive));
+            Assert.Equal(model.Open(id, owner, tip, key, MinLifetime), opened.Status);
             if (opened.Status == OpenStatus.Opened)
             {
                 Assert.Equal(model.Path(id, tip).TakeLast(3), opened.Turns.Select(Short));

@@ -12,13 +12,13 @@ internal sealed partial class MemorySessionStore
     // The one that comes is not among them, so that it is never the one to go.
     private void MakeRoomInNumber(MemoryOwner owner, SessionKind kind, long now, ref Told told)
     {
-        var max = _policy.MaxPerUser(kind);
-        if (max <= 0 || owner.UserId is null)
+        var worst = _policy.MaxPerUser(kind);
+        if (worst <= 0 || owner.UserId is null)
         {
             return;
         }
 
-        while (owner[kind] is { } sessions && sessions.Count >= max)
+        while (owner[kind] is { } sessions && sessions.Count >= worst)
         {
             var goes = FirstToGo(sessions.All) ?? sessions.All.First();
             if (goes.ExpiresAt <= now)
@@ -33,8 +33,8 @@ internal sealed partial class MemorySessionStore
     }
 
     private bool IsFullInNumber(MemoryOwner owner, SessionKind kind, long now) =>
-        _policy.MaxPerUser(kind) is var max && max > 0 && owner.UserId is not null && owner[kind] is { } sessions
-        && sessions.Count >= max && sessions.All.Count(session => session.ExpiresAt > now) >= max;
+        _policy.MaxPerUser(kind) is var worst && worst > 0 && owner.UserId is not null && owner[kind] is { } sessions
+        && sessions.Count >= worst && sessions.All.Count(session => session.ExpiresAt > now) >= worst;
 
     /// <summary>
     /// Makes room for a session that is going to be larger, or new, or another's; tells the limit that stands against it.
@@ -79,26 +79,26 @@ internal sealed partial class MemorySessionStore
         // By the limit that is passed by most.
         (string Limit, long Bytes)? Missing()
         {
-            (string Limit, long Bytes)? most = null;
-            Check(StoredBytesLimit, _policy.StoredBytes, _bytes + size - before, ref most);
+            (string Limit, long Bytes)? worst = null;
+            Check(StoredBytesLimit, _policy.StoredBytes, _bytes + size - before, ref worst);
             if (kind == SessionKind.Chain)
             {
-                Check(ChainBytesLimit, _policy.ChainBytesPerOwner, owner.ChainBytes + size - beforeOfOwner, ref most);
+                Check(ChainBytesLimit, _policy.ChainBytesPerOwner, owner.ChainBytes + size - beforeOfOwner, ref worst);
             }
 
             if (owner.UserId is null)
             {
-                Check(UnownedBytesLimit, _policy.UnownedBytes, owner.Bytes + size - beforeOfOwner, ref most);
+                Check(UnownedBytesLimit, _policy.UnownedBytes, owner.Bytes + size - beforeOfOwner, ref worst);
             }
 
-            return most;
+            return worst;
         }
 
-        static void Check(string limit, long allowed, long wanted, ref (string Limit, long Bytes)? most)
+        static void Check(string limit, long allowed, long wanted, ref (string Limit, long Bytes)? worst)
         {
-            if (allowed > 0 && wanted > allowed && (most is null || wanted - allowed > most.Value.Bytes))
+            if (allowed > 0 && wanted > allowed && (worst is null || wanted - allowed > worst.Value.Bytes))
             {
-                most = (limit, wanted - allowed);
+                worst = (limit, wanted - allowed);
             }
         }
     }

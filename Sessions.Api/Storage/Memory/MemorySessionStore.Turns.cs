@@ -40,7 +40,7 @@ internal sealed partial class MemorySessionStore
 
                 if (request.Lease is { } lease)
                 {
-                    Extend(session, now + (lease.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond));
+                    Extend(session, now + (lease.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond));
                     opening = session.Owner.UserId is null && request.Owner.UserId is not null ? Begin(request, isClaim: true) : null;
                 }
 

@@ -72,11 +72,11 @@ internal sealed partial class PostgresSessionStore
         {
             first.Add(PostgresDatabase.Command(
                 lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Extend,
-                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.AtLeast), NewTag(), now, owner.IsAnyone,
+                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.MinLifetime), NewTag(), now, owner.IsAnyone,
                     owner.UserId, owner.MayClaim, request.Tip ?? 0, request.Idempotency?.Key));
             if (lease is { IsExclusive: true, Waits: true })
             {
-                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.Place), now));
+                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.WaiterTimeout), now));
             }
         }
 
@@ -191,7 +191,7 @@ internal sealed partial class PostgresSessionStore
             await TellAsync(told);
         }
 
-        var expires = Math.Max(now + Microseconds(lease.AtLeast), until) + PlaceholderGrace;
+        var expires = Math.Max(now + Microseconds(lease.MinLifetime), until) + PlaceholderGrace;
         await PostgresDatabase.ExecuteAsync(
             connection, cancellationToken,
             PostgresDatabase.Command(PostgresSql.DeleteOldPlaceholder, id, now),

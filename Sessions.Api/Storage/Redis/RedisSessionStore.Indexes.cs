@@ -434,8 +434,8 @@ internal sealed partial class RedisSessionStore
                     policy.Damage.Report($"an entry of an index ({raw.Length} characters)", null);
                 }
 
-                if (i < ordered && after is { } place && score == place.Position
-                    && (id.Length == 0 || (string.CompareOrdinal(id, place.Id) is var order && (descending ? order >= 0 : order <= 0))))
+                if (i < ordered && after is { } cursor && score == cursor.Position
+                    && (id.Length == 0 || (string.CompareOrdinal(id, cursor.Id) is var order && (descending ? order >= 0 : order <= 0))))
                 {
                     continue;
                 }

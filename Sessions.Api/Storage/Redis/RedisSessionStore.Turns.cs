@@ -178,8 +178,8 @@ internal sealed partial class RedisSessionStore
         return await RunAsync(RedisScripts.Open, id, request.Owner, token,
             request.HistoryTurns, StepBytes(request.HistoryBytes, request.HistoryTurns),
             RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
-            (long)(request.Lease?.Duration.TotalMilliseconds ?? 0), request.Lease is { } lease ? Microseconds(lease.AtLeast) : 0,
-            request.Lease is { Waits: true } waits ? (long)waits.Place.TotalMilliseconds : 0, request.Lease?.IsExclusive ?? false,
+            (long)(request.Lease?.Duration.TotalMilliseconds ?? 0), request.Lease is { } lease ? Microseconds(lease.MinLifetime) : 0,
+            request.Lease is { Waits: true } waits ? (long)waits.WaiterTimeout.TotalMilliseconds : 0, request.Lease?.IsExclusive ?? false,
             request.Tip is { } tip ? RedisCodec.Text(tip) : "",
             RedisCodec.Encode(known?.Key), known?.Revision.Version ?? 0, known?.Revision.Tag ?? 0, known?.LastTurn ?? 0, known?.Rewrites
                 ?? 0,

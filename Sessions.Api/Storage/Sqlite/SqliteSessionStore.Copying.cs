@@ -126,7 +126,7 @@ internal sealed partial class SqliteSessionStore
             throw new InvalidDataException($"Session '{id}' has {head.TurnCount} turns, but {count} came.");
         }
 
-        copy.Rest = batch;
+        copy.LastBatch = batch;
         copy.Turns = count;
     }
 
@@ -227,7 +227,7 @@ internal sealed partial class SqliteSessionStore
         }
 
         var head = Head(work, request, created, source, copy, now);
-        var built = copy.Rest.Count > 0 ? Build(work, request, copy.Built, copy.Rest)
+        var built = copy.LastBatch.Count > 0 ? Build(work, request, copy.Built, copy.LastBatch)
             : request.Turns is null && head.TurnCount > copy.Built.Turns ? Build(work, copy, head.TurnCount)
             : copy.Built;
         head = head with { Bytes = head.Bytes + (head.Summary?.Text.Length ?? 0) + built.Bytes };
@@ -250,7 +250,7 @@ internal sealed partial class SqliteSessionStore
         }
         else
         {
-            work.Show(row, head, reservedBy);
+            work.Publish(row, head, reservedBy);
         }
 
         if (request.CreatedBy is { } createdBy)
@@ -333,7 +333,7 @@ internal sealed partial class SqliteSessionStore
         public Building Built { get; set; }
 
         /// <summary>Turns that were handed in and are not on the disk.</summary>
-        public List<ArchivedTurn> Rest { get; set; } = [];
+        public List<ArchivedTurn> LastBatch { get; set; } = [];
 
         /// <summary>How many turns were handed in.</summary>
         public int Turns { get; set; }

@@ -78,7 +78,7 @@ internal sealed partial class SqliteSessionStore
         await Writer.RunAsync(work =>
         {
             var now = work.Now;
-            work.Extend(opened.Row, now + (request.Lease!.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond), now);
+            work.Extend(opened.Row, now + (request.Lease!.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond), now);
             return 0;
         }, CancellationToken.None);
         return await ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Open(db, request, ref keyless));
@@ -86,7 +86,7 @@ internal sealed partial class SqliteSessionStore
 
     private bool HasLongEnough(SqliteOpenedSession opened) =>
         opened is not { Status: OpenStatus.Opened or OpenStatus.AsKnown, Row: not 0 } || opened.Request.Lease is not { } lease
-        || opened.ExpiresAt - Now >= lease.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond;
+        || opened.ExpiresAt - Now >= lease.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond;
 
     private SqliteOpenedSession? OpenKnown(SqliteDatabase db, OpenRequest request, KnownTail known)
     {

@@ -121,7 +121,7 @@ internal static class SqliteSql
 
     public const string InsertSession =
         "INSERT INTO sessions (" + HeadColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    public const string ShowSession =
+    public const string PublishSession =
         "UPDATE sessions SET (" + HeadColumns + ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         + " WHERE key = ? AND id IS NULL";
     public const string StartBuilding = """

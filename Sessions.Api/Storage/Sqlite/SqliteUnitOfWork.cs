@@ -140,8 +140,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     public void GiveUpBuilding(long row) => HasUnlinked |= KeepsBuilding(row, until: 0);
 
     /// <summary>Shows a session that has been built.</summary>
-    public void Show(long built, Session session, Guid? reservedBy) =>
-        BindHead(db[SqliteSql.ShowSession], session, reservedBy).Bind(built).Run();
+    public void Publish(long built, Session session, Guid? reservedBy) =>
+        BindHead(db[SqliteSql.PublishSession], session, reservedBy).Bind(built).Run();
 
     /// <summary>Extends a session's life where it would end before then: a turn has begun on it.</summary>
     public void Extend(long row, long until, long now) =>
