@@ -65,10 +65,10 @@ internal sealed record Error(string Code, string Message)
     /// <summary>The turn to go on from is not there.</summary>
     public static Error NoSuchTurn(string field, int turnCount) =>
         new("no_such_turn", $"{field}: must be a turn of the session: 0 to {turnCount}.")
-    {
-        Field = field,
-        Rule = $"must be a turn of the session: 0 to {turnCount}",
-    };
+        {
+            Field = field,
+            Rule = $"must be a turn of the session: 0 to {turnCount}",
+        };
 
     /// <summary>An idempotency key came with another request than before.</summary>
     public static Error IdempotencyKeyReused { get; } =

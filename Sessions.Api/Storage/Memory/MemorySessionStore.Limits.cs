@@ -12,13 +12,13 @@ internal sealed partial class MemorySessionStore
     // The one that comes is not among them, so that it is never the one to go.
     private void MakeRoomInNumber(MemoryOwner owner, SessionKind kind, long now, ref Told told)
     {
-        var worst = _policy.MaxPerUser(kind);
-        if (worst <= 0 || owner.UserId is null)
+        var max = _policy.MaxPerUser(kind);
+        if (max <= 0 || owner.UserId is null)
         {
             return;
         }
 
-        while (owner[kind] is { } sessions && sessions.Count >= worst)
+        while (owner[kind] is { } sessions && sessions.Count >= max)
         {
             var goes = FirstToGo(sessions.All) ?? sessions.All.First();
             if (goes.ExpiresAt <= now)
@@ -33,8 +33,8 @@ internal sealed partial class MemorySessionStore
     }
 
     private bool IsFullInNumber(MemoryOwner owner, SessionKind kind, long now) =>
-        _policy.MaxPerUser(kind) is var worst && worst > 0 && owner.UserId is not null && owner[kind] is { } sessions
-        && sessions.Count >= worst && sessions.All.Count(session => session.ExpiresAt > now) >= worst;
+        _policy.MaxPerUser(kind) is var max && max > 0 && owner.UserId is not null && owner[kind] is { } sessions
+        && sessions.Count >= max && sessions.All.Count(session => session.ExpiresAt > now) >= max;
 
     /// <summary>
     /// Makes room for a session that is going to be larger, or new, or another's; tells the limit that stands against it.

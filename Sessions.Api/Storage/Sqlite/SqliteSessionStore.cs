@@ -228,16 +228,16 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
 
     private static string ListStatement(SessionPageRequest request) =>
         (request.UserId is null, request.Kind is null, request.Ascending) switch
-    {
-        (false, true, false) => SqliteSql.ListOfUserDescending,
-        (false, true, true) => SqliteSql.ListOfUserAscending,
-        (false, false, false) => SqliteSql.ListKindOfUserDescending,
-        (false, false, true) => SqliteSql.ListKindOfUserAscending,
-        (true, true, false) => SqliteSql.ListDescending,
-        (true, true, true) => SqliteSql.ListAscending,
-        (true, false, false) => SqliteSql.ListKindDescending,
-        (true, false, true) => SqliteSql.ListKindAscending,
-    };
+        {
+            (false, true, false) => SqliteSql.ListOfUserDescending,
+            (false, true, true) => SqliteSql.ListOfUserAscending,
+            (false, false, false) => SqliteSql.ListKindOfUserDescending,
+            (false, false, true) => SqliteSql.ListKindOfUserAscending,
+            (true, true, false) => SqliteSql.ListDescending,
+            (true, true, true) => SqliteSql.ListAscending,
+            (true, false, false) => SqliteSql.ListKindDescending,
+            (true, false, true) => SqliteSql.ListKindAscending,
+        };
 
     private async Task<HealthCheckResult> CheckWithoutBoundAsync()
     {

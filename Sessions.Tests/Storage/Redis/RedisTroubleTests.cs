@@ -26,6 +26,31 @@ public sealed class RedisTroubleTests
     }
 
     [Fact]
+    public async Task Sessions_that_are_created_with_encryption_do_not_each_wait_for_a_Redis_that_hangs()
+    {
+        using var redis = await RedisProcess.StartAsync();
+        var master = Convert.ToBase64String(System.Security.Cryptography.RandomNumberGenerator.GetBytes(32));
+        await using var server = SessionsServer.Start(
+        [
+            ("sessions:storage_type", "redis"), ("ConnectionStrings:redis", redis.Address), ("encryption:enabled", "true"),
+            ("encryption:master_key", master),
+        ]);
+        Assert.Equal(201, (await server.PostAsync("/sessions", new { user_id = "ada" })).Status);
+
+        redis.Signal("STOP");
+        var started = Stopwatch.GetTimestamp();
+        for (var i = 0; i < 10; i++)
+        {
+            (await server.PostAsync("/sessions", new { user_id = "ada", metadata = new { a = i } })).IsProblem(503, "storage_unavailable");
+        }
+
+        // The first one's time-out: their keys are asked for on the same way as everything else.
+        Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(6));
+        redis.Signal("CONT");
+        await RecoversAsync(server);
+    }
+
+    [Fact]
     public async Task Queries_that_queue_on_one_session_do_not_each_wait_for_a_Redis_that_hangs()
     {
         using var redis = await RedisProcess.StartAsync();
