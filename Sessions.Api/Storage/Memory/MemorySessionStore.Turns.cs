@@ -89,16 +89,16 @@ internal sealed partial class MemorySessionStore
     {
         cancellationToken.ThrowIfCancellationRequested();
         var given = (MemoryOpened)opened;
-        Told told = default;
+        Effects effects = default;
         var result = change switch
         {
-            AppendTurn append => Append(given, append, ref told),
-            RecordFailure failure => Fail(given, failure, ref told),
-            ReplaceMetadata metadata => Replace(given, metadata, ref told),
+            AppendTurn append => Append(given, append, ref effects),
+            RecordFailure failure => Fail(given, failure, ref effects),
+            ReplaceMetadata metadata => Replace(given, metadata, ref effects),
             ReplaceTurn turn => Replace(given, turn),
             _ => throw new ArgumentException($"{change.GetType().Name} is not a change.", nameof(change)),
         };
-        return told is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : ToldAsync(told, result);
+        return effects is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : PublishAsync(effects, result);
     }
 
     /// <summary>There are no leases: one process, and what queues turns stands in front.</summary>
@@ -129,7 +129,7 @@ internal sealed partial class MemorySessionStore
     /// <inheritdoc/>
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => new(false);
 
-    private WriteResult Append(MemoryOpened opened, AppendTurn append, ref Told told)
+    private WriteResult Append(MemoryOpened opened, AppendTurn append, ref Effects effects)
     {
         // Outside the lock: in it the bytes are only copied. Where others came in between, the number is another, and the turn is packed
         // anew.
@@ -169,7 +169,7 @@ internal sealed partial class MemorySessionStore
             var bytes = (session?.Bytes ?? append.Create!.Metadata.Length) + turn.Bytes
                 + (summary is null ? 0 : summary.Text.Length - (session?.Summary?.Text.Length ?? 0));
             if (MakeRoomInBytes(session, owner, session?.Kind ?? append.Create!.Kind, StorePolicy.SizeOf(bytes, turn.Number), now,
-                ref told) is { } limit)
+                ref effects) is { } limit)
             {
                 return new(WriteStatus.Full) { Limit = limit };
             }
@@ -177,7 +177,7 @@ internal sealed partial class MemorySessionStore
             var isNew = session is null;
             if (isNew || session!.Owner != owner)
             {
-                MakeRoomInNumber(owner, session?.Kind ?? append.Create!.Kind, now, ref told);
+                MakeRoomInNumber(owner, session?.Kind ?? append.Create!.Kind, now, ref effects);
             }
 
             if (session is null)
@@ -187,7 +187,7 @@ internal sealed partial class MemorySessionStore
                 {
                     CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()),
                 };
-                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+                effects.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
             }
             else
             {
@@ -202,14 +202,14 @@ internal sealed partial class MemorySessionStore
                 (session.Answered ??= [])[answered.Key] = (answered.Body, turn.Number);
             }
 
-            Finish(session, owner, isNew, now, ref told);
+            Finish(session, owner, isNew, now, ref effects);
             snapshot = session.TakeSnapshot();
         }
 
         return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names, turn) : null, Turn = turn };
     }
 
-    private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Told told)
+    private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Effects effects)
     {
         MemorySession.Snapshot snapshot;
         bool isNext;
@@ -233,15 +233,15 @@ internal sealed partial class MemorySessionStore
                 }
 
                 if (MakeRoomInBytes(null, owner, failure.Create.Kind, StorePolicy.SizeOf(failure.Create.Metadata.Length, 0), now,
-                    ref told) is { } limit)
+                    ref effects) is { } limit)
                 {
                     return new(WriteStatus.Full) { Limit = limit };
                 }
 
                 // Of those that have expired.
-                MakeRoomInNumber(owner, failure.Create.Kind, now, ref told);
+                MakeRoomInNumber(owner, failure.Create.Kind, now, ref effects);
                 session = new MemorySession(failure.Create, owner, now) { Bytes = failure.Create.Metadata.Length };
-                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+                effects.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
             }
             else
             {
@@ -249,14 +249,14 @@ internal sealed partial class MemorySessionStore
             }
 
             session.Errors = (session.Errors.Count + 1, new Utf8Text(failure.Error.Bytes.ToArray()));
-            Finish(session, session.Owner, isNew, now, ref told);
+            Finish(session, session.Owner, isNew, now, ref effects);
             snapshot = session.TakeSnapshot();
         }
 
         return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names) : null };
     }
 
-    private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Told told)
+    private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Effects effects)
     {
         MemorySession.Snapshot snapshot;
         lock (_lock)
@@ -270,7 +270,7 @@ internal sealed partial class MemorySessionStore
             var session = opened.Target!;
             var bytes = session.Bytes + change.Metadata.Length - session.Metadata.Length;
             if (MakeRoomInBytes(session, session.Owner, session.Kind, StorePolicy.SizeOf(bytes, session.Turns.Count), now,
-                ref told) is { } limit)
+                ref effects) is { } limit)
             {
                 return new(WriteStatus.Full) { Limit = limit };
             }
@@ -343,13 +343,13 @@ internal sealed partial class MemorySessionStore
         opened.Target is not { } session ? new(WriteStatus.Gone)
         : Check(opened, null, now) ?? (session.Revision == opened.Revision ? null : new(WriteStatus.Stale));
 
-    private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Told told)
+    private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Effects effects)
     {
         Touch(session, now);
         if (isNew)
         {
             session.Revision = Revision.First();
-            Add(session, now, ref told);
+            Add(session, now, ref effects);
         }
         else
         {
@@ -423,9 +423,9 @@ internal sealed partial class MemorySessionStore
         return (read, known == 0 && read.Count == head.TurnCount, isCut);
     }
 
-    private async ValueTask<WriteResult> ToldAsync(Told told, WriteResult result)
+    private async ValueTask<WriteResult> PublishAsync(Effects effects, WriteResult result)
     {
-        await TellAsync(told);
+        await PublishAsync(effects);
         return result;
     }
 }

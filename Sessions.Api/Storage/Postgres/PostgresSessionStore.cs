@@ -129,7 +129,6 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             }
 
             told.Removed.AddRange(removed.Told.Removed);
-            told.Gone.AddRange(removed.Told.Gone);
             sessions += removed.Rows.Count(row => row is { IsSession: true, IsLive: true });
             turns += removed.Rows.Where(row => row is { IsSession: true, IsLive: true }).Sum(row => row.Turns);
         }
@@ -247,7 +246,6 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                     var row = new RemovedRow(reader.GetInt64(2) > 0, reader.GetInt64(3) > now,
                         reader.GetInt16(1) == (short)SessionKind.Chain, reader.GetInt32(4));
                     rows.Add(row);
-                    told.Gone.Add(reader.GetString(5));
                     if (row is { IsSession: true, IsLive: false, IsChain: false })
                     {
                         told.Expired++;
@@ -265,11 +263,6 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
 
     private async ValueTask TellAsync(Told told)
     {
-        foreach (var id in told.Gone)
-        {
-            policy.Damage.Forget(DamageReport.NameOf(id));
-        }
-
         if (told.Created is { } origin)
         {
             policy.Events.Created(origin);
@@ -302,14 +295,10 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
 
         public List<Guid> Removed { get; } = [];
 
-        /// <summary>The ids of all rows that went, also of those that had expired.</summary>
-        public List<string> Gone { get; } = [];
-
         public void Clear()
         {
             (Created, Expired, Evicted) = (null, 0, 0);
             Removed.Clear();
-            Gone.Clear();
         }
     }
 

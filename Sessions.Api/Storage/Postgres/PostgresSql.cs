@@ -320,7 +320,7 @@ internal static class PostgresSql
           DELETE FROM reservations r USING gone g WHERE r.key = g.reserved_by AND r.session_id = g.id
             AND (g.expires_at > $5 OR r.expires_at <= $5)
         )
-        SELECT key, kind, version, expires_at, turn_count, id FROM gone
+        SELECT key, kind, version, expires_at, turn_count FROM gone
         """;
 
     /// <summary>Some of a user's rows, of all kinds, also of what is not there yet. $1 user</summary>
