@@ -15,7 +15,7 @@ internal sealed partial class SessionLog
             while (true)
             {
                 var tail = mayRecall ? await RecallAsync(request, cancellationToken) : null;
-                var asked = tail is null ? request : request with { Known = tail.Known };
+                var asked = tail is null ? request : request with { Remembered = tail.Remembered };
                 var opened = await _meter.TimeAsync(operation, _store, (asked, cancellationToken),
                     static (store, x) => store.OpenAsync(x.asked, x.cancellationToken));
                 Count(request, opened, tail);
@@ -56,8 +56,8 @@ internal sealed partial class SessionLog
     {
         switch (opened.Status)
         {
-            case OpenStatus.AsKnown:
-            case OpenStatus.Opened when opened.FollowsKnown:
+            case OpenStatus.Unchanged:
+            case OpenStatus.Opened when opened.FollowsRemembered:
                 return tail is null
                     ? throw new InvalidOperationException("The store knows what nobody named.")
                     : await FollowAsync(opened, tail, cancellationToken);
@@ -295,7 +295,7 @@ internal sealed partial class SessionLog
         {
             _tail.Count(
                 tail is null ? _tail.Shared is { IsPaused: true } ? "bypassed" : "miss"
-                : opened.Status == OpenStatus.AsKnown || opened.FollowsKnown ? "hit"
+                : opened.Status == OpenStatus.Unchanged || opened.FollowsRemembered ? "hit"
                 : "stale");
         }
     }

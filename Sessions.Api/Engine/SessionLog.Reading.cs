@@ -41,7 +41,7 @@ internal sealed partial class SessionLog
                 return null;
             }
 
-            if (opening.Session.Revision == tail.Session.Revision && opening.Opened.Status == OpenStatus.AsKnown)
+            if (opening.Session.Revision == tail.Session.Revision && opening.Opened.Status == OpenStatus.Unchanged)
             {
                 return (opening.Session, remembered);
             }

@@ -43,7 +43,8 @@ internal interface ISessionStore
     /// Opens a session, or finds that there is none: its head, the last turns on a path within bounds, and the turn that has answered the
     /// same request before. Nothing is created. Where a lease is asked for and the store has leases, the session is held for this caller
     /// from now on until <see cref="WriteAsync"/> ends the turn or <see cref="ReleaseAsync"/> lets go; never waits for one
-    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.MinLifetime"/>, its
+    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.MinLifetime"/>,
+    /// its
     /// expiry moves that far in the same step.
     /// </summary>
     ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken);
@@ -338,7 +339,7 @@ internal sealed record OpenRequest
     public LeaseRequest? Lease { get; init; }
 
     /// <summary>What the caller remembers of the session.</summary>
-    public KnownTail? Known { get; init; }
+    public RememberedTail? Remembered { get; init; }
 }
 
 /// <summary>A turn is to begin.</summary>
@@ -360,7 +361,7 @@ internal sealed record LeaseRequest(
 /// <param name="LastTurn">The number of the last turn that is remembered; 0: none.</param>
 /// <param name="LastNonce">The nonce of that turn: where the log has another one there, what is remembered was lost in a failover.</param>
 /// <param name="Rewrites">The session's <see cref="Session.Rewrites"/> then.</param>
-internal readonly record struct KnownTail(Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites);
+internal readonly record struct RememberedTail(Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites);
 
 /// <summary>What came of opening a session.</summary>
 internal enum OpenStatus
@@ -371,7 +372,7 @@ internal enum OpenStatus
     Opened,
 
     /// <summary>It is open, and still as the caller remembers it: neither head nor turns are given.</summary>
-    AsKnown,
+    Unchanged,
 
     /// <summary>The session is not to be had by this owner.</summary>
     NotFound,
@@ -404,13 +405,14 @@ internal class OpenedSession(OpenRequest request, OpenStatus status)
     public Session? Session { get; init; }
 
     /// <summary>
-    /// The last turns of the path, oldest first: all that were asked for and fit; or, where <see cref="FollowsKnown"/>, those behind the
+    /// The last turns of the path, oldest first: all that were asked for and fit; or, where <see cref="FollowsRemembered"/>, those behind
+    /// the
     /// last one that the caller remembers.
     /// </summary>
     public IReadOnlyList<Turn> Turns { get; init; } = [];
 
     /// <summary>Whether <see cref="Turns"/> go on behind what the caller remembers, which still holds.</summary>
-    public bool FollowsKnown { get; init; }
+    public bool FollowsRemembered { get; init; }
 
     /// <summary>
     /// Whether the path has more turns than were given, that were asked for but did not fit into <see cref="OpenRequest.HistoryBytes"/>.

@@ -418,12 +418,12 @@ public abstract partial class StoreContract
                     Session = SessionRef.ById(id),
                     Owner = Owner.Anyone,
                     HistoryTurns = 3,
-                    Known = KnownOf(remembered.Head),
+                    Remembered = RememberedOf(remembered.Head),
                 }, Cancel);
             var path = await store.PathAsync(id);
             if (session.Revision == remembered.Head.Revision && session.Key == remembered.Head.Key)
             {
-                Assert.Equal(OpenStatus.AsKnown, opened.Status);
+                Assert.Equal(OpenStatus.Unchanged, opened.Status);
                 AssertSame(remembered.Head, session);
                 AssertSame(remembered.Path, path);
                 return;
@@ -431,8 +431,8 @@ public abstract partial class StoreContract
 
             Assert.Equal(OpenStatus.Opened, opened.Status);
             AssertSame(session, opened.Session);
-            AssertSame(path.TakeLast(3), (opened.FollowsKnown ? remembered.Path.Concat(opened.Turns) : opened.Turns).TakeLast(3));
-            if (opened.FollowsKnown)
+            AssertSame(path.TakeLast(3), (opened.FollowsRemembered ? remembered.Path.Concat(opened.Turns) : opened.Turns).TakeLast(3));
+            if (opened.FollowsRemembered)
             {
                 AssertSame(path, remembered.Path.Concat(opened.Turns));
             }

@@ -44,9 +44,9 @@ internal sealed partial class MemorySessionStore
                     opening = session.Owner.UserId is null && request.Owner.UserId is not null ? Begin(request, isClaim: true) : null;
                 }
 
-                if (request is { Known: { } known, Tip: null } && known.Key == session.Key && known.Revision == session.Revision)
+                if (request is { Remembered: { } known, Tip: null } && known.Key == session.Key && known.Revision == session.Revision)
                 {
-                    return new(Opened(OpenStatus.AsKnown, null, []));
+                    return new(Opened(OpenStatus.Unchanged, null, []));
                 }
             }
 
@@ -65,21 +65,21 @@ internal sealed partial class MemorySessionStore
         }
 
         var head = snapshot.ToSession(_names);
-        var (turns, followsKnown, isCut) = ReadHistory(request, head, snapshot.Turns);
-        return new(Opened(OpenStatus.Opened, head, turns, followsKnown, isCut));
+        var (turns, followsRemembered, isCut) = ReadHistory(request, head, snapshot.Turns);
+        return new(Opened(OpenStatus.Opened, head, turns, followsRemembered, isCut));
 
         MemoryOpened Opened(
-            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsKnown = false, bool isCut = false) =>
+            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsRemembered = false, bool isCut = false) =>
             new(request, status)
             {
                 Session = head,
                 Turns = turns,
-                FollowsKnown = followsKnown,
+                FollowsRemembered = followsRemembered,
                 IsCut = isCut,
                 Target = session,
-                Revision = head?.Revision ?? request.Known!.Value.Revision,
-                Rewrites = head?.Rewrites ?? request.Known!.Value.Rewrites,
-                TurnCount = head?.TurnCount ?? request.Known!.Value.LastTurn,
+                Revision = head?.Revision ?? request.Remembered!.Value.Revision,
+                Rewrites = head?.Rewrites ?? request.Remembered!.Value.Rewrites,
+                TurnCount = head?.TurnCount ?? request.Remembered!.Value.LastTurn,
                 Opening = opening,
             };
     }
@@ -390,9 +390,10 @@ internal sealed partial class MemorySessionStore
         RunStart = append.Turn.Parent == number - 1 && number > 1 ? append.ParentRun : number,
     };
 
-    private (IReadOnlyList<Turn> Turns, bool FollowsKnown, bool IsCut) ReadHistory(OpenRequest request, Session head, MemoryTurns turns)
+    private (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
+        OpenRequest request, Session head, MemoryTurns turns)
     {
-        var known = request is { Known: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
+        var known = request is { Remembered: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
             && given.LastTurn <= head.TurnCount
             && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
         List<Turn> read = [];

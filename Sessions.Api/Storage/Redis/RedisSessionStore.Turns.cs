@@ -13,7 +13,7 @@ internal sealed partial class RedisSessionStore
     private const int Renumber = 3;
     private const int NotMade = 4;
     private const int OnceMore = 6;
-    private const int AsKnownLength = 5;
+    private const int UnchangedLength = 5;
 
     public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken)
     {
@@ -31,7 +31,7 @@ internal sealed partial class RedisSessionStore
             while (true)
             {
                 // Side by side where the session may well be a new one: the lease is of no use without the entry, and the other way round.
-                var entered = isEntered = token.Length > 0 && request.Known is null && request.Session.Id is not null;
+                var entered = isEntered = token.Length > 0 && request.Remembered is null && request.Session.Id is not null;
                 var entering = entered ? EnterAsync(id, request.Owner.UserId, token) : Task.CompletedTask;
                 var tag = NewTag();
                 isHeld = token.Length > 0;
@@ -52,12 +52,12 @@ internal sealed partial class RedisSessionStore
                 }
 
                 isHeld = isHeld && status == 0;
-                var opened = await DecodeOpenedAsync(request, request.Known, id, token, tag, result);
+                var opened = await DecodeOpenedAsync(request, request.Remembered, id, token, tag, result);
                 if (opened is null)
                 {
                     // What is remembered never came to be as far as this Redis knows: it has lost it, and others have gone on. The lease
                     // is held already.
-                    result = await SendOpenAsync(request with { Known = null }, id, token, tag);
+                    result = await SendOpenAsync(request with { Remembered = null }, id, token, tag);
                     opened = await DecodeOpenedAsync(request, known: null, id, token, tag, result)
                         ?? throw new InvalidOperationException("Nothing was to be remembered.");
                 }
@@ -104,7 +104,7 @@ internal sealed partial class RedisSessionStore
     public async ValueTask<WriteResult> WriteAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        if (opened is not RedisOpenedSession { Status: OpenStatus.Opened or OpenStatus.AsKnown } session)
+        if (opened is not RedisOpenedSession { Status: OpenStatus.Opened or OpenStatus.Unchanged } session)
         {
             throw new ArgumentException("It is not open.", nameof(opened));
         }
@@ -174,7 +174,7 @@ internal sealed partial class RedisSessionStore
 
     private async Task<RedisResult> SendOpenAsync(OpenRequest request, string id, string token, RedisValue tag)
     {
-        var known = request.Known;
+        var known = request.Remembered;
         return await RunAsync(RedisScripts.Open, id, request.Owner, token,
             request.HistoryTurns, StepBytes(request.HistoryBytes, request.HistoryTurns),
             RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
@@ -188,7 +188,7 @@ internal sealed partial class RedisSessionStore
 
     // Null: what is remembered and what came do not belong together.
     private async Task<OpenedSession?> DecodeOpenedAsync(
-        OpenRequest request, KnownTail? known, string id, string token, RedisValue tag, RedisResult result)
+        OpenRequest request, RememberedTail? known, string id, string token, RedisValue tag, RedisResult result)
     {
         var status = (int)result[0] switch
         {
@@ -223,9 +223,9 @@ internal sealed partial class RedisSessionStore
             return new RedisOpenedSession(request, status, id) { Token = token };
         }
 
-        if (result.Length == AsKnownLength && known is { } still)
+        if (result.Length == UnchangedLength && known is { } still)
         {
-            return new RedisOpenedSession(request, OpenStatus.AsKnown, id)
+            return new RedisOpenedSession(request, OpenStatus.Unchanged, id)
             {
                 Key = still.Key,
                 Revision = still.Revision,
@@ -243,7 +243,7 @@ internal sealed partial class RedisSessionStore
 
     // The session as it is, with the turns that were asked for or come behind those that are remembered.
     private async Task<RedisOpenedSession?> DecodeChangedAsync(
-        OpenRequest request, KnownTail? remembered, string id, string token, RedisValue tag, RedisResult result)
+        OpenRequest request, RememberedTail? remembered, string id, string token, RedisValue tag, RedisResult result)
     {
         var session = Decode(id, () => RedisCodec.DecodeHead(id, result[1]).Session);
         List<Turn> turns = Decode(id, () => DecodeTurns(result[3], result[4]));
@@ -270,14 +270,14 @@ internal sealed partial class RedisSessionStore
                         return null;
                     }
 
-                    return Opened(followsKnown: true);
+                    return Opened(followsRemembered: true);
                 }
 
                 bytes += turn.Bytes;
                 isCut = path.Count > 0 && bytes > request.HistoryBytes;
                 if (isCut)
                 {
-                    return Opened(followsKnown: false);
+                    return Opened(followsRemembered: false);
                 }
 
                 path.Add(turn);
@@ -285,7 +285,7 @@ internal sealed partial class RedisSessionStore
 
             if (next == 0 || path.Count >= request.HistoryTurns)
             {
-                return Opened(followsKnown: false);
+                return Opened(followsRemembered: false);
             }
 
             // The rest of a large history, step by step: turns that were read stay as they are unless one is rewritten.
@@ -302,7 +302,7 @@ internal sealed partial class RedisSessionStore
             next = (int)page[4];
         }
 
-        RedisOpenedSession Opened(bool followsKnown)
+        RedisOpenedSession Opened(bool followsRemembered)
         {
             path.Reverse();
             return new RedisOpenedSession(request, OpenStatus.Opened, id)
@@ -318,8 +318,8 @@ internal sealed partial class RedisSessionStore
                 IsExtended = session.Revision.Tag == (long)tag,
                 Session = session,
                 Turns = path,
-                FollowsKnown = followsKnown,
-                IsCut = isCut && !followsKnown,
+                FollowsRemembered = followsRemembered,
+                IsCut = isCut && !followsRemembered,
             };
         }
     }

@@ -101,7 +101,8 @@ internal static class SqliteSql
         """;
     public const string Summarize = "UPDATE sessions SET summary = ?, summary_bytes = ?, summary_covers = ? WHERE key = ?";
     public const string Fail = """
-        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, error_count = ?, last_error = ?, last_error_bytes = ?
+        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, error_count = ?, last_error = ?,
+            last_error_bytes = ?
         WHERE key = ?
         """;
     public const string ReplaceMetadata = "UPDATE sessions SET metadata = ?, version = ?, tag = ?, bytes = ? WHERE key = ?";

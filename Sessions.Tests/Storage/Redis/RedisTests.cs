@@ -179,11 +179,11 @@ public sealed class RedisTests(RedisFixture redis)
                     Session = SessionRef.ById("a"),
                     Owner = Owner.Of("user"),
                     HistoryTurns = 10,
-                    Known = new KnownTail(lost.Key, lost.Revision, lost.TurnCount, lost.LastTurn!.Nonce, lost.Rewrites),
+                    Remembered = new RememberedTail(lost.Key, lost.Revision, lost.TurnCount, lost.LastTurn!.Nonce, lost.Rewrites),
                     Lease = TestStore.NewLease(),
                 }, Cancel);
             Assert.Equal(OpenStatus.Opened, opened.Status);
-            Assert.False(opened.FollowsKnown);
+            Assert.False(opened.FollowsRemembered);
             Assert.DoesNotContain(opened.Turns, turn => turn.Input.ToString().Contains("lost", StringComparison.Ordinal));
             await store.AppendAsync(opened, query);
         }
