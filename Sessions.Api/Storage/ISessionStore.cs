@@ -406,8 +406,7 @@ internal class OpenedSession(OpenRequest request, OpenStatus status)
 
     /// <summary>
     /// The last turns of the path, oldest first: all that were asked for and fit; or, where <see cref="FollowsRemembered"/>, those behind
-    /// the
-    /// last one that the caller remembers.
+    /// the last one that the caller remembers.
     /// </summary>
     public IReadOnlyList<Turn> Turns { get; init; } = [];
 

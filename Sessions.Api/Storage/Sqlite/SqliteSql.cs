@@ -102,7 +102,7 @@ internal static class SqliteSql
     public const string Summarize = "UPDATE sessions SET summary = ?, summary_bytes = ?, summary_covers = ? WHERE key = ?";
     public const string Fail = """
         UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, error_count = ?, last_error = ?,
-            last_error_bytes = ?
+          last_error_bytes = ?
         WHERE key = ?
         """;
     public const string ReplaceMetadata = "UPDATE sessions SET metadata = ?, version = ?, tag = ?, bytes = ? WHERE key = ?";
