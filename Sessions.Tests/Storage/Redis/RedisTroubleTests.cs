@@ -8,8 +8,6 @@ public sealed class RedisTroubleTests
 {
     private static readonly TimeSpan Bound = TimeSpan.FromSeconds(8);
 
-    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-
     [Fact]
     public async Task A_Redis_that_hangs_is_told_in_time_and_used_again_when_it_goes_on()
     {
