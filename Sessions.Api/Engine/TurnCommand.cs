@@ -63,6 +63,9 @@ internal sealed record TurnCommand
 
     /// <summary>Whether that Response is kept, so that it is found by its id; else it is only told.</summary>
     public bool KeepsResponse { get; init; } = true;
+
+    /// <summary>About how many bytes it takes to hold.</summary>
+    public long Bytes => (long)Input.Length + (Response?.Bytes ?? 0);
 }
 
 /// <summary>Makes the Response of a turn (see <see cref="Turn.Response"/>).</summary>
@@ -71,6 +74,9 @@ internal abstract class ResponseMaker
     /// <summary>Makes it out of what came of the run: called once, just before the commit, or when the turn has failed after it had
     /// begun.</summary>
     public abstract ReadOnlyMemory<byte> Make(RunOutcome outcome);
+
+    /// <summary>About how many bytes it takes to hold.</summary>
+    public abstract long Bytes { get; }
 }
 
 /// <summary>How much of a history is given.</summary>
@@ -116,4 +122,7 @@ internal sealed record AppendCommand
 
     /// <summary>What to do while another turn runs; <see langword="null"/>: as configured.</summary>
     public OnBusy? OnBusy { get; init; }
+
+    /// <inheritdoc cref="TurnCommand.CalledFrom"/>
+    public string? CalledFrom { get; init; }
 }

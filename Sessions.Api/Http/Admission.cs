@@ -1,4 +1,6 @@
 using Sessions.Api.Engine;
+using Sessions.Api.Engine.Streams;
+
 namespace Sessions.Api.Http;
 
 /// <summary>
@@ -18,7 +20,7 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBud
     public long LastRefusal => Volatile.Read(ref _lastRefusal);
 
     /// <summary>The answer where there is no room.</summary>
-    public static Problem Overloaded => new(StatusCodes.Status503ServiceUnavailable, "overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
+    public static Problem Overloaded => Problem.From(StreamedTurns.Overloaded);
 
     /// <summary>Whether an orchestrator asks how the server is.</summary>
     public static bool IsProbe(HttpRequest request) => request.Path.Value is "/health" or "/alive";

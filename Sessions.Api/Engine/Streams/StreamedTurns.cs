@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Sessions.Api.Domain;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Engine.Streams;
 
@@ -76,14 +75,14 @@ internal sealed partial class StreamedTurns(
     /// <summary>Finds a stream by its id, for whom it was started; one whose turn is gone, or has been changed since, is not
     /// found.</summary>
     public ValueTask<StreamedTurn?> FindAsync(Guid id, Owner owner, CancellationToken cancellationToken) =>
-        _byId.TryGetValue(id, out var turn) && turn.Command.Owner == owner ? CheckAsync(turn, owner, cancellationToken) : new((StreamedTurn?)null);
+        _byId.TryGetValue(id, out var turn) && turn.Command.Owner.IsSameAs(owner) ? CheckAsync(turn, owner, cancellationToken) : new((StreamedTurn?)null);
 
     /// <summary>Finds the stream of a response.</summary>
     public ValueTask<StreamedTurn?> FindAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
     {
         foreach (var turn in _byId.Values)
         {
-            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner == owner)
+            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner.IsSameAs(owner))
             {
                 return CheckAsync(turn, owner, cancellationToken);
             }
@@ -99,7 +98,7 @@ internal sealed partial class StreamedTurns(
         {
             if (turn.Begun is { } begun && sessionKeys.Contains(begun.SessionKey))
             {
-                turn.Cancel();
+                turn.Lose();
                 Forget(turn);
             }
         }
@@ -187,7 +186,7 @@ internal sealed partial class StreamedTurns(
         {
             // The end of the line: nobody awaits this task, and the client must be told.
             ForgetKey(turn);
-            var error = Describe(e);
+            var error = Describe(turn, e);
             var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
             turn.Fail(new TurnFailed(error) { Response = response });
         }
@@ -195,22 +194,22 @@ internal sealed partial class StreamedTurns(
         Keep(turn);
     }
 
-    private Error Describe(Exception exception)
+    private Error Describe(StreamedTurn turn, Exception exception)
     {
-        switch (exception)
+        if (Failures.ErrorOf(exception, logger) is { } known)
         {
-            case DomainException known:
-                return known.Error;
-            case StoreUnavailableException unavailable:
-                return new Error("storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
-            case StoredDataException damaged:
-                return new Error("storage_damaged", damaged.Message);
-            case OperationCanceledException:
-                return new Error("cancelled", "The client went away; nothing was kept.");
-            default:
-                Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
-                return new Error("internal_error", "Something went wrong on our side.");
+            return known;
         }
+
+        if (exception is OperationCanceledException)
+        {
+            // On every store, and on whichever replica the session was deleted, its turns are told the same.
+            return turn is { IsGone: true, Begun: { } begun } ? Error.SessionGone(begun.SessionId)
+                : new Error("cancelled", "The client went away; nothing was kept.");
+        }
+
+        Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
+        return new Error("internal_error", "Something went wrong on our side.");
     }
 
     // What was refused, or can't be picked up again by whoever comes back, need not wait; and what was not to be stored is not.

@@ -33,6 +33,11 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         : value.ValueKind != JsonValueKind.String ? throw WrongType(name, "a text")
         : TryText(value) ?? throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be valid Unicode.");
 
+    /// <summary>A text that must be there, and not empty.</summary>
+    public string Name(string name) => Text(name) is not { } text ? throw OpenAiException.Missing(prefix + name)
+        : text.Length > 0 ? text
+        : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must not be empty.", "empty_string");
+
     /// <summary>One of some words.</summary>
     public string? Word(string name, params ReadOnlySpan<string> allowed) => Text(name) is not { } word ? null
         : allowed.Contains(word) ? word
