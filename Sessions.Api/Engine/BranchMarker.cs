@@ -15,8 +15,9 @@ internal static class BranchMarker
     /// <summary>The name in the metadata.</summary>
     public const string Key = "\u0001branches";
 
-    // With more it is noted only that there are many: they are then looked for among all chains.
-    private const int MaxNamed = 16;
+    // With more it is noted only that there are many: they are then looked for among all chains. Fewer than the attempts that a change
+    // has: however many go on at once, none is refused for the others.
+    private const int MaxNamed = 8;
 
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Engine;
@@ -65,7 +66,8 @@ internal sealed record TurnCommand
     public bool KeepsResponse { get; init; } = true;
 
     /// <summary>About how many bytes it takes to hold.</summary>
-    public long Bytes => (long)Input.Length + (Response?.Bytes ?? 0);
+    public long Bytes => Input.Length + (Response?.Bytes ?? 0) + (2L * (Options.Instructions?.Length ?? 0))
+        + Options.Tools.Sum(tool => (2L * (tool.Name.Length + (tool.Description?.Length ?? 0))) + (tool.Parameters is { } parameters ? JsonMarshal.GetRawUtf8Value(parameters).Length : 0));
 }
 
 /// <summary>Makes the Response of a turn (see <see cref="Turn.Response"/>).</summary>

@@ -1,6 +1,5 @@
 using System.Text;
 using System.Text.Json;
-using Sessions.Api.Engine.Streams;
 
 namespace Sessions.Tests.Api;
 
@@ -30,7 +29,7 @@ public sealed class ContentTests
         await using var server = SessionsServer.Start([("limits:request_body_bytes", "2000")]);
         using var request = new HttpRequestMessage(HttpMethod.Post, "/query")
         {
-            Content = new StringContent($$"""{"query":"x","parameters":{"a":"{{new string('x', 3000)}}"}}""", Encoding.UTF8, "application/json"),
+            Content = new StringContent($$"""{"query":"x","parameters":{"a":"{{new string('x', 3000)}}"} }""", Encoding.UTF8, "application/json"),
         };
         request.Headers.TransferEncodingChunked = isChunked;
         using var response = await server.Client.SendAsync(request, Cancel);

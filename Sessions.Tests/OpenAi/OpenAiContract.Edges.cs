@@ -1,3 +1,4 @@
+using System.Net.Http.Json;
 using System.Text.Json.Nodes;
 
 namespace Sessions.Tests.OpenAi;
@@ -78,7 +79,7 @@ public abstract partial class OpenAiContract
         {
             // The same id twice at once, and the outputs in one batch with the calls.
             await server.MakeAsync($"/v1/conversations/{conversation}/items", new { items = JsonNode.Parse("""
-                [{"role":"user","content":"call"},{"type":"function_call","call_id":"c","name":"add","arguments":"{}"},
+                [{"role":"user","content":"hi"},{"type":"function_call","call_id":"c","name":"add","arguments":"{}"},
                  {"type":"function_call","call_id":"c","name":"add","arguments":"{}"},
                  {"type":"function_call_output","call_id":"c","output":"1"},{"type":"function_call_output","call_id":"c","output":"2"}]
                 """) });
@@ -142,8 +143,7 @@ public abstract partial class OpenAiContract
         foreach (var (messages, param) in (IEnumerable<(string, string)>)
         [
             ($$"""[{"role":"user","content":"a"},{"role":"user","content":[{"type":"text","text":"b"},{{Image}}]}]""", "messages[1].content[1]"),
-            ($$"""[{"role":"user","content":"a"},{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":{"name":"n","arguments":"{}"} }]},
-                {"role":"tool","tool_call_id":"c","content":"1"},{"role":"user","content":[{{Image}}]}]""", "messages[3].content[0]"),
+            ($$"""[{"role":"user","content":"a"},{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":{"name":"n","arguments":"{}"} }]},{"role":"tool","tool_call_id":"c","content":"1"},{"role":"user","content":[{{Image}}]}]""", "messages[3].content[0]"),
             ("""[{"role":"user","content":"a"},{"role":"tool","tool_call_id":"c","content":"1"}]""", "messages"),
             ("""[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"c","function":{"name":"n"}}]}]""", "messages"),
             ("""[{"role":"assistant","tool_calls":[{"id":"","function":{"name":"n"}}]}]""", "messages[0].tool_calls[0].id"),
@@ -211,6 +211,29 @@ public abstract partial class OpenAiContract
             {
                 Assert.Equal(404, (await server.GetAsync($"/v1/responses/{chain["id"]}")).Status);
             }
+        }
+    }
+
+    [Fact]
+    public async Task A_chain_may_start_from_a_conversation_whose_turn_runs()
+    {
+        foreach (var stream in (bool[])[false, true])
+        {
+            var server = await StartAsync();
+            var conversation = await server.IdOfAsync("/v1/conversations");
+            var first = await server.MakeAsync("/v1/responses", new { model = "model", input = "root", conversation });
+            var asked = server.Model.Requests.Count;
+            var running = stream ? server.ReadAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = "hold", conversation, stream }, int.MaxValue)
+                : server.PostAsync("/v1/responses", new { model = "model", input = "hold", conversation }) as Task;
+            await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > asked);
+            var aside = await server.MakeAsync("/v1/responses", new { model = "model", input = "aside", previous_response_id = (string?)first["id"] });
+            Assert.Equal("I heard 2: root / aside", TextOf(aside));
+            server.Model.LetGo();
+            await running;
+
+            // Neither has disturbed the other.
+            Assert.Equal(asked + 2, server.Model.Requests.Count);
+            Assert.Equal(4, (await server.ItemsAsync(conversation)).Count);
         }
     }
 
@@ -366,6 +389,36 @@ public abstract partial class OpenAiContract
 
         server.Model.LetGo();
         Assert.Equal(200, (await running).Status);
+    }
+
+    [Fact]
+    public async Task What_turns_hold_whose_clients_have_left_is_bounded_in_bytes()
+    {
+        var server = await StartAsync(("limits:content_bytes", $"{1 << 20}"), ("limits:request_bodies_bytes", $"{1 << 20}"), ("limits:request_bodies_bytes_per_caller", $"{1 << 20}"));
+        object Body() => new { model = "model", input = new[] { new { role = "user", content = new string('x', 600_000) }, new { role = "user", content = "hold" } }, stream = true };
+        await server.ReadAsync(HttpMethod.Post, "/v1/responses", Body(), 3);
+        var refused = await server.PostAsync("/v1/responses", Body());
+        Assert.Equal((503, "overloaded"), (refused.Status, (string?)refused.Json["error"]!["code"]));
+        Assert.NotEmpty(refused.Headers["Retry-After"]);
+        await server.StreamAsync(new { model = "model", input = "small" });
+        server.Model.LetGo();
+        await ServiceProcess.UntilAsync(async () =>
+        {
+            using var answer = await server.Client.PostAsJsonAsync(new Uri("/v1/responses", UriKind.Relative), Body(), Cancel);
+            return answer.IsSuccessStatusCode;
+        });
+    }
+
+    [Fact]
+    public async Task A_refusal_in_the_history_of_a_chat_is_told_to_the_model()
+    {
+        var server = await StartAsync();
+        object user = new { role = "user", content = "refuse" };
+        var refused = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { user } });
+        var message = refused["choices"]![0]!["message"]!;
+        Assert.Equal("I won't.", (string?)message["refusal"]);
+        await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { user, message, new { role = "user", content = "why?" } } });
+        Assert.Contains("I won't.", server.Model.Requests[^1]["messages"]![1]!.ToJsonString().Replace("\\u0027", "'", StringComparison.Ordinal), StringComparison.Ordinal);
     }
 
     private static object[] Output(JsonNode response, string output) =>

@@ -230,8 +230,8 @@ public abstract partial class OpenAiContract
         Assert.Equal((400, "instructions"), (instructions.Status, (string?)instructions.Json["error"]!["param"]));
         foreach (var (body, param) in (IEnumerable<(string, string)>)
         [
-            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"), ("""{"logprobs":true}""", "logprobs"), ("""{"tools":["x"]}""", "tools[0]"),
-            ("""{"messages":[]}""", "messages"), ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
+            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"), ("""{"logprobs":true}""", "logprobs"), ("""{"seed":"x"}""", "seed"), ("""{"seed":1.5}""", "seed"), ("""{"tools":["x"]}""", "tools[0]"),
+            ("""{"messages":[]}""", "messages"), ("""{"messages":[{"role":"assistant","content":null}]}""", "messages[0].content"), ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
             ("""{"messages":[{"role":"assistant","tool_calls":["x"]}]}""", "messages[0].tool_calls[0]"),
         ])
         {

@@ -17,6 +17,7 @@ internal sealed partial class StreamedTurns(
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
     private readonly ConcurrentQueue<StreamedTurn> _kept = new();
     private long _keptBytes;
+    private long _runningBytes;
     private int _count;
 
     /// <summary>The refusal where too many turns run already.</summary>
@@ -49,9 +50,11 @@ internal sealed partial class StreamedTurns(
             }
         }
 
-        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests)
+        // What was asked is held until the turn ends, also when its client has gone and its body counts no more.
+        var bytes = command.Bytes;
+        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests | Interlocked.Add(ref _runningBytes, bytes) > limits.RequestBodiesBytes)
         {
-            Interlocked.Decrement(ref _count);
+            Release(bytes);
             ForgetKey(started);
             started.Fail(new TurnFailed(Overloaded));
             return started;
@@ -66,7 +69,7 @@ internal sealed partial class StreamedTurns(
         {
             await RunAsync(started);
             _running.TryRemove(started.Id, out _);
-            Interlocked.Decrement(ref _count);
+            Release(bytes);
             ended.SetResult();
         });
         return started;
@@ -174,6 +177,12 @@ internal sealed partial class StreamedTurns(
 
         Forget(turn);
         return null;
+    }
+
+    private void Release(long bytes)
+    {
+        Interlocked.Decrement(ref _count);
+        Interlocked.Add(ref _runningBytes, -bytes);
     }
 
     private async Task RunAsync(StreamedTurn turn)

@@ -151,7 +151,7 @@ internal static class ChatCompletionsApi
             FrequencyPenalty = fields.Number("frequency_penalty", -2, 2),
             PresencePenalty = fields.Number("presence_penalty", -2, 2),
             MaxOutputTokens = fields.Integer("max_completion_tokens", 1) ?? fields.Integer("max_tokens", 1),
-            Seed = fields.Any("seed") is { ValueKind: JsonValueKind.Number } seed && seed.TryGetInt64(out var number) ? number : null,
+            Seed = fields.Long("seed"),
             Stop = ReadStop(fields),
             Tools = tools,
             ToolChoice = ToolFields.ReadChoice(fields.Any("tool_choice"), tools),

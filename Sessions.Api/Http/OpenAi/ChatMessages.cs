@@ -65,20 +65,32 @@ internal static partial class ChatMessages
     private static List<ReadOnlyMemory<byte>> ReadMessage(Fields fields, string role, string name)
     {
         List<ReadOnlyMemory<byte>> items = [];
-        if (fields.Any("content") is { } content)
+        var (content, refusal) = (fields.Any("content"), role == "assistant" ? fields.Text("refusal") : null);
+        if (content is not null || refusal is not null)
         {
-            items.Add(Json.Write((content, role, name), static (json, x) =>
+            items.Add(Json.Write((content, refusal, role, name), static (json, x) =>
             {
                 json.WriteStartObject();
                 json.WriteString("type"u8, "message"u8);
                 json.WriteString("role"u8, x.role);
                 json.WriteString("status"u8, "completed"u8);
-                json.WritePropertyName("content"u8);
-                WriteContent(json, x.content, x.role == "assistant" ? "output_text" : "input_text", $"{x.name}.content");
+                json.WriteStartArray("content"u8);
+                if (x.content is { } content)
+                {
+                    WriteParts(json, content, x.role == "assistant" ? "output_text" : "input_text", $"{x.name}.content");
+                }
+
+                // As an answer that is one tells it, beside a content that is null.
+                if (x.refusal is not null)
+                {
+                    WriteRefusal(json, x.refusal);
+                }
+
+                json.WriteEndArray();
                 json.WriteEndObject();
             }));
         }
-        else if (role != "assistant")
+        else if (fields.Array("tool_calls") is not { } calls || calls.GetArrayLength() == 0)
         {
             throw OpenAiException.Missing($"{name}.content");
         }
@@ -126,16 +138,17 @@ internal static partial class ChatMessages
             }
             else
             {
-                WriteContent(json, x.content, "input_text", $"{x.name}.content");
+                json.WriteStartArray();
+                WriteParts(json, x.content, "input_text", $"{x.name}.content");
+                json.WriteEndArray();
             }
 
             json.WriteEndObject();
         });
     }
 
-    private static void WriteContent(Utf8JsonWriter json, JsonElement content, string textType, string name)
+    private static void WriteParts(Utf8JsonWriter json, JsonElement content, string textType, string name)
     {
-        json.WriteStartArray();
         if (content.ValueKind == JsonValueKind.String)
         {
             WriteText(json, textType, content.GetString()!);
@@ -152,8 +165,6 @@ internal static partial class ChatMessages
         {
             throw new OpenAiException(name, $"Invalid type for '{name}': expected a text or an array of parts.", "invalid_type");
         }
-
-        json.WriteEndArray();
     }
 
     private static void WritePart(Utf8JsonWriter json, JsonElement part, string textType, string name)
@@ -170,10 +181,7 @@ internal static partial class ChatMessages
                 WriteText(json, textType, fields.Text("text") ?? throw OpenAiException.Missing($"{name}.text"));
                 break;
             case "refusal":
-                json.WriteStartObject();
-                json.WriteString("type"u8, "refusal"u8);
-                json.WriteString("refusal"u8, fields.Text("refusal") ?? throw OpenAiException.Missing($"{name}.refusal"));
-                json.WriteEndObject();
+                WriteRefusal(json, fields.Text("refusal") ?? throw OpenAiException.Missing($"{name}.refusal"));
                 break;
             case "image_url":
                 var image = new Fields(fields.Object("image_url") ?? throw OpenAiException.Missing($"{name}.image_url"), $"{name}.image_url.");
@@ -195,6 +203,14 @@ internal static partial class ChatMessages
             case var other:
                 throw new OpenAiException($"{name}.type", $"Invalid value: '{Error.Shorten(other ?? "")}'. Supported values are: text, refusal, image_url, file.");
         }
+    }
+
+    private static void WriteRefusal(Utf8JsonWriter json, string refusal)
+    {
+        json.WriteStartObject();
+        json.WriteString("type"u8, "refusal"u8);
+        json.WriteString("refusal"u8, refusal);
+        json.WriteEndObject();
     }
 
     private static void WriteText(Utf8JsonWriter json, string type, string text)

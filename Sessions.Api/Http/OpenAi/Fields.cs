@@ -67,6 +67,10 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
             : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.", number > max ? "decimal_above_max_value" : "decimal_below_min_value");
     }
 
+    public long? Long(string name) => Any(name) is not { } value ? null
+        : value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out var number) ? number
+        : throw WrongType(name, "a whole number");
+
     public int? Integer(string name, int min, int max = int.MaxValue)
     {
         if (Any(name) is not { } value)

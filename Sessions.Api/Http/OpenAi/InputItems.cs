@@ -50,7 +50,7 @@ internal static class InputItems
     {
         if (parts.ValueKind != JsonValueKind.Array || (parts.GetArrayLength() == 0 && text is null))
         {
-            throw new OpenAiException("input", "must be a list of parts: input_text, input_image, input_file");
+            throw new OpenAiException("input", "Invalid type for 'input': expected a list of parts: input_text, input_image, input_file.", "invalid_type");
         }
 
         CheckUnicode(parts, "input");

@@ -129,9 +129,8 @@ internal sealed record ResponseRequest
         }).Span),
     };
 
-    /// <summary>About how many bytes it takes to hold.</summary>
-    public long Bytes => JsonMarshal.GetRawUtf8Value(Body).Length + (2L * (Options.Instructions?.Length ?? 0))
-        + Options.Tools.Sum(tool => 2L * (tool.Name.Length + (tool.Description?.Length ?? 0)) + (tool.Parameters is { } parameters ? JsonMarshal.GetRawUtf8Value(parameters).Length : 0));
+    /// <summary>About how many bytes it takes to hold, beside its options.</summary>
+    public long Bytes => JsonMarshal.GetRawUtf8Value(Body).Length;
 
     /// <summary>An error of its turn. What has gone since it was looked for is told in the words for what was never there.</summary>
     public OpenAiError ErrorOf(Error error) => error.Code != "session_not_found" ? OpenAiError.From(error)

@@ -42,15 +42,20 @@ internal sealed class StoredItems(SessionLog log)
         {
             var (type, id, raw) = items[i];
             var isReference = type == InputItem.Reference;
-            var turn = (isReference || session is not null) && ItemId.TryParse(id, out var parsed) && (isReference || parsed.Key == session!.Key)
-                ? await search.FindAsync(parsed, cancellationToken) : null;
-            var stored = turn is null || !ItemId.TryParse(id, out var place) ? null : Conversations.ItemOf(turn.Turn, place);
+            TurnItem? stored = null;
+            var isKnown = false;
+            if (ItemId.TryParse(id, out var place) && (isReference || place.Key == session?.Key)
+                && await search.FindAsync(place, cancellationToken) is { } turn)
+            {
+                (stored, isKnown) = (Conversations.ItemOf(turn.Turn, place), turn.IsInHistory);
+            }
+
             if (isReference && stored?.IdText != id)
             {
                 throw new OpenAiException(OpenAiError.NotFound("Item", id!) with { Param = $"{param}[{i}].id" });
             }
 
-            resolved.Add(new ResolvedItem(isReference ? stored!.Value.Raw : raw, stored is not null && turn!.IsInHistory ? stored : null));
+            resolved.Add(new ResolvedItem(isReference ? stored!.Value.Raw : raw, isKnown ? stored : null));
         }
 
         return resolved;
