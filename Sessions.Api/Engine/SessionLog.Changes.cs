@@ -101,10 +101,10 @@ internal sealed partial class SessionLog
             Turn? changed = null;
             foreach (var (_, side, index) in places)
             {
-                var before = changed ?? turn;
+                var before = changed ?? turn with { HistoryTokens = null };
                 if (ItemDeletion.Without(side == ItemSide.Input ? before.Input : before.Output, index) is { } left)
                 {
-                    changed = (side == ItemSide.Input ? before with { Input = left } : before with { Output = left }) with { HistoryTokens = null };
+                    changed = side == ItemSide.Input ? before with { Input = left } : before with { Output = left };
                 }
                 else if (turn.Nonce == item.Nonce && (side, index) == (item.Side, item.Index))
                 {

@@ -105,7 +105,8 @@ internal sealed partial class SessionLog
             result = await ForkSealedAsync(head, owner, afterTurn ?? head.TurnCount, session, cancellationToken);
         }
 
-        if (result.Status == CopyStatus.Created && session.Kind == SessionKind.Chain && await GetAsync(source, owner, cancellationToken) is null)
+        if (result.Status == CopyStatus.Created && session.Kind == SessionKind.Chain
+            && await GetAsync(source, owner, cancellationToken) is null)
         {
             // Whoever has deleted the source meanwhile may have looked for its chains before this one was noted.
             await _store.DeleteAsync(SessionRef.ByKey(session.Key), Owner.Anyone, CancellationToken.None);

@@ -144,7 +144,8 @@ internal static class ToolCalls
     /// </returns>
     public static (string CallId, int Ahead, (ItemSide Side, int Index)? Output)? Find(Turn turn, ItemSide side, int index)
     {
-        if (Read(side == ItemSide.Input ? turn.Input : turn.Output)?.Find(part => part.Index == index) is not { IsOutput: false, CallId: { } callId })
+        var parts = Read(side == ItemSide.Input ? turn.Input : turn.Output);
+        if (parts?.Find(part => part.Index == index) is not { IsOutput: false, CallId: { } callId })
         {
             return null;
         }
@@ -190,7 +191,10 @@ internal static class ToolCalls
     }
 
     private static IEnumerable<(ItemSide Side, Part Part)> PartsOf(Turn turn) =>
-        [.. (Read(turn.Input) ?? []).Select(part => (ItemSide.Input, part)), .. (Read(turn.Output) ?? []).Select(part => (ItemSide.Output, part))];
+    [
+        .. (Read(turn.Input) ?? []).Select(part => (ItemSide.Input, part)),
+        .. (Read(turn.Output) ?? []).Select(part => (ItemSide.Output, part)),
+    ];
 
     // Most items are texts, and most of the others no calls: those cost nothing here.
     private static List<Part>? Read(Items items)

@@ -67,7 +67,8 @@ internal sealed record TurnCommand
 
     /// <summary>About how many bytes it takes to hold.</summary>
     public long Bytes => Input.Length + (Response?.Bytes ?? 0) + (2L * (Options.Instructions?.Length ?? 0))
-        + Options.Tools.Sum(tool => (2L * (tool.Name.Length + (tool.Description?.Length ?? 0))) + (tool.Parameters is { } parameters ? JsonMarshal.GetRawUtf8Value(parameters).Length : 0));
+        + Options.Tools.Sum(tool => (2L * (tool.Name.Length + (tool.Description?.Length ?? 0)))
+            + (tool.Parameters is { } parameters ? JsonMarshal.GetRawUtf8Value(parameters).Length : 0));
 }
 
 /// <summary>Makes the Response of a turn (see <see cref="Turn.Response"/>).</summary>

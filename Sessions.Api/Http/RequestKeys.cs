@@ -77,7 +77,8 @@ internal static class RequestKeys
         public bool IsAbsent => _text is null && _json is null;
 
         /// <summary>The part in UTF-8.</summary>
-        public ReadOnlySpan<byte> Bytes => _json is { } json ? JsonMarshal.GetRawUtf8Value(json) : _text is null ? default : Encoding.UTF8.GetBytes(_text);
+        public ReadOnlySpan<byte> Bytes =>
+            _json is { } json ? JsonMarshal.GetRawUtf8Value(json) : _text is null ? default : Encoding.UTF8.GetBytes(_text);
 
         public static implicit operator Part(string? text) => new(text, null);
 

@@ -52,7 +52,8 @@ internal sealed partial class StreamedTurns(
 
         // What was asked is held until the turn ends, also when its client has gone and its body counts no more.
         var bytes = command.Bytes;
-        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests | Interlocked.Add(ref _runningBytes, bytes) > limits.RequestBodiesBytes)
+        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests
+            | Interlocked.Add(ref _runningBytes, bytes) > limits.RequestBodiesBytes)
         {
             Release(bytes);
             ForgetKey(started);
@@ -78,14 +79,17 @@ internal sealed partial class StreamedTurns(
     /// <summary>Finds a stream by its id, for whom it was started; one whose turn is gone, or has been changed since, is not
     /// found.</summary>
     public ValueTask<StreamedTurn?> FindAsync(Guid id, Owner owner, CancellationToken cancellationToken) =>
-        _byId.TryGetValue(id, out var turn) && turn.Command.Owner.IsSameAs(owner) ? CheckAsync(turn, owner, cancellationToken) : new((StreamedTurn?)null);
+        _byId.TryGetValue(id, out var turn) && turn.Command.Owner.IsSameAs(owner)
+            ? CheckAsync(turn, owner, cancellationToken)
+            : new((StreamedTurn?)null);
 
     /// <summary>Finds the stream of a response.</summary>
     public ValueTask<StreamedTurn?> FindAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
     {
         foreach (var turn in _byId.Values)
         {
-            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner.IsSameAs(owner))
+            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce
+                && turn.Command.Owner.IsSameAs(owner))
             {
                 return CheckAsync(turn, owner, cancellationToken);
             }

@@ -16,7 +16,8 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
     public async ValueTask<TurnCommand> MakeAsync(ResponseRequest request, Agent agent, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
         var (session, tip) = await FindAsync(request, owner, cancellationToken);
-        var input = request.Text is { } text ? Items.OfText(text) : ResolvedItem.NewOnes(await stored.ResolveAsync(request.Items, "input", session, tip, owner, cancellationToken));
+        var input = request.Text is { } text ? Items.OfText(text)
+            : ResolvedItem.NewOnes(await stored.ResolveAsync(request.Items, "input", session, tip, owner, cancellationToken));
         if (input.IsNone && session is null or { TurnCount: 0 })
         {
             throw new OpenAiException("input", "Missing required parameter: 'input' must hold at least one item.", "missing_required_parameter");

@@ -77,12 +77,14 @@ internal sealed class StoredItems(SessionLog log)
             {
                 if (_turns.Count == MaxReferences)
                 {
-                    throw new OpenAiException(param, $"Invalid '{param}': items of at most {MaxReferences} turns can be referred to.", "array_above_max_length");
+                    throw new OpenAiException(
+                        param, $"Invalid '{param}': items of at most {MaxReferences} turns can be referred to.", "array_above_max_length");
                 }
 
                 if (await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found)
                 {
-                    turn = new FoundTurn(found.Turn, found.Session.Key == session?.Key && await IsOnPathAsync(found.Turn, session, cancellationToken));
+                    var isInHistory = found.Session.Key == session?.Key && await IsOnPathAsync(found.Turn, session, cancellationToken);
+                    turn = new FoundTurn(found.Turn, isInHistory);
                 }
 
                 _turns.Add(turnId, turn);
@@ -105,7 +107,8 @@ internal sealed class StoredItems(SessionLog log)
             }
 
             var request = new TurnPageRequest { Limit = 1, MaxBytes = 1, After = turn.Number + 1, Descending = true, Tip = tip.Number };
-            return await log.ReadTurnsAsync(SessionRef.ByKey(of.Key), owner, request, cancellationToken) is { Turns: [var before, ..] } && before.Number == turn.Number;
+            return await log.ReadTurnsAsync(SessionRef.ByKey(of.Key), owner, request, cancellationToken) is { Turns: [var before, ..] }
+                && before.Number == turn.Number;
         }
     }
 }
