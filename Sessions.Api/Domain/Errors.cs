@@ -42,6 +42,10 @@ internal sealed record Error(string Code, string Message)
     public static Error SessionNotFound(string sessionId) =>
         new("session_not_found", $"There is no session '{Shorten(sessionId)}'. It may have expired, been deleted, or be another user's.");
 
+    /// <summary>The id is taken.</summary>
+    public static Error SessionExists(string sessionId) =>
+        new("session_exists", $"There is a session '{Shorten(sessionId)}' already.") { SessionId = sessionId };
+
     /// <summary>Another turn runs, and it is not waited for, or was waited for long enough.</summary>
     public static Error SessionBusy(string sessionId) =>
         new("session_busy", "Another query is running on this session, and the queue behind it is full or did not move in time.")
@@ -57,6 +61,7 @@ internal sealed record Error(string Code, string Message)
             "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.")
         {
             SessionId = sessionId,
+            MayRetry = false,
         };
 
     /// <summary>There is no such response any more, or not for this owner.</summary>

@@ -27,7 +27,7 @@ internal static class MessageItem
             if (role == "assistant")
             {
                 json.WriteString("type"u8, "output_text"u8);
-                json.WriteString("text"u8, text.Span);
+                JsonText.WriteString(json, "text"u8, text.Span);
                 json.WriteStartArray("annotations"u8);
                 json.WriteEndArray();
                 json.WriteStartArray("logprobs"u8);
@@ -36,7 +36,7 @@ internal static class MessageItem
             else
             {
                 json.WriteString("type"u8, "input_text"u8);
-                json.WriteString("text"u8, text.Span);
+                JsonText.WriteString(json, "text"u8, text.Span);
             }
 
             json.WriteEndObject();

@@ -15,6 +15,29 @@ internal sealed partial class SessionLog
     private const int PageTurns = 100;
     private const int PageBytes = 1024 * 1024;
 
+    /// <summary>The session that an id names: by its own id, or by <c>conv_</c> and its key, as <c>/v1</c> shows it.</summary>
+    /// <remarks>
+    /// Whoever's it is: one that the caller may not have is refused like any other, not made anew under that name. Where there is neither,
+    /// the id is what a new session gets.
+    /// </remarks>
+    public ValueTask<SessionRef> RefOfAsync(string id, CancellationToken cancellationToken) =>
+        ConversationId.TryParse(id, out var key) ? RefOfAsync(id, key, cancellationToken) : new(SessionRef.ById(id));
+
+    private async ValueTask<SessionRef> RefOfAsync(string id, Guid key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var request = new OpenRequest { Session = SessionRef.ByKey(key), Owner = Owner.Anyone };
+            return SessionRef.ById(
+                (await _store.OpenAsync(request, cancellationToken)).Session is { Kind: not SessionKind.Chain } session ? session.Id : id);
+        }
+        catch (StoredDataException)
+        {
+            // It is there, and told as damaged by whatever reads it; it can be deleted all the same.
+            return SessionRef.ByKey(key);
+        }
+    }
+
     /// <summary>Reads a session's head.</summary>
     public async ValueTask<Session?> GetAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
         (await OpenAsync("get", new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;

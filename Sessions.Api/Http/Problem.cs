@@ -89,13 +89,12 @@ internal sealed record Problem : IResult
         ClosesConnection = error == Stopping.Refusal,
     };
 
-    /// <summary>A field of the request breaks a rule.</summary>
-    public static Problem InvalidField(string field, string rule) =>
-        new(StatusCodes.Status422UnprocessableEntity, "invalid_request", $"{field}: {rule}.") { Errors = new() { [field] = [rule] } };
-
-    /// <summary>A limit was passed.</summary>
-    public static Problem LimitExceeded(string field, string rule, string limit, int status = StatusCodes.Status422UnprocessableEntity) =>
-        new(status, "limit_exceeded", $"{field}: {rule} ({limit}).") { Errors = new() { [field] = [rule] }, Limit = limit };
+    /// <summary>A body is too large.</summary>
+    public static Problem TooLarge(long bytes, string limit)
+    {
+        var error = Error.LimitExceeded("body", $"must be at most {bytes} bytes", limit);
+        return new(StatusCodes.Status413PayloadTooLarge, error.Code, error.Message) { Errors = new() { ["body"] = [error.Rule!] }, Limit = limit };
+    }
 
     /// <summary>What the framework answers with a bare status.</summary>
     public static Problem FromStatus(int status) => status switch

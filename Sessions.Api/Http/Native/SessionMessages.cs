@@ -146,7 +146,7 @@ internal sealed record SessionMetadata
             var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
             foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
             {
-                if (property.Name != OpenAiMetadata.Apart)
+                if (property.Name is not (OpenAiMetadata.Apart or BranchMarker.Key))
                 {
                     own[property.Name] = property.Value;
                 }

@@ -120,6 +120,9 @@ internal sealed class OpenAiException(OpenAiError error) : Exception(error.Messa
 
     /// <summary>The error.</summary>
     public OpenAiError Error { get; } = error;
+
+    /// <summary>A field is missing.</summary>
+    public static OpenAiException Missing(string param) => new(param, $"Missing required parameter: '{param}'.", "missing_required_parameter");
 }
 
 /// <summary>JSON as it is written under <c>/v1</c>.</summary>
