@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Sessions.Tests.Storage.Postgres;
 
 namespace Sessions.Tests.Fuzz;
 
@@ -63,7 +64,7 @@ public sealed class FuzzTests
 }
 
 /// <summary>The same on the other stores, a smaller portion.</summary>
-public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
+public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const int Requests = 2_000;
 
@@ -87,6 +88,16 @@ public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
         await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+
+        await run.SendAsync(Requests);
+        await run.ClearAsync();
+    }
+
+    [Fact]
+    public async Task Any_request_is_answered_by_the_rules_on_PostgreSQL()
+    {
+        await using var run = await FuzzRun.StartAsync(
+            ("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", await postgres.NewSchemaAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

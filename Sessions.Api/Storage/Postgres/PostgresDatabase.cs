@@ -9,7 +9,7 @@ namespace Sessions.Api.Storage.Postgres;
 /// it may be behind PgBouncer in transaction mode: no prepared statements unless the operator asks for them, no settings, no locks beyond
 /// a transaction.
 /// </summary>
-internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposable
+internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposable, IDisposable
 {
     private const int MaxTries = 4;
 
@@ -26,7 +26,15 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
 
         // There is nothing to reset, and a pooler between would not know what for.
         settings.NoResetOnClose = true;
-        return new PostgresDatabase(NpgsqlDataSource.Create(settings));
+        if (settings.Host?.Contains(',', StringComparison.Ordinal) != true)
+        {
+            return new PostgresDatabase(NpgsqlDataSource.Create(settings));
+        }
+
+        // Of several servers the one that takes writes: it is another one after a failover.
+        settings.Remove("Target Session Attributes");
+        return new PostgresDatabase(
+            new NpgsqlDataSourceBuilder(settings.ConnectionString).BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary));
 
         void SetDefault(string key, Action set)
         {
@@ -123,4 +131,6 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
     }
 
     public ValueTask DisposeAsync() => source.DisposeAsync();
+
+    public void Dispose() => source.Dispose();
 }
