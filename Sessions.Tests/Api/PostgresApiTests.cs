@@ -1,4 +1,3 @@
-using Sessions.Tests.Storage.Postgres;
 
 namespace Sessions.Tests.Api;
 

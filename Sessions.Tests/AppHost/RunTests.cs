@@ -5,7 +5,6 @@ using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
 using Microsoft.Extensions.DependencyInjection;
 using Sessions.AppHost;
-using Sessions.Tests.Storage.Postgres;
 
 namespace Sessions.Tests.AppHost;
 

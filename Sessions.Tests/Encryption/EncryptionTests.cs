@@ -2,7 +2,6 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
-using Sessions.Tests.Storage.Postgres;
 using StackExchange.Redis;
 
 namespace Sessions.Tests;

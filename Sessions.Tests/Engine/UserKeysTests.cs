@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using Microsoft.Extensions.Time.Testing;
 using Sessions.Api.Storage.Postgres;
-using Sessions.Tests.Storage.Postgres;
 using StackExchange.Redis;
 
 namespace Sessions.Tests.Engine;

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Sessions.Tests.Storage.Postgres;
 
 namespace Sessions.Tests.Fuzz;
 

@@ -2,7 +2,6 @@ using System.Net.ServerSentEvents;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
-using Sessions.Tests.Storage.Postgres;
 
 namespace Sessions.Tests.OpenAi;
 

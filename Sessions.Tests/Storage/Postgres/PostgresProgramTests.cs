@@ -46,9 +46,11 @@ public sealed class PostgresProgramTests(PostgresFixture postgres) : IDisposable
             Assert.Equal(0, await server.StopAsync());
         }
 
-        Assert.Contains("1 sessions with 2 turns are exported", await RunAsync(from, "export", _folder["all.ndjson"]), StringComparison.Ordinal);
-        Assert.Contains("1 sessions with 2 turns are imported", await RunAsync(to, "import", _folder["all.ndjson"]), StringComparison.Ordinal);
-        Assert.Contains("0 sessions with 0 turns are imported; 1 were there", await RunAsync(to, "import", _folder["all.ndjson"]), StringComparison.Ordinal);
+        var file = _folder["all.ndjson"];
+        Assert.Contains("1 sessions with 2 turns are exported", await RunAsync(from, "export", file), StringComparison.Ordinal);
+        Assert.Contains("1 sessions with 2 turns are imported", await RunAsync(to, "import", file), StringComparison.Ordinal);
+        Assert.Contains(
+            "0 sessions with 0 turns are imported; 1 were there", await RunAsync(to, "import", file), StringComparison.Ordinal);
 
         await using var source = NpgsqlDataSource.Create(to[1].Value);
         await using var command = source.CreateCommand("UPDATE sessions_schema SET version = 99");
@@ -80,6 +82,73 @@ public sealed class PostgresProgramTests(PostgresFixture postgres) : IDisposable
         Assert.Equal(1, await TurnAsync(client));
     }
 
+    [Fact]
+    public async Task The_roles_of_the_documentation_do_with_what_they_are_given()
+    {
+        await using var server = await PostgresServer.StartAsync();
+        await server.AskAsync("CREATE ROLE sessions_owner LOGIN");
+        await server.AskAsync("CREATE ROLE sessions_server LOGIN");
+        await server.AskAsync("CREATE DATABASE chat OWNER sessions_owner");
+        await server.AskAsync("""
+            ALTER DEFAULT PRIVILEGES FOR ROLE sessions_owner GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO sessions_server
+            """, "chat");
+        var (owner, limited) = (Settings(As("sessions_owner")), Settings(As("sessions_server")));
+        await using (var refused = ServiceProcess.Api(limited))
+        {
+            Assert.Equal(1, await refused.ExitAsync());
+            Assert.Contains("run `sessions migrate` with one that owns them", Assert.Single(refused.Lines), StringComparison.Ordinal);
+        }
+
+        Assert.Contains("have format", await RunAsync(owner, "migrate"), StringComparison.Ordinal);
+        await using var api = ServiceProcess.Api(limited);
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+        Assert.Equal(1, await TurnAsync(client));
+        using var erased = await client.DeleteAsync(new Uri("/users/ada/sessions", UriKind.Relative), Cancel);
+        Assert.Equal(System.Net.HttpStatusCode.OK, erased.StatusCode);
+        using var health = await client.GetAsync(new Uri("/health", UriKind.Relative), Cancel);
+        Assert.Equal(System.Net.HttpStatusCode.OK, health.StatusCode);
+
+        string As(string role) => $"Host=127.0.0.1;Port={server.Port};Username={role};Database=chat";
+    }
+
+    [Fact]
+    public async Task A_dump_of_a_server_that_works_can_be_restored()
+    {
+        await using var server = await PostgresServer.StartAsync();
+        await using var api = ServiceProcess.Api(Settings(server.ConnectionString));
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+        await TurnAsync(client);
+        await TurnAsync(client);
+        PostgresServer.GiveToUser(_folder.Path);
+        var dump = _folder["sessions.dump"];
+        string[] where = ["-h", "127.0.0.1", "-p", $"{server.Port}", "-U", "sessions"];
+        await PostgresServer.RunToolAsync("pg_dump", [.. where, "--format=custom", $"--file={dump}", "postgres"]);
+        await server.AskAsync("CREATE DATABASE copy");
+        await PostgresServer.RunToolAsync("pg_restore", [.. where, "--clean", "--if-exists", "--dbname=copy", dump]);
+        await TurnAsync(client);
+
+        await using var restored = ServiceProcess.Api(
+            Settings(new NpgsqlConnectionStringBuilder(server.ConnectionString) { Database = "copy" }.ConnectionString));
+        using var other = new HttpClient { BaseAddress = await restored.AddressAsync() };
+        Assert.Equal(3, await TurnAsync(other));
+        Assert.Equal(4, await TurnAsync(client));
+    }
+
+    [Fact]
+    public async Task Replicas_behind_PgBouncer_start_on_nothing_and_hold_one_conversation()
+    {
+        await using var server = await PostgresServer.StartAsync();
+        using var pooler = await PgBouncer.StartAsync(server.Port);
+        await using var one = ServiceProcess.Api(Settings(pooler.ConnectionString));
+        await using var other = ServiceProcess.Api(Settings(pooler.ConnectionString));
+        using var first = new HttpClient { BaseAddress = await one.AddressAsync() };
+        using var second = new HttpClient { BaseAddress = await other.AddressAsync() };
+
+        var turns = await Task.WhenAll(Enumerable.Range(0, 20).Select(i => TurnAsync(i % 2 == 0 ? first : second)));
+
+        Assert.Equal(Enumerable.Range(1, 20), turns.Order());
+    }
+
     private static (string Key, string Value)[] Settings(string connection) =>
         [("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", connection)];
 
@@ -94,7 +163,8 @@ public sealed class PostgresProgramTests(PostgresFixture postgres) : IDisposable
 
     private static async Task<int> TurnAsync(HttpClient client)
     {
-        var answer = await client.PostAsJsonAsync(new Uri("/query", UriKind.Relative), new { query = "words", thread_id = "a", user_id = "ada" }, Cancel);
+        var answer = await client.PostAsJsonAsync(
+            new Uri("/query", UriKind.Relative), new { query = "words", thread_id = "a", user_id = "ada" }, Cancel);
         var body = await answer.Content.ReadAsStringAsync(Cancel);
         Assert.True(answer.IsSuccessStatusCode, body);
         return (int)JsonNode.Parse(body)!["metadata"]!["turn"]!;
