@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Text;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Sessions.Tests.Storage;
 
@@ -79,8 +80,7 @@ public abstract class ReplicaContract
         };
         IReadOnlyList<(string, string)> settings =
             [.. await StorageAsync(), .. model.Agent("model")];
-        await using var fast = SessionsServer.Start(settings);
-        fast.Time.SetUtcNow(DateTimeOffset.UtcNow);
+        await using var fast = StartInRealTime(settings);
         await using var slow = StartProcess(settings);
         using var client = new HttpClient { BaseAddress = await slow.AddressAsync() };
         await fast.QueryAsync("first", "a", "ada", "model");
@@ -124,8 +124,7 @@ public abstract class ReplicaContract
         };
         IReadOnlyList<(string, string)> settings =
             [.. await StorageAsync(), .. model.Agent("model")];
-        await using var other = SessionsServer.Start(settings);
-        other.Time.SetUtcNow(DateTimeOffset.UtcNow);
+        await using var other = StartInRealTime(settings);
         await using var doomed = StartProcess(settings);
         using var client = new HttpClient { BaseAddress = await doomed.AddressAsync() };
         await other.QueryAsync("first", "a", "ada", "model");
@@ -141,6 +140,10 @@ public abstract class ReplicaContract
         Assert.Equal(2, (int)next["metadata"]!["turn"]!);
         Assert.Equal(ChatCompletionsServer.Digest(["first", "next"]), (string?)next["response"]);
     }
+
+    // Leases run by clocks, of the servers or of the store.
+    private static SessionsServer StartInRealTime(IEnumerable<(string Key, string Value)> settings) =>
+        SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));
 
     private static ServiceProcess StartProcess(IEnumerable<(string Key, string Value)> settings) =>
         ServiceProcess.Api(settings.Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal), setting.Value)));

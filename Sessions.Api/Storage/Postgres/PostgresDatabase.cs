@@ -13,6 +13,9 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
 {
     private const int MaxTries = 4;
 
+    // What was wrong at last, until something goes well again: it is logged once, not for each request.
+    private string? _trouble;
+
     /// <summary>The database of a connection string, with bounds where it names none.</summary>
     public static PostgresDatabase Open(string connectionString)
     {
@@ -78,7 +81,13 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
             try
             {
                 await using var connection = await source.OpenConnectionAsync(cancellationToken);
-                return await operation(connection, cancellationToken);
+                var result = await operation(connection, cancellationToken);
+                if (_trouble is not null)
+                {
+                    _trouble = null;
+                }
+
+                return result;
             }
             catch (Exception e) when (PostgresFailure.MayRetry(e) && tries < MaxTries)
             {
@@ -86,7 +95,8 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
             }
             catch (Exception e) when (e is not OperationCanceledException && PostgresFailure.Translate(e) is { } translated)
             {
-                throw translated;
+                throw translated is StoreUnavailableException { Message: var message } unavailable
+                    && Interlocked.Exchange(ref _trouble, message) == message ? PostgresFailure.AsKnown(unavailable) : translated;
             }
         }
     }

@@ -112,6 +112,29 @@ public sealed class PostgresProgramTests(PostgresFixture postgres) : IDisposable
     }
 
     [Fact]
+    public async Task A_server_that_is_away_is_logged_once_and_not_for_each_request()
+    {
+        await using var server = await PostgresServer.StartAsync();
+        await using var api = ServiceProcess.Api(Settings(server.ConnectionString));
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+        await TurnAsync(client);
+        await server.StopAsync();
+        for (var i = 0; i < 10; i++)
+        {
+            using var refused = await client.GetAsync(new Uri("/sessions/a", UriKind.Relative), Cancel);
+            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, refused.StatusCode);
+        }
+
+        await server.RestartAsync();
+        await ServiceProcess.UntilAsync(() => client.GetAsync(new Uri("/health", UriKind.Relative), Cancel).Result.IsSuccessStatusCode);
+        Assert.Equal(2, await TurnAsync(client));
+        Assert.Equal(0, await api.StopAsync());
+
+        // The first may have met a connection that was ended, the others none.
+        Assert.InRange(api.Count("The store is unavailable"), 1, 2);
+    }
+
+    [Fact]
     public async Task A_dump_of_a_server_that_works_can_be_restored()
     {
         await using var server = await PostgresServer.StartAsync();

@@ -165,7 +165,7 @@ public sealed class PostgresTests(PostgresFixture postgres)
         {
             for (var i = 0; i < 40; i++)
             {
-                await store.TurnAsync($"{client}-{i}", "user", kind: SessionKind.Chain);
+                await store.CreateAsync($"{client}-{i}", "user", kind: SessionKind.Chain);
                 if (i % 2 == 0)
                 {
                     await store.DeleteAsync($"{client}-{i}");
@@ -216,10 +216,10 @@ public sealed class PostgresTests(PostgresFixture postgres)
     {
         var connection = await NewSchemaAsync();
         await using var store = await OpenAsync($"{connection};Command Timeout=5");
-        await store.TurnAsync("a");
-        var beside = await store.BeginAsync("a", lease: TestStore.NewLease(isExclusive: false));
-        var late = await store.BeginAsync("a");
-        await store.AppendAsync(await store.BeginAsync("a", lease: late.Request.Lease), "in time");
+        await store.TurnAsync("a", "user");
+        var beside = await store.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+        var late = await store.BeginAsync("a", "user");
+        await store.AppendAsync(await store.BeginAsync("a", "user", lease: late.Request.Lease), "in time");
         await using var source = NpgsqlDataSource.Create(connection);
         await using var session = await source.OpenConnectionAsync(Cancel);
         await using var transaction = await session.BeginTransactionAsync(Cancel);
