@@ -126,7 +126,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
         var address = (await AddAsync("postgres, the server", Start(postgres))).Addresses[0];
         var connection = Invariant($"Host=127.0.0.1;Port={address.Port};Username=sessions;Database=postgres");
         _stores.Add(await AddAsync("postgres", StartApi("postgres", ("ConnectionStrings__postgres", connection))));
-        await AddAsync(NpgsqlAlone, Start(ServerProcess.Self("serve", Limits.Postgres, connection)));
+        await AddAsync(NpgsqlAlone, Start(ServerProcess.Self("serve", Limits.Postgres, $"{connection};Timeout=60;Command Timeout=60")));
     }
 
     private async Task<Target> AddAsync(string name, params ServerProcess[] processes) =>

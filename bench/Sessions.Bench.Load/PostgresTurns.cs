@@ -10,7 +10,7 @@ namespace Sessions.Bench.Load;
 /// </summary>
 internal sealed class PostgresTurns(PostgresDatabase database) : IAsyncDisposable
 {
-    private const int SessionsOfClient = 16;
+    private const int SessionsOfClient = 4;
     private const int VersionColumn = 9;
     private const int TagColumn = 10;
     private const int TurnsColumn = 12;
