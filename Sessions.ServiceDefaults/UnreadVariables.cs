@@ -12,7 +12,7 @@ public static partial class UnreadVariables
 {
     private const int Slips = 2;
 
-    private static readonly string[] Connections = ["ConnectionStrings__redis"];
+    private static readonly string[] Connections = ["ConnectionStrings__redis", "ConnectionStrings__postgres"];
 
     /// <summary>Warns of them at the start.</summary>
     public static void AddUnreadVariables(this IHostApplicationBuilder builder, params ReadOnlySpan<SettingsSection> sections)

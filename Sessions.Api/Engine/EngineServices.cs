@@ -7,6 +7,7 @@ using Sessions.Api.Engine.Sealing;
 using Sessions.Api.Engine.Streams;
 using Sessions.Api.Storage;
 using Sessions.Api.Storage.Memory;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Api.Storage.Redis;
 using Sessions.Api.Storage.Sqlite;
 using Sessions.ServiceDefaults;
@@ -78,6 +79,11 @@ internal static class EngineServices
                 builder.AddRedisConnection(new RedisKeys());
                 services.AddSingleton<ISessionStore, RedisSessionStore>();
                 break;
+            case StorageType.Postgres:
+                // Now, so that a PostgreSQL that can't be used is said before anything starts.
+                builder.AddPostgresConnection();
+                services.AddSingleton<ISessionStore, PostgresSessionStore>();
+                break;
         }
     }
 
@@ -99,16 +105,14 @@ internal static class EngineServices
             return;
         }
 
-        if (settings.StorageType == StorageType.Redis)
+        services.AddSingleton<IUserKeys>(all => settings.StorageType switch
         {
-            services.AddSingleton<IUserKeys>(all => new RedisUserKeys(
+            StorageType.Redis => new RedisUserKeys(
                 all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), RedisKeys.DefaultPrefix,
-                all.GetRequiredService<TimeProvider>()));
-        }
-        else
-        {
-            services.AddSingleton<IUserKeys>(all => new SqliteUserKeys(all.GetRequiredService<SqliteFile>().Path));
-        }
+                all.GetRequiredService<TimeProvider>()),
+            StorageType.Postgres => new PostgresUserKeys(all.GetRequiredService<PostgresDatabase>()),
+            _ => new SqliteUserKeys(all.GetRequiredService<SqliteFile>().Path),
+        });
 
         if (encryption.Enabled)
         {

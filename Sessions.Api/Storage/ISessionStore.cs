@@ -657,7 +657,7 @@ internal sealed class StoreUnavailableException(string message, TimeSpan retryAf
     /// <summary>When it is worth trying again.</summary>
     public TimeSpan RetryAfter { get; } = retryAfter;
 
-    /// <summary>Whether nothing was tried, because the trouble is known. Then it has been logged already.</summary>
+    /// <summary>Whether it is the same trouble as before, and has been logged already.</summary>
     public bool WasKnown { get; init; }
 }
 

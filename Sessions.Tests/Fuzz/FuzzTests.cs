@@ -63,7 +63,7 @@ public sealed class FuzzTests
 }
 
 /// <summary>The same on the other stores, a smaller portion.</summary>
-public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
+public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const int Requests = 2_000;
 
@@ -108,6 +108,16 @@ public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
         await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
+
+        await run.SendAsync(Requests);
+        await run.ClearAsync();
+    }
+
+    [Fact]
+    public async Task Any_request_is_answered_by_the_rules_on_PostgreSQL()
+    {
+        await using var run = await FuzzRun.StartAsync(
+            ("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", await postgres.NewSchemaAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

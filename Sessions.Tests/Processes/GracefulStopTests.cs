@@ -9,7 +9,7 @@ using Microsoft.AspNetCore.Http;
 namespace Sessions.Tests.Processes;
 
 /// <summary>What clients see of a server that is told to stop, and what it leaves behind.</summary>
-public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
+public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const int Clients = 16;
     private const int AnsweredBeforeStop = 200;
@@ -24,6 +24,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     [InlineData("memory")]
     [InlineData("sqlite")]
     [InlineData("redis")]
+    [InlineData("postgres")]
     public async Task Clients_that_hammer_it_get_an_answer_to_every_request_and_every_answered_turn_is_kept(string store)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
@@ -148,6 +149,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     [Theory]
     [InlineData("sqlite")]
     [InlineData("redis")]
+    [InlineData("postgres")]
     public async Task What_does_not_finish_in_time_is_refused_with_an_answer(string store)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
@@ -268,15 +270,25 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     {
         "sqlite" => [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", _folder["sessions.db"])],
         "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", await redis.NewDatabaseAsync())],
+        "postgres" => [("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", await postgres.NewSchemaAsync())],
         _ => [],
     };
 
-    // Of SQLite one file, with everything in it; of Redis' leases none, so that another replica need not wait for them.
+    // Of SQLite one file, with everything in it; of leases elsewhere none, so that another replica need not wait for them.
     private async Task CheckNothingIsLeftAsync(string store, (string Key, string Value)[] settings)
     {
         if (store == "sqlite")
         {
             Assert.Equal(["sessions.db"], Directory.GetFiles(_folder.Path).Select(Path.GetFileName));
+            return;
+        }
+
+        if (store == "postgres")
+        {
+            await using var source = Npgsql.NpgsqlDataSource.Create(settings.Single(setting =>
+                setting.Key == "ConnectionStrings__postgres").Value);
+            await using var command = source.CreateCommand("SELECT count(*) FROM sessions WHERE lease_token IS NOT NULL OR version = 0");
+            Assert.Equal(0L, await command.ExecuteScalarAsync(Cancel));
             return;
         }
 
