@@ -106,7 +106,8 @@ internal static class EngineServices
         services.AddSingleton<IUserKeys>(all => settings.StorageType switch
         {
             StorageType.Redis => new RedisUserKeys(
-                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), "sessions:", all.GetRequiredService<TimeProvider>()),
+                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), "sessions:",
+                all.GetRequiredService<TimeProvider>()),
             StorageType.Postgres => new PostgresUserKeys(all.GetRequiredService<PostgresDatabase>()),
             _ => new SqliteUserKeys(all.GetRequiredService<SqliteFile>().Path),
         });
