@@ -70,7 +70,8 @@ internal static class Deployment
                 "sessions.storage_type: sqlite can't be deployed to Azure Container Apps. The only disk that outlives a container there "
                 + "is a network share (Azure Files), where SQLite's locks and its write-ahead log don't work: sessions would be lost or "
                 + "the file damaged. "
-                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: redis or postgres, or memory for trying out.");
+                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: redis or postgres, or memory for "
+                + "trying out.");
         }
     }
 }

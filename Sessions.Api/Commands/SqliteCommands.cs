@@ -60,7 +60,8 @@ internal static class SqliteCommands
     /// <summary>Does now what the first start of a new version does.</summary>
     public static Command Migrate() =>
         new Command(
-            "migrate", "Brings the database to this version's format, as the next start would (storage_type: sqlite, postgres)").Runs(input =>
+            "migrate", "Brings the database to this version's format, as the next start would (storage_type: sqlite, postgres)")
+            .Runs(input =>
         {
             var builder = input.CreateBuilder();
             if (builder.AddSettings<SessionSettings>(SessionSettings.Section).StorageType == StorageType.Postgres)

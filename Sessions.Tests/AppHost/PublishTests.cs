@@ -65,7 +65,8 @@ public sealed partial class PublishTests : IDisposable
     [Fact]
     public async Task PostgreSQL_is_a_secret_connection_string_in_the_manifest()
     {
-        var manifest = await ManifestAsync(("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", "Host=db.example.com;Password=secret"));
+        var manifest = await ManifestAsync(
+            ("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", "Host=db.example.com;Password=secret"));
 
         Assert.Equal(["api: project.v0", "cleanup-key: parameter.v0", "janitor: project.v0", "postgres: parameter.v0"], Kinds(manifest));
         Assert.True((bool)manifest["postgres"]!["inputs"]!["value"]!["secret"]!);

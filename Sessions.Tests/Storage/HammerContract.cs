@@ -72,6 +72,8 @@ public abstract class HammerContract
         await CheckAsync(run);
     }
 
+    private int AnsweredOf(int session) => _answered.Keys.Count(turn => turn.Session == $"s{session}");
+
     private protected Task AnswerMoreAsync()
     {
         var goal = _answered.Count + TurnsAround;

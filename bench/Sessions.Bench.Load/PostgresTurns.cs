@@ -147,7 +147,8 @@ internal sealed class PostgresTurns(PostgresDatabase database) : IAsyncDisposabl
     private async Task ListAsync(State session) => await RunAsync(
         [
             PostgresDatabase.Command(
-                PostgresSql.List(ofUser: true, ascending: false, [0, 1]), session.User, Now, 10, long.MaxValue, long.MaxValue, "\U0010FFFF"),
+                PostgresSql.List(ofUser: true, ascending: false, [0, 1]), session.User, Now, 10, long.MaxValue,
+                long.MaxValue, "\U0010FFFF"),
         ], ReadAllAsync);
 
     private async Task ReadHistoryAsync(State session) => await RunAsync(

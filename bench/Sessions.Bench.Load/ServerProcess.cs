@@ -94,8 +94,8 @@ internal sealed partial class ServerProcess : IDisposable
     public static ServerProcess? Postgres(string folder)
     {
         const string Versions = "/usr/lib/postgresql";
-        var programs = !Directory.Exists(Versions) ? null : Directory.GetDirectories(Versions).Select(version => Path.Combine(version, "bin"))
-            .Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Max();
+        var programs = !Directory.Exists(Versions) ? null : Directory.GetDirectories(Versions)
+            .Select(version => Path.Combine(version, "bin")).Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Max();
         if (programs is null)
         {
             return null;

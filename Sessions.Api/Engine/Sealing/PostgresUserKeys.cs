@@ -82,7 +82,8 @@ internal sealed class PostgresUserKeys(PostgresDatabase database) : IUserKeys
     public async ValueTask DestroyAsync(string holder, CancellationToken cancellationToken) => await ExecuteAsync(
         cancellationToken, () => PostgresDatabase.Command(Lock, holder), () => PostgresDatabase.Command(Destroy, holder));
 
-    public ValueTask<bool> WasDestroyedAsync(Guid id, CancellationToken cancellationToken) => AnyAsync(FindDestroyed, cancellationToken, id);
+    public ValueTask<bool> WasDestroyedAsync(Guid id, CancellationToken cancellationToken) =>
+        AnyAsync(FindDestroyed, cancellationToken, id);
 
     public async ValueTask RemoveExpiredAsync(DateTimeOffset now, CancellationToken cancellationToken)
     {

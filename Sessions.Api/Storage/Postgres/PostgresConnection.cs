@@ -3,7 +3,9 @@ using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Storage.Postgres;
 
-/// <summary>The connections to PostgreSQL: tried at the start, and from then on kept by the driver, whatever becomes of the server.</summary>
+/// <summary>
+/// The connections to PostgreSQL: tried at the start, and from then on kept by the driver, whatever becomes of the server.
+/// </summary>
 internal static class PostgresConnection
 {
     private const string NotWithout = "sessions.storage_type: postgres does not start without it.";

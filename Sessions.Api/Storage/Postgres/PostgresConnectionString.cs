@@ -104,7 +104,8 @@ internal static class PostgresConnectionString
 
         foreach (var parameter in url.Query.TrimStart('?').Split('&', StringSplitOptions.RemoveEmptyEntries))
         {
-            var (name, value) = parameter.Split('=', 2) is [var before, var after] ? (before, Uri.UnescapeDataString(after)) : (parameter, "");
+            var (name, value) = parameter.Split('=', 2) is [var before, var after] ? (before, Uri.UnescapeDataString(after))
+                : (parameter, "");
             if (!Parameters.TryGetValue(name, out var keyword))
             {
                 throw Refused($" (after '?' may follow {string.Join(", ", Parameters.Keys)})");

@@ -98,7 +98,8 @@ internal sealed partial class PostgresSessionStore
     {
         var now = Now;
         var live = others.Where(row => row.ExpiresAt > now).ToList();
-        var goes = live.OrderBy(row => row.IsRunning ? 1 : 0).Take(live.Count - policy.MaxPerUser(kind) + 1).Select(row => row.Sid).ToList();
+        var count = live.Count - policy.MaxPerUser(kind) + 1;
+        var goes = live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count).Select(row => row.Sid).ToList();
         var gone = await RemoveAsync(connection, goes, null, told, cancellationToken);
         told.Evicted += gone.Count(row => !row.IsChain);
     }

@@ -52,7 +52,7 @@ internal sealed class PostgresServer : IAsyncDisposable
     /// </summary>
     public async Task<PostgresServer> StartStandbyAsync()
     {
-        var standby = new PostgresServer(FreePort(), _settings);
+        var standby = new PostgresServer(FreePort.Find(), _settings);
         GiveToUser(standby._folder.Path);
         await RunToolAsync("pg_basebackup", "-h", "127.0.0.1", "-p", $"{Port}", "-U", "sessions", "-D", standby.Data, "-R", "-X", "stream",
             "-c", "fast", "--no-sync");

@@ -300,6 +300,30 @@ public sealed class PostgresTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task The_partitions_of_the_documentation_change_nothing()
+    {
+        var connection = await NewSchemaAsync();
+        var documented = await File.ReadAllTextAsync(Repository.File("docs", "postgres.md"), Cancel);
+        var from = documented.IndexOf("ALTER TABLE turns RENAME", StringComparison.Ordinal);
+        await ExecuteAsync(connection, documented[from..documented.IndexOf("```", from, StringComparison.Ordinal)]);
+        await using var store = await OpenAsync(connection);
+        var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        for (var i = 0; i < 20; i++)
+        {
+            await store.TurnAsync($"s{i}", "user");
+            var opened = await store.BeginAsync($"s{i}", "user", idempotency: key);
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(opened, "second")).Status);
+        }
+
+        Assert.Equal(OpenStatus.Replayed, (await store.BeginAsync("s7", "user", idempotency: key)).Status);
+        await store.ForkAsync("s7", "fork");
+        Assert.Equal(["query", "second"], (await store.TurnsAsync("fork")).Select(turn => turn.Input.ToString()));
+        Assert.True((long)(await AskAsync(connection, "SELECT count(DISTINCT tableoid) FROM turns"))! > 5);
+        Assert.Equal(new Erasure(21, 42), await store.Store.EraseAsync("user", Cancel));
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM turns"));
+    }
+
+    [Fact]
     public async Task Where_all_transactions_are_serializable_nothing_is_lost_or_doubled()
     {
         var connection = await postgres.NewSchemaAsync();
@@ -411,8 +435,8 @@ public sealed class PostgresTests(PostgresFixture postgres)
     {
         const BindingFlags Any = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static;
         var statements = new[] { typeof(PostgresSql), typeof(PostgresUserKeys) }.SelectMany(type => type.GetFields(Any))
-            .Where(field => field.IsLiteral && field.FieldType == typeof(string) && !field.Name.EndsWith("Columns", StringComparison.Ordinal)
-                && field.Name != "MayBegin")
+            .Where(field => field.IsLiteral && field.FieldType == typeof(string)
+                && field.Name is not ("Columns" or "TurnColumns" or "MayBegin"))
             .ToDictionary(field => $"{field.DeclaringType!.Name}.{field.Name}", field => (string)field.GetRawConstantValue()!);
         foreach (var byKey in (bool[])[false, true])
         {
