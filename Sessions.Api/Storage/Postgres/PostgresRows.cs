@@ -97,7 +97,8 @@ internal static class PostgresRows
 
     private static byte[] ReadBytes(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? [] : row.GetFieldValue<byte[]>(at);
 
-    private static StoredDataException Damaged(string sessionId, string message, Exception e) => new(DamageReport.NameOf(sessionId), message, e);
+    private static StoredDataException Damaged(string sessionId, string message, Exception e) =>
+        new(DamageReport.NameOf(sessionId), message, e);
 }
 
 /// <summary>A session that was opened in PostgreSQL.</summary>
