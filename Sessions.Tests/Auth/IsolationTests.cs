@@ -23,7 +23,7 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
     {
         (string, string)[] storage = store switch
         {
-            "redis" => [("ConnectionStrings:cache", await redis.NewDatabaseAsync())],
+            "redis" => [("ConnectionStrings:redis", await redis.NewDatabaseAsync())],
             "postgres" => [("ConnectionStrings:postgres", await postgres.NewSchemaAsync())],
             _ => [("sessions:db_path", _folder["sessions.db"])],
         };

@@ -140,7 +140,7 @@ public sealed partial class ComposeTests : IDisposable
         Assert.All(Services, service =>
         {
             var seconds = double.Parse(((string)service.Value["stop_grace_period"]!).TrimEnd('s'), CultureInfo.InvariantCulture);
-            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds + 5, double.MaxValue);
+            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds + 5, double.MaxValue);
         });
     }
 
@@ -203,7 +203,7 @@ public sealed partial class ComposeTests : IDisposable
         Assert.Equal(1, refused.ExitCode);
         Assert.Contains("REDIS_PASSWORD is empty", await refused.StandardError.ReadToEndAsync(Cancel), StringComparison.Ordinal);
 
-        var port = RedisProcess.FreePort();
+        var port = FreePort.Find();
         var environment = Environment("redis", Secrets);
         using var redis = Shell($"{command} --port {port} --bind 127.0.0.1 --dir {_folder.Path}", [.. environment]);
         try

@@ -16,9 +16,6 @@ public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres
 
     private string Path => _folder["sessions.db"];
 
-    internal static MasterKeys NewMasterKeys(params string[] keys) =>
-        MasterKeys.Read(null, keys is [] ? Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)) : string.Join(',', keys), "/");
-
     public void Dispose() => _folder.Dispose();
 
     [Fact]
@@ -40,7 +37,7 @@ public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres
     public async Task Nothing_that_users_wrote_is_in_Redis()
     {
         var connection = await redis.NewDatabaseAsync();
-        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", connection));
+        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", connection));
         await TalkAsync(server, "a", "ada");
         Assert.Contains(Canary, await EverythingAsync(server), StringComparison.Ordinal);
 

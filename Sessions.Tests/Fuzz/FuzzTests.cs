@@ -72,6 +72,27 @@ public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres)
     public void Dispose() => _folder.Dispose();
 
     [Fact]
+    public async Task Sizes_are_what_is_stored_where_the_memory_store_is_full()
+    {
+        await using var run = await FuzzRun.StartNearLimitsAsync(("sessions:storage_type", "memory"));
+
+        await run.SendAsync(Requests);
+        Assert.NotEqual(0, run.Answers(503));
+        await run.ClearAsync();
+    }
+
+    [Fact]
+    public async Task Sizes_are_what_is_stored_where_nobody_has_room_left_on_SQLite()
+    {
+        await using var run = await FuzzRun.StartNearLimitsAsync(
+            ("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sizes.db"]));
+
+        await run.SendAsync(Requests);
+        Assert.NotEqual(0, run.Answers(503));
+        await run.ClearAsync();
+    }
+
+    [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_SQLite()
     {
         await using (var run = await FuzzRun.StartAsync(("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"])))
@@ -86,7 +107,7 @@ public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres)
     [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
-        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

@@ -33,7 +33,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             await Task.Delay(50, Cancel);
             await ChatCompletionsServer.AnswerAsync(http, $"echo {ChatCompletionsServer.Messages(request)[^1].Text}");
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
         var answered = new ConcurrentDictionary<string, List<string>>();
         var count = 0;
         var enough = new TaskCompletionSource();
@@ -109,7 +109,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             await release.Task.WaitAsync(Cancel);
             await ChatCompletionsServer.AnswerAsync(http, "done");
         };
-        await using var api = ServiceProcess.Api(Agent(model));
+        await using var api = ServiceProcess.Api(model.Agent("model"));
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
         var running = http.PostAsJsonAsync("/query", new { query = "a", thread_id = "t", agent_type = "model" }, Cancel);
         await started.WaitAsync(Cancel);
@@ -159,7 +159,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             started.Release();
             await Task.Delay(Timeout.Infinite, http.RequestAborted);
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -203,7 +203,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(1);
         model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(Cancel));
-        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. Agent(model)];
+        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. model.Agent("model")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -244,9 +244,6 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
         Assert.Equal(1, collector.Metric("Sessions.Api", "sessions.turn.duration"));
     }
 
-    private static (string Key, string Value)[] Agent(ChatCompletionsServer model) =>
-        [.. model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value))];
-
     private static Task<HttpResponseMessage> StreamAsync(HttpClient http, string session)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, "/query")
@@ -272,7 +269,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
     private async Task<(string Key, string Value)[]> StoreAsync(string store) => store switch
     {
         "sqlite" => [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", _folder["sessions.db"])],
-        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", await redis.NewDatabaseAsync())],
+        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", await redis.NewDatabaseAsync())],
         "postgres" => [("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", await postgres.NewSchemaAsync())],
         _ => [],
     };
@@ -295,7 +292,7 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             return;
         }
 
-        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__cache").Value);
+        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__redis").Value);
         var database = connection.GetDatabase().Database;
         var keys = connection.GetServers().Single().Keys(database, "s:*:[lw]").Select(key => key.ToString()).ToList();
         Assert.Empty(keys);

@@ -131,6 +131,7 @@ public sealed class StartTests : IDisposable
     [InlineData("password=canary", "is not a Redis connection string (it names no server)")]
     [InlineData("127.0.0.1:99999999,password=canary", "ConnectionStrings:redis: ")]
     [InlineData("::::,password=canary", "ConnectionStrings:redis: ")]
+    [InlineData("", "needs a connection string; set the environment variable ConnectionStrings__redis")]
     public Task A_Redis_that_can_not_be_had_is_one_sentence_without_its_password(string connection, string message) =>
         FailsAsync(["--sessions:storage_type=redis"], message, ("ConnectionStrings__redis", connection));
 

@@ -38,8 +38,10 @@ public abstract class HammerContract
     {
         // Clients that wait for it give up and ask the other one.
         run.Replicas[0].Signal("STOP");
-        await Task.Delay(new SessionLogOptions { Policy = null!, Events = null! }.Lease + TimeSpan.FromSeconds(2), Cancel);
-        await AnswerMoreAsync();
+
+        // Where it held a session, the next turn comes when its lease has run out. One may just have been answered.
+        var before = Enumerable.Range(0, Sessions).Select(AnsweredOf).ToList();
+        await ServiceProcess.UntilAsync(() => before.Index().All(session => AnsweredOf(session.Index) >= session.Item + 2));
         run.Replicas[0].Signal("CONT");
     });
 
@@ -69,6 +71,8 @@ public abstract class HammerContract
         await clients;
         await CheckAsync(run);
     }
+
+    private int AnsweredOf(int session) => _answered.Keys.Count(turn => turn.Session == $"s{session}");
 
     private protected Task AnswerMoreAsync()
     {
@@ -191,8 +195,7 @@ public abstract class HammerContract
             var replica = ServiceProcess.Api(
             [
                 .. Store.Settings, ("AGENTS__MODEL__HISTORY_TURNS", "1000"),
-                .. _model.Agent("model").Select(setting =>
-                    (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+                .. _model.Agent("model"),
             ]);
             Replicas.Add(replica);
             _addresses.Enqueue(await replica.AddressAsync());

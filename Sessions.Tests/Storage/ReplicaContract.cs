@@ -146,5 +146,5 @@ public abstract class ReplicaContract
         SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));
 
     private static ServiceProcess StartProcess(IEnumerable<(string Key, string Value)> settings) =>
-        ServiceProcess.Api(settings.Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal), setting.Value)));
+        ServiceProcess.Api(settings);
 }

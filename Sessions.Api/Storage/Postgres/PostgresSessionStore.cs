@@ -54,7 +54,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     /// <inheritdoc/>
     public async ValueTask ReleaseAsync(OpenedSession opened)
     {
-        if (opened is PostgresOpened { Sid: { } sid, Token: { } token, Status: OpenStatus.Opened or OpenStatus.AsKnown })
+        if (opened is PostgresOpened { Sid: { } sid, Token: { } token, Status: OpenStatus.Opened or OpenStatus.Unchanged })
         {
             try
             {

@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using Npgsql;
 
 namespace Sessions.Tests.Storage.Postgres;
@@ -43,7 +41,7 @@ internal sealed class PostgresServer : IAsyncDisposable
         }
 
         Assert.SkipWhen(Programs is null, "There is no PostgreSQL on this machine (/usr/lib/postgresql).");
-        var server = new PostgresServer(FreePort(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
+        var server = new PostgresServer(FreePort.Find(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
         await server.InitializeAsync();
         await server.RestartAsync();
         return server;
@@ -54,7 +52,7 @@ internal sealed class PostgresServer : IAsyncDisposable
     /// </summary>
     public async Task<PostgresServer> StartStandbyAsync()
     {
-        var standby = new PostgresServer(FreePort(), _settings);
+        var standby = new PostgresServer(FreePort.Find(), _settings);
         GiveToUser(standby._folder.Path);
         await RunToolAsync("pg_basebackup", "-h", "127.0.0.1", "-p", $"{Port}", "-U", "sessions", "-D", standby.Data, "-R", "-X", "stream",
             "-c", "fast", "--no-sync");
@@ -130,13 +128,6 @@ internal sealed class PostgresServer : IAsyncDisposable
     private string Data => _folder["data"];
 
     private static bool IsRoot => Environment.UserName == "root";
-
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 
     /// <summary>Starts a program as a user that is not root.</summary>
     public static Process RunAsUser(string program, params string[] arguments)

@@ -520,7 +520,7 @@ internal sealed class PgBouncer : IDisposable
     private static readonly string? Program = File.Exists("/usr/sbin/pgbouncer") ? "/usr/sbin/pgbouncer" : null;
 
     private readonly TestFolder _folder = new();
-    private readonly int _port = PostgresServer.FreePort();
+    private readonly int _port = FreePort.Find();
     private Process? _process;
 
     public string ConnectionString => $"Host=127.0.0.1;Port={_port};Username=sessions;Database=postgres;Timeout=5;Maximum Pool Size=10";

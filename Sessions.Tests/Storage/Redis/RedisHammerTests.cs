@@ -8,7 +8,7 @@ public sealed class RedisHammerTests : HammerContract
     private sealed class HammeredRedis(RedisProcess redis) : IHammeredStore
     {
         public IReadOnlyList<(string Key, string Value)> Settings =>
-            [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", redis.Address)];
+            [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", redis.Address)];
 
         public Task CrashAsync()
         {
