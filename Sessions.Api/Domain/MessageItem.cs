@@ -7,7 +7,8 @@ namespace Sessions.Api.Domain;
 /// <summary>A message of one text as an item in JSON, without its id: the form that <see cref="ItemsForm.Text"/> stands for.</summary>
 internal static class MessageItem
 {
-    private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+    private static readonly JsonWriterOptions Options =
+        new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     /// <summary>Writes it.</summary>
     /// <param name="role"><c>user</c> or <c>assistant</c>.</param>

@@ -181,11 +181,11 @@ internal sealed partial class SessionLog
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
         var head = await HeadToDeleteAsync(session, owner, cancellationToken);
-        var deleted = await _meter.TimeAsync("delete", _store, (session, owner, cancellationToken),
+        var deleted = await CallAsync("delete", (session, owner, cancellationToken),
             static (store, x) => store.DeleteAsync(x.session, x.owner, x.cancellationToken));
-        if (deleted && session.Id is not null)
+        if (deleted && (session.Id ?? head?.Id) is { } id)
         {
-            _policy.Damage.Forget($"session '{session.Id}'");
+            _policy.Damage.Forget(DamageReport.NameOf(id));
         }
 
         if (deleted && head is not null)
@@ -282,7 +282,7 @@ internal sealed partial class SessionLog
     {
         try
         {
-            return await _meter.TimeAsync("erase_user", _store, (userId, cancellationToken),
+            return await CallAsync("erase_user", (userId, cancellationToken),
                 static (store, x) => store.EraseAsync(x.userId, x.cancellationToken));
         }
         finally
@@ -299,7 +299,7 @@ internal sealed partial class SessionLog
     public async ValueTask<int> SweepAsync(CancellationToken cancellationToken)
     {
         _tail?.RemoveExpired();
-        var removed = await _meter.TimeAsync("remove_expired", _store, cancellationToken, static (store, x) => store.SweepAsync(x));
+        var removed = await CallAsync("remove_expired", cancellationToken, static (store, x) => store.SweepAsync(x));
         if (_sealer is not null)
         {
             await _sealer.Ring.RemoveExpiredAsync(cancellationToken);
@@ -310,12 +310,12 @@ internal sealed partial class SessionLog
 
     /// <inheritdoc cref="ISessionStore.CancelAsync"/>
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
-        _meter.TimeAsync("cancel_turn", _store, (session, owner, cancellationToken),
+        CallAsync("cancel_turn", (session, owner, cancellationToken),
             static (store, x) => store.CancelAsync(x.session, x.owner, x.cancellationToken));
 
     /// <inheritdoc cref="ISessionStore.CountAsync"/>
     public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) =>
-        _meter.TimeAsync("get_statistics", _store, cancellationToken, static (store, x) => store.CountAsync(x));
+        CallAsync("get_statistics", cancellationToken, static (store, x) => store.CountAsync(x));
 
     /// <summary>The store, the users' keys, and what can't be read.</summary>
     public async ValueTask<HealthCheckResult> CheckAsync(CancellationToken cancellationToken)
@@ -341,7 +341,8 @@ internal sealed partial class SessionLog
 
         var damaged = _policy.Damage.Count;
         return damaged == 0 ? result : HealthCheckResult.Degraded(
-            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, and the log names what; nothing is removed but by a deletion or its expiry.");
+            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, "
+            + "and the log names what; nothing is removed but by a deletion or its expiry.");
     }
 
     private async ValueTask<Session?> ReplaceTurnAsync(
@@ -395,7 +396,7 @@ internal sealed partial class SessionLog
         }
         catch (JsonException e)
         {
-            var damaged = new StoredDataException($"session '{session.Id}'", "What is stored of the session is damaged.", e);
+            var damaged = new StoredDataException(DamageReport.NameOf(session.Id), "What is stored of the session is damaged.", e);
             Report(damaged, session);
             throw damaged;
         }

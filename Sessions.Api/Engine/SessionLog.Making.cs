@@ -60,19 +60,10 @@ internal sealed partial class SessionLog
     }
 
     /// <summary>Ties a key to the id of the session that its request is going to create.</summary>
-    public async ValueTask<KeyReservation> ReserveAsync(
-        Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _meter.TimeAsync("reserve_session_id", _store, (key, owner, sessionId, cancellationToken),
-                static (store, x) => store.ReserveAsync(x.key, x.owner, x.sessionId, x.cancellationToken));
-        }
-        catch (StoredDataException e) when (Report(e, null))
-        {
-            throw;
-        }
-    }
+    public ValueTask<KeyReservation> ReserveAsync(
+        Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+        CallAsync("reserve_session_id", (key, owner, sessionId, cancellationToken),
+            static (store, x) => store.ReserveAsync(x.key, x.owner, x.sessionId, x.cancellationToken));
 
     /// <summary>Makes a session that starts with the first turns of another one. Where there is encryption they are sealed anew.</summary>
     /// <exception cref="DomainException"><c>session_not_found</c>, <c>invalid_request</c>, <c>session_exists</c>,
@@ -147,18 +138,8 @@ internal sealed partial class SessionLog
         TurnCount = 0,
     };
 
-    private async ValueTask<CopyResult> CopyAsync(string operation, CopyRequest request, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _meter.TimeAsync(operation, _store, (request, cancellationToken),
-                static (store, x) => store.CopyAsync(x.request, x.cancellationToken));
-        }
-        catch (StoredDataException e) when (Report(e, null))
-        {
-            throw;
-        }
-    }
+    private ValueTask<CopyResult> CopyAsync(string operation, CopyRequest request, CancellationToken cancellationToken) =>
+        CallAsync(operation, (request, cancellationToken), static (store, x) => store.CopyAsync(x.request, x.cancellationToken));
 
     private async ValueTask<CopyResult> ForkSealedAsync(
         Session source, Owner owner, int afterTurn, NewSession session, CancellationToken cancellationToken)
@@ -177,7 +158,8 @@ internal sealed partial class SessionLog
             AfterTurn = afterTurn,
             Summary = summary,
             Turns = SealAsync(
-                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken), cancellationToken),
+                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken),
+                cancellationToken),
         }, cancellationToken);
         if (result.Status == CopyStatus.Created
             && (await GetAsync(SessionRef.ByKey(source.Key), owner, cancellationToken))?.Rewrites != source.Rewrites)

@@ -108,7 +108,8 @@ internal static class ToolCalls
             if (!Follow(part, ref waiting))
             {
                 throw new DomainException(
-                    new Error("tool_call_not_found", $"No tool call found for function call output with call_id {Error.Shorten(part.CallId)}.")
+                    new Error("tool_call_not_found",
+                        $"No tool call found for function call output with call_id {Error.Shorten(part.CallId)}.")
                     {
                         Field = "input",
                         Rule = "must have only outputs of function calls that wait for one",

@@ -87,7 +87,7 @@ internal sealed partial class TurnRunner(
             Idempotency = command.Idempotency,
             ReservedBy = reservedBy,
             Wait = WaitFor(command.OnBusy),
-            AtLeast = command.Agent.Timeout + CommitMargin,
+            MinLifetime = command.Agent.Timeout + CommitMargin,
             ReadsOnly = !command.Store,
         };
         var began = time.GetTimestamp();
@@ -274,7 +274,7 @@ internal sealed partial class TurnRunner(
             HistoryBytes = limits.HistoryBytes,
             Idempotency = command.Idempotency,
             Wait = WaitFor(command.OnBusy),
-            AtLeast = CommitMargin,
+            MinLifetime = CommitMargin,
         };
         for (var attempt = 1; attempt <= MaxAttempts; attempt++)
         {

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.WebUtilities;
 using Sessions.Api.Domain;
@@ -124,19 +123,10 @@ internal sealed record Problem : IResult
         var response = httpContext.Response;
         response.StatusCode = Status;
         SecurityHeaders.Set(response.Headers);
-        if (MayRetry is { } may)
-        {
-            response.Headers["x-should-retry"] = may ? "true" : "false";
-        }
-
+        RetryHeaders.Set(response.Headers, RetryAfter, MayRetry);
         if (ClosesConnection)
         {
             response.Headers.Connection = "close";
-        }
-
-        if (RetryAfter is { } wait)
-        {
-            response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
         }
 
         if (AcceptEncoding is not null)

@@ -44,7 +44,11 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
             case ProblemException known:
                 return known.Problem;
             case OpenAiException known:
-                return Problem.From(new Error("invalid_request", known.Error.Message) { Field = known.Error.Param ?? "body", Rule = known.Error.Message });
+                return Problem.From(new Error("invalid_request", known.Error.Message)
+                {
+                    Field = known.Error.Param ?? "body",
+                    Rule = known.Error.Message,
+                });
             case BadHttpRequestException bad:
                 // Where this request ends, and the next one begins, can't be told.
                 return Problem.FromStatus(bad.StatusCode) with { ClosesConnection = true };

@@ -357,3 +357,5 @@ public sealed class MemoryOpenAiTests() : OpenAiContract("memory");
 public sealed class SqliteOpenAiTests() : DurableOpenAiContract("sqlite");
 
 public sealed class RedisOpenAiTests() : DurableOpenAiContract("redis");
+
+public sealed class PostgresOpenAiTests() : DurableOpenAiContract("postgres");

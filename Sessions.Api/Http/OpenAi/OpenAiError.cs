@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Sessions.Api.Domain;
@@ -99,16 +98,7 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
     {
         var response = httpContext.Response;
         response.StatusCode = Status;
-        if (RetryAfter is { } wait)
-        {
-            response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
-        }
-
-        if (ShouldRetry is { } should)
-        {
-            response.Headers["x-should-retry"] = should ? "true" : "false";
-        }
-
+        RetryHeaders.Set(response.Headers, RetryAfter, ShouldRetry);
         var body = Json.Write(this, static (json, error) =>
         {
             json.WriteStartObject();
