@@ -110,13 +110,14 @@ public sealed class MemorySessionStoreMemoryTests
         Assert.Equal((CopyStatus.Full, "limits.stored_bytes"), await store.ForkAsync("s0", "fork") is var fork ? (fork.Status, fork.Limit)
             : default);
         Assert.Equal(WriteStatus.Full, (await store.ReplaceMetadataAsync(await store.ReadAsync("s0"), text)).Status);
-        await Assert.ThrowsAsync<StoreUnavailableException>(async () =>
+        var full = await Assert.ThrowsAsync<DomainException>(async () =>
         {
             for (var i = 0; i < 100; i++)
             {
                 await store.Store.ReserveAsync(new Idempotency(Guid.NewGuid(), default), Owner.Anyone, "x", TestStore.Cancel);
             }
         });
+        Assert.Equal("storage_full", full.Error.Code);
 
         // What was read stays readable; what is deleted or has expired makes room.
         Assert.Equal(text, (await store.TurnsAsync("seen"))[0].Input.ToString());
