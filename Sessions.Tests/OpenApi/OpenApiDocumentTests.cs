@@ -20,8 +20,6 @@ public sealed class OpenApiDocumentTests
         ["listInputItems"] = 404,
     };
 
-    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-
     [Fact]
     public async Task Every_route_is_in_it_and_nothing_else()
     {
@@ -64,7 +62,7 @@ public sealed class OpenApiDocumentTests
 
             if (id is not ("getServiceInfo" or "getHealth" or "getLiveness"))
             {
-                Assert.Subset(operation["responses"]!.AsObject().Select(response => response.Key).ToHashSet(), ["401", "403", "429", "503"]);
+                Assert.All((string[])["401", "403", "429", "503"], error => Assert.NotNull(operation["responses"]![error]));
             }
 
             Assert.Equal(operation["requestBody"] is not null, operation["responses"]!["408"] is not null);
