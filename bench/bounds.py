@@ -152,8 +152,9 @@ def sent():
         body = b'{"input":"' + b"a" * 19 * MIB + b'"}'
         report("a 7th body of 19 MiB of one caller", server.ask("POST", "/query", body))
         open_bodies += [half_sent(server, "127.0.0.2", 19 * MIB) for _ in range(6)]
+        open_bodies.append(half_sent(server, "127.0.0.3", 19 * MIB))
         time.sleep(1)
-        report("a 13th of a third caller", server.ask("POST", "/query", body, "127.0.0.3"), f"memory {before} to {server.memory()} MiB")
+        report("a 14th of a third caller", server.ask("POST", "/query", body, "127.0.0.3"), f"memory {before} to {server.memory()} MiB")
         for s in open_bodies:
             s.close()
     with Server(rate_limit__requests_per_minute=60, rate_limit__burst=20, rate_limit__loopback="true") as server:
