@@ -31,7 +31,7 @@ public sealed class ImageTests : IDisposable
     {
         await using var registry = await RegistryAsync();
         var archive = _folder["image.tar.gz"];
-        await PublishAsync(project, new Uri(registry.Urls.Single()).Authority, archive);
+        await PublishAsync(project, $"localhost:{new Uri(registry.Urls.Single()).Port}", archive);
 
         var unpacked = Directory.CreateDirectory(_folder["unpacked"]).FullName;
         await TarFile.ExtractToDirectoryAsync(await OpenAsync(archive), unpacked, overwriteFiles: false, Cancel);

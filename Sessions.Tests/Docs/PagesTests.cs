@@ -90,6 +90,6 @@ public sealed partial class PagesTests
     [GeneratedRegex(@"[^\w\- ]")]
     private static partial Regex NotInAnchors { get; }
 
-    [GeneratedRegex(@"`((?:deploy|Sessions\.[A-Za-z]+|bench)/[\w./-]*\w)`")]
+    [GeneratedRegex(@"`((?!deploy/\.env`)(?:deploy|Sessions\.[A-Za-z]+|bench)/[\w./-]*\w)`")]
     private static partial Regex Named { get; }
 }

@@ -27,7 +27,7 @@ public sealed class OpenApiClientTests(OpenApiClientTests.Packages packages) : I
     {
         await using var server = SessionsServer.Start([]);
         var project = Path.Combine(Folder, "kiota");
-        var document = await SaveAsync(server, Path.Combine(project, "generated", "openapi.json"));
+        var document = await SaveAsync(server, Path.Combine(Folder, "generated", "for-kiota.json"));
         var (exitCode, output) = await NodeClientTests.RunAsync("dotnet", ["tool", "restore"], Repository.File());
         RequiredInCI.SkipUnless(exitCode == 0, $"Kiota can't be had: {output}");
 

@@ -147,7 +147,7 @@ public sealed class OpenApiDocumentTests
     public async Task It_says_what_credentials_and_scopes_are_needed()
     {
         await using var server = SessionsServer.Start(
-            [("auth:mode", "api_key"), ("auth:keys:ops:hash", new string('a', 64)), ("auth:keys:ops:scopes:0", "admin")]);
+            [("auth:mode", "api_key"), ("auth:keys:ops:hash", new string('a', 64)), ("auth:keys:ops:scopes", "admin")]);
         var document = await ReadAsync(server);
 
         Assert.Equal("http", (string?)document["components"]!["securitySchemes"]!["bearer"]!["type"]);
@@ -181,8 +181,9 @@ public sealed class OpenApiDocumentTests
 
     private static void Check(JsonNode document, JsonNode schema, JsonNode answer, string id)
     {
-        var whole = new JsonObject { ["allOf"] = new JsonArray(schema.DeepClone()), ["components"] = document["components"]!.DeepClone() };
-        var result = JsonSchema.FromText(whole.ToJsonString()).Evaluate(JsonSerializer.SerializeToElement(answer), new EvaluationOptions { OutputFormat = OutputFormat.List });
+        var whole = new JsonObject { ["allOf"] = new JsonArray(schema.DeepClone()), ["$defs"] = document["components"]!["schemas"]!.DeepClone() };
+        var text = whole.ToJsonString().Replace("#/components/schemas/", "#/$defs/", StringComparison.Ordinal);
+        var result = JsonSchema.FromText(text).Evaluate(JsonSerializer.SerializeToElement(answer), new EvaluationOptions { OutputFormat = OutputFormat.List });
         var faults = (result.Details ?? []).SelectMany(detail => (detail.Errors ?? new Dictionary<string, string>()).Select(error => $"{detail.InstanceLocation}: {error.Value}"));
         Assert.True(result.IsValid, $"{id}: {string.Join("; ", faults)}\n{answer.ToJsonString()}");
     }
