@@ -55,10 +55,12 @@ public sealed class ImageTests : IDisposable
         string[] needed = [$"app/{project}.dll", $"app/{project}.runtimeconfig.json", "app/config.yaml"];
         Assert.Empty(needed.Except(files.Select(file => file.Name)));
         Assert.Equal(project == "Sessions.Api", files.Any(file => file.Name == "app/data/.keep"));
-        Assert.DoesNotContain(files, file => file.Name.Contains("/Http/", StringComparison.Ordinal) || file.Name.EndsWith("config.new.yaml", StringComparison.Ordinal));
+        Assert.DoesNotContain(files, file => file.Name.Contains("/Http/", StringComparison.Ordinal)
+            || file.Name.EndsWith("config.new.yaml", StringComparison.Ordinal));
 
         // So that a volume that is put on /app/data can be written.
-        Assert.All(files.Where(file => file.Name == "app" || file.Name.StartsWith("app/", StringComparison.Ordinal)), file => Assert.Equal(1654, file.Uid));
+        Assert.All(files.Where(file => file.Name == "app" || file.Name.StartsWith("app/", StringComparison.Ordinal)), file =>
+            Assert.Equal(1654, file.Uid));
     }
 
     // An archive is compressed or not by its name; a layer within is not.
@@ -76,7 +78,8 @@ public sealed class ImageTests : IDisposable
             StringComparison.Ordinal) ? "Release" : "Debug";
         string[] arguments =
         [
-            "publish", Repository.File(project, project + ".csproj"), "-c", configuration, "--no-build", "-nodeReuse:false", "-t:PublishContainer",
+            "publish", Repository.File(project, project + ".csproj"), "-c", configuration, "--no-build", "-nodeReuse:false",
+                "-t:PublishContainer",
             $"-p:ContainerBaseImage={registry}/base:1", $"-p:ContainerArchiveOutputPath={archive}",
         ];
         using var process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardOutput = true })!;
@@ -137,6 +140,7 @@ public sealed class ImageTests : IDisposable
 
         static byte[] Bytes(JsonObject json) => System.Text.Encoding.UTF8.GetBytes(json.ToJsonString());
         static string Digest(byte[] bytes) => $"sha256:{Convert.ToHexStringLower(SHA256.HashData(bytes))}";
-        static JsonObject Part(string type, byte[] bytes) => new() { ["mediaType"] = type, ["size"] = bytes.Length, ["digest"] = Digest(bytes) };
+        static JsonObject Part(string type, byte[] bytes) =>
+            new() { ["mediaType"] = type, ["size"] = bytes.Length, ["digest"] = Digest(bytes) };
     }
 }

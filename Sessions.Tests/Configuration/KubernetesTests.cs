@@ -14,7 +14,8 @@ public sealed class KubernetesTests
     private static readonly List<object> Objects =
         [.. KubernetesYaml.LoadAllFromString(File.ReadAllText(Repository.File("deploy", "kubernetes", "sessions.yaml")), strict: true)];
 
-    private static V1Secret Secret => KubernetesYaml.Deserialize<V1Secret>(File.ReadAllText(Repository.File("deploy", "kubernetes", "secret.sample.yaml")), strict: true);
+    private static V1Secret Secret =>
+        KubernetesYaml.Deserialize<V1Secret>(File.ReadAllText(Repository.File("deploy", "kubernetes", "secret.sample.yaml")), strict: true);
 
     public static TheoryData<string> Deployments => [.. Objects.OfType<V1Deployment>().Select(deployment => deployment.Metadata.Name)];
 
@@ -26,7 +27,8 @@ public sealed class KubernetesTests
         var container = Assert.Single(pod.Containers);
 
         Assert.True(pod.SecurityContext is { RunAsNonRoot: true, RunAsUser: 1654, SeccompProfile.Type: "RuntimeDefault" });
-        Assert.True(container.SecurityContext is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true, Capabilities.Drop: ["ALL"] });
+        Assert.True(container.SecurityContext is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true,
+            Capabilities.Drop: ["ALL"] });
         Assert.False(pod.AutomountServiceAccountToken);
         Assert.NotNull(container.Resources.Limits["memory"]);
         Assert.Equal(["/tmp"], container.VolumeMounts.Select(mount => mount.MountPath));
@@ -43,7 +45,8 @@ public sealed class KubernetesTests
         Assert.Equal("/alive", container.LivenessProbe.HttpGet.Path);
         Assert.Equal("/health", container.ReadinessProbe.HttpGet.Path);
         var port = Assert.Single(container.Ports);
-        Assert.Equal(port.ContainerPort.ToString(CultureInfo.InvariantCulture), container.Env.Single(variable => variable.Name == "HTTP_PORTS").Value);
+        Assert.Equal(port.ContainerPort.ToString(CultureInfo.InvariantCulture), container.Env
+            .Single(variable => variable.Name == "HTTP_PORTS").Value);
         Assert.All([container.LivenessProbe, container.ReadinessProbe], probe => Assert.Equal(port.Name, probe.HttpGet.Port.Value));
         if (container.Name == "api")
         {
@@ -77,9 +80,12 @@ public sealed class KubernetesTests
         var janitor = Pod("sessions-janitor").Containers[0].Env.ToDictionary(variable => variable.Name);
         Assert.Equal($"http://{service.Metadata.Name}:{service.Spec.Ports[0].Port}", janitor["services__api__http__0"].Value);
         var names = (Map: Objects.OfType<V1ConfigMap>().Single().Metadata.Name, Secret: Secret.Metadata.Name);
-        Assert.Equal((names.Secret, "SESSIONS__CLEANUP_KEY"), (janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Name, janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Key));
-        Assert.Equal([names.Map, names.Secret], api.Spec.Template.Spec.Containers[0].EnvFrom.Select(from => from.ConfigMapRef?.Name ?? from.SecretRef.Name));
+        Assert.Equal((names.Secret, "SESSIONS__CLEANUP_KEY"),
+            (janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Name, janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Key));
+        Assert.Equal([names.Map, names.Secret], api.Spec.Template.Spec.Containers[0].EnvFrom
+            .Select(from => from.ConfigMapRef?.Name ?? from.SecretRef.Name));
     }
 
-    private static V1PodSpec Pod(string name) => Objects.OfType<V1Deployment>().Single(deployment => deployment.Metadata.Name == name).Spec.Template.Spec;
+    private static V1PodSpec Pod(string name) => Objects.OfType<V1Deployment>()
+        .Single(deployment => deployment.Metadata.Name == name).Spec.Template.Spec;
 }

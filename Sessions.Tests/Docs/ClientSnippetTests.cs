@@ -24,7 +24,8 @@ public sealed partial class ClientSnippetTests
         await using var server = SessionsServer.Start([]);
         using var folder = new TestFolder();
         var script = folder[$"snippet{ending}"];
-        await File.WriteAllTextAsync(script, Snippets(Clients, language).Single().Replace(Address, AddressOf(server), StringComparison.Ordinal), Cancel);
+        await File.WriteAllTextAsync(script, Snippets(Clients, language).Single()
+            .Replace(Address, AddressOf(server), StringComparison.Ordinal), Cancel);
 
         var (exitCode, output) = await NodeClientTests.RunAsync(program, [script], folder.Path);
 
@@ -43,7 +44,8 @@ public sealed partial class ClientSnippetTests
         await server.QueryAsync("I am a Python programmer", "demo", "ada");
         foreach (var commands in Snippets(Read(page), "sh").Where(commands => commands.StartsWith("curl", StringComparison.Ordinal)))
         {
-            var script = "set -e\n" + commands.Replace(Address, AddressOf(server), StringComparison.Ordinal).Replace("curl -s", "curl --fail-with-body -s", StringComparison.Ordinal);
+            var script = "set -e\n" + commands.Replace(Address, AddressOf(server), StringComparison.Ordinal)
+                .Replace("curl -s", "curl --fail-with-body -s", StringComparison.Ordinal);
             var (exitCode, output) = await NodeClientTests.RunAsync("bash", ["-c", script], Path.GetTempPath());
             Assert.True(exitCode == 0 && output.Length > 0, $"{commands}\n{output}");
         }
@@ -53,7 +55,8 @@ public sealed partial class ClientSnippetTests
     public void The_CSharp_is_what_is_run_here()
     {
         var source = Indentation.Replace(Read("Sessions.Tests", "Docs", "ClientSnippetTests.cs"), "");
-        var snippet = Indentation.Replace(Snippets(Clients, "csharp").Single().Replace($"new Uri(\"{Address}\")", "address", StringComparison.Ordinal), "");
+        var snippet = Indentation
+            .Replace(Snippets(Clients, "csharp").Single().Replace($"new Uri(\"{Address}\")", "address", StringComparison.Ordinal), "");
         Assert.Contains(snippet.Trim(), source, StringComparison.Ordinal);
     }
 
@@ -95,7 +98,8 @@ public sealed partial class ClientSnippetTests
     private static string Read(params string[] path) => File.ReadAllText(Repository.File(path)).ReplaceLineEndings("\n");
 
     private static bool IsThere(string program) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, program)));
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Any(folder =>
+            File.Exists(Path.Combine(folder, program)));
 
     private static List<string> Snippets(string page, string language) =>
         [.. Fences.Matches(page).Where(fence => fence.Groups[1].Value == language).Select(fence => fence.Groups[2].Value)];

@@ -11,13 +11,15 @@ public sealed partial class PagesTests
 
     private static readonly List<string> Paths =
     [
-        .. Directory.GetFiles(Root, "*.md"), .. Directory.GetFiles(Path.Combine(Root, "docs"), "*.md"), .. Directory.GetFiles(Path.Combine(Root, "bench"), "*.md"),
+        .. Directory.GetFiles(Root, "*.md"), .. Directory.GetFiles(Path.Combine(Root, "docs"), "*.md"),
+            .. Directory.GetFiles(Path.Combine(Root, "bench"), "*.md"),
     ];
 
     public static TheoryData<string> Pages => [.. Paths.Select(path => Path.GetRelativePath(Root, path).Replace('\\', '/'))];
 
     // Results are wide tables.
-    public static TheoryData<string> PagesToRead => [.. Pages.Select(page => page.Data).Where(page => !page.StartsWith("bench/", StringComparison.Ordinal))];
+    public static TheoryData<string> PagesToRead =>
+        [.. Pages.Select(page => page.Data).Where(page => !page.StartsWith("bench/", StringComparison.Ordinal))];
 
     [Theory]
     [MemberData(nameof(Pages))]
@@ -36,7 +38,8 @@ public sealed partial class PagesTests
             Assert.True(File.Exists(target) || Directory.Exists(target), $"{page}: {link.Value}");
             if (heading.Length > 0)
             {
-                Assert.True(Headings(target).Contains(heading), $"{page}: {link.Value} leads to none of: {string.Join(", ", Headings(target))}");
+                var headings = Headings(target);
+                Assert.True(headings.Contains(heading), $"{page}: {link.Value} leads to none of: {string.Join(", ", headings)}");
             }
         }
     }
@@ -54,7 +57,8 @@ public sealed partial class PagesTests
     public void The_index_has_every_page()
     {
         var index = File.ReadAllText(Path.Combine(Root, "docs", "README.md"));
-        var pages = Directory.GetFiles(Path.Combine(Root, "docs"), "*.md").Select(path => Path.GetFileName(path)!).Where(name => name != "README.md");
+        var pages = Directory.GetFiles(Path.Combine(Root, "docs"), "*.md").Select(path => Path.GetFileName(path)!)
+            .Where(name => name != "README.md");
         Assert.All(pages, page => Assert.Contains($"]({page})", index, StringComparison.Ordinal));
     }
 
@@ -66,7 +70,8 @@ public sealed partial class PagesTests
             foreach (Match name in Named.Matches(File.ReadAllText(path)))
             {
                 var file = name.Groups[1].Value;
-                Assert.True(File.Exists(Path.Combine(Root, file)) || Directory.Exists(Path.Combine(Root, file)), $"{Path.GetFileName(path)}: {file}");
+                Assert.True(File.Exists(Path.Combine(Root, file)) || Directory.Exists(Path.Combine(Root, file)),
+                    $"{Path.GetFileName(path)}: {file}");
             }
         }
     }

@@ -31,11 +31,14 @@ public sealed class OpenApiClientTests(OpenApiClientTests.Packages packages) : I
         var (exitCode, output) = await NodeClientTests.RunAsync("dotnet", ["tool", "restore"], Repository.File());
         RequiredInCI.SkipUnless(exitCode == 0, $"Kiota can't be had: {output}");
 
-        string[] generate = ["kiota", "generate", "--openapi", document, "--language", "CSharp", "--namespace-name", "Generated", "--class-name", "ApiClient"];
+        string[] generate = ["kiota", "generate", "--openapi", document, "--language", "CSharp", "--namespace-name", "Generated",
+            "--class-name", "ApiClient"];
         (exitCode, output) = await NodeClientTests.RunAsync(
-            "dotnet", [.. generate, "--output", Path.Combine(project, "generated"), "--clean-output"], Repository.File(), ("KIOTA_OFFLINE_ENABLED", "true"));
+            "dotnet", [.. generate, "--output", Path.Combine(project, "generated"), "--clean-output"], Repository.File(),
+                ("KIOTA_OFFLINE_ENABLED", "true"));
         Assert.True(exitCode == 0, output);
-        (exitCode, output) = await NodeClientTests.RunAsync("dotnet", ["run", "--project", project, "--", Address(server)], Repository.File());
+        (exitCode, output) = await NodeClientTests.RunAsync("dotnet", ["run", "--project", project, "--", Address(server)],
+            Repository.File());
         Assert.True(exitCode == 0 && output.Contains(Held, StringComparison.Ordinal), output);
     }
 
@@ -46,11 +49,13 @@ public sealed class OpenApiClientTests(OpenApiClientTests.Packages packages) : I
         await using var server = SessionsServer.Start([]);
         var document = await SaveAsync(server, Path.Combine(Folder, "generated", "judged.json"));
 
-        var redocly = await RunAsync("node", Tool("@redocly", "cli", "bin", "cli.js"), "lint", document, "--format=json", "--max-problems=1000");
+        var redocly = await RunAsync("node", Tool("@redocly", "cli", "bin", "cli.js"), "lint", document, "--format=json",
+            "--max-problems=1000");
         Assert.Contains("\"errors\": 0", redocly, StringComparison.Ordinal);
         Assert.Contains("\"warnings\": 0", redocly, StringComparison.Ordinal);
         Assert.DoesNotContain("ignored\": 1", redocly, StringComparison.Ordinal);
-        await RunAsync("node", Tool("@stoplight", "spectral-cli", "dist", "index.js"), "lint", document, "--ruleset", ".spectral.yaml", "--fail-severity", "hint");
+        await RunAsync("node", Tool("@stoplight", "spectral-cli", "dist", "index.js"), "lint", document, "--ruleset", ".spectral.yaml",
+            "--fail-severity", "hint");
     }
 
     private static string Address(SessionsServer server) => server.Client.BaseAddress!.GetLeftPart(UriPartial.Authority);
@@ -66,7 +71,8 @@ public sealed class OpenApiClientTests(OpenApiClientTests.Packages packages) : I
 
     private static async Task<string> RunAsync(string program, params string[] arguments)
     {
-        var (exitCode, output) = await NodeClientTests.RunAsync(program, arguments, Folder, ("REDOCLY_TELEMETRY", "off"), ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true"));
+        var (exitCode, output) = await NodeClientTests.RunAsync(program, arguments, Folder, ("REDOCLY_TELEMETRY", "off"),
+            ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true"));
         Assert.True(exitCode == 0, output);
         return output;
     }

@@ -1,6 +1,8 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Json.Schema;
+using Microsoft.AspNetCore.Routing;
 
 namespace Sessions.Tests.OpenApi;
 
@@ -27,10 +29,11 @@ public sealed class OpenApiDocumentTests
         var document = await ReadAsync(server);
         var documented = Operations(document).Select(operation => $"{operation.Method.ToUpperInvariant()} {operation.Path}").ToList();
 
-        var endpoints = server.Get<IEnumerable<Microsoft.AspNetCore.Routing.EndpointDataSource>>().SelectMany(source => source.Endpoints)
-            .OfType<Microsoft.AspNetCore.Routing.RouteEndpoint>()
-            .Where(endpoint => endpoint.Metadata.GetMetadata<Microsoft.AspNetCore.Routing.IExcludeFromDescriptionMetadata>()?.ExcludeFromDescription is not true)
-            .SelectMany(endpoint => (endpoint.Metadata.GetMetadata<Microsoft.AspNetCore.Routing.IHttpMethodMetadata>()?.HttpMethods ?? ["GET"])
+        var endpoints = server.Get<IEnumerable<EndpointDataSource>>().SelectMany(source => source.Endpoints)
+            .OfType<RouteEndpoint>()
+            .Where(endpoint => endpoint.Metadata.GetMetadata<IExcludeFromDescriptionMetadata>()?.ExcludeFromDescription is not true)
+            .SelectMany(endpoint =>
+                (endpoint.Metadata.GetMetadata<IHttpMethodMetadata>()?.HttpMethods ?? ["GET"])
                 .Select(method => $"{method} /{endpoint.RoutePattern.RawText!.Trim('/')}"))
             .Distinct().ToList();
         Assert.Contains("POST /query", documented);
@@ -49,15 +52,20 @@ public sealed class OpenApiDocumentTests
         {
             Assert.True(operation["summary"] is not null && operation["description"] is not null, $"{id}: has no words.");
             Assert.Matches("^[a-z][A-Za-z]+$", id);
-            var named = Parameters(document, operation).Where(parameter => (string?)parameter["in"] == "path").Select(parameter => $"{{{parameter["name"]}}}");
+            var named = Parameters(document, operation).Where(parameter => (string?)parameter["in"] == "path")
+                .Select(parameter => $"{{{parameter["name"]}}}");
             Assert.Equal(path.Split('/').Where(segment => segment.StartsWith('{')), named);
-            Assert.All(Parameters(document, operation).Where(parameter => (bool?)parameter["required"] == true), parameter => Assert.NotNull(parameter["example"]));
-            Assert.All(operation["requestBody"]?["content"]?.AsObject() ?? [], content => Assert.True(content.Value!["example"] is not null, id));
+            Assert.All(Parameters(document, operation).Where(parameter => (bool?)parameter["required"] == true), parameter =>
+                Assert.NotNull(parameter["example"]));
+            Assert.All(operation["requestBody"]?["content"]?.AsObject() ?? [], content =>
+                Assert.True(content.Value!["example"] is not null, id));
             var (status, answer) = operation["responses"]!.AsObject().First();
-            Assert.True(status[0] == '2' && answer!["content"]!.AsObject().All(content => content.Value!["example"] is not null), $"{id}: has no example of an answer.");
+            Assert.True(status[0] == '2' && answer!["content"]!.AsObject().All(content => content.Value!["example"] is not null),
+                $"{id}: has no example of an answer.");
             foreach (var (error, response) in operation["responses"]!.AsObject().Where(response => response.Key[0] is '4' or '5'))
             {
-                Assert.True(Resolve(document, response!)["content"]!.AsObject().All(content => content.Value!["example"] is not null), $"{id}: {error}");
+                Assert.True(Resolve(document, response!)["content"]!.AsObject().All(content => content.Value!["example"] is not null),
+                    $"{id}: {error}");
             }
 
             if (id is not ("getServiceInfo" or "getHealth" or "getLiveness"))
@@ -75,11 +83,13 @@ public sealed class OpenApiDocumentTests
     public async Task Its_examples_are_answered_as_it_says(string storage)
     {
         using var folder = new TestFolder();
-        await using var server = SessionsServer.Start([("sessions:storage_type", storage), ("sessions:db_path", Path.Combine(folder.Path, "sessions.db"))]);
+        await using var server = SessionsServer.Start([("sessions:storage_type", storage),
+            ("sessions:db_path", Path.Combine(folder.Path, "sessions.db"))]);
         var document = await ReadAsync(server);
 
         // In the order of the page, but what deletes comes last. The first one creates the session that the others name.
-        var operations = Operations(document).OrderBy(operation => operation.Method == "delete").ThenBy(operation => operation.Id != "query").ToList();
+        var operations = Operations(document).OrderBy(operation => operation.Method == "delete").ThenBy(operation =>
+            operation.Id != "query").ToList();
         foreach (var (id, method, path, operation) in operations)
         {
             var address = path;
@@ -95,7 +105,8 @@ public sealed class OpenApiDocumentTests
             }
 
             address += query.Count > 0 ? $"?{string.Join('&', query)}" : "";
-            var answer = await server.SendAsync(new HttpMethod(method.ToUpperInvariant()), address, operation["requestBody"]?["content"]!["application/json"]!["example"]!.ToJsonString());
+            var answer = await server.SendAsync(new HttpMethod(method.ToUpperInvariant()), address,
+                operation["requestBody"]?["content"]!["application/json"]!["example"]!.ToJsonString());
 
             var (status, response) = operation["responses"]!.AsObject().First();
             if (id == "deleteConversation" || id == "eraseUser" || id == "deleteSession")
@@ -105,7 +116,8 @@ public sealed class OpenApiDocumentTests
             }
             else
             {
-                Assert.True(answer.Status == Otherwise.GetValueOrDefault(id, int.Parse(status, System.Globalization.CultureInfo.InvariantCulture)), $"{id}: {answer.Status} {answer.Text}");
+                Assert.True(answer.Status == Otherwise.GetValueOrDefault(id,
+                    int.Parse(status, CultureInfo.InvariantCulture)), $"{id}: {answer.Status} {answer.Text}");
             }
 
             if (!operation["responses"]!.AsObject().TryGetPropertyValue($"{answer.Status}", out var told))
@@ -122,7 +134,8 @@ public sealed class OpenApiDocumentTests
 
             foreach (var (name, _) in told["headers"]?.AsObject() ?? [])
             {
-                Assert.True(answer.Headers.ContainsKey(name) || name is "Idempotency-Replayed" or "Retry-After" or "WWW-Authenticate", $"{id}: no {name}");
+                Assert.True(answer.Headers.ContainsKey(name) || name is "Idempotency-Replayed" or "Retry-After" or "WWW-Authenticate",
+                    $"{id}: no {name}");
             }
         }
     }
@@ -138,9 +151,11 @@ public sealed class OpenApiDocumentTests
             schemas["SessionResponse"]!["required"]!.AsArray().Select(name => (string)name!).Order());
         Assert.Equal("date-time", (string?)schemas["SessionResponse"]!["properties"]!["created_at"]!["format"]);
         Assert.Equal("string", (string?)schemas["QueryResponseMetadata"]!["properties"]!["model"]!["type"]);
-        Assert.Equal(["completed", "incomplete"], schemas["QueryResponseMetadata"]!["properties"]!["status"]!["enum"]!.AsArray().Select(value => (string)value!));
+        Assert.Equal(["completed", "incomplete"], schemas["QueryResponseMetadata"]!["properties"]!["status"]!["enum"]!.AsArray()
+            .Select(value => (string)value!));
         Assert.Contains("sqlite", schemas["StorageType"]!["enum"]!.AsArray().Select(value => (string)value!));
-        Assert.All(schemas["SessionResponse"]!["properties"]!.AsObject(), property => Assert.NotNull(property.Value!["description"] ?? property.Value["$ref"]));
+        Assert.All(schemas["SessionResponse"]!["properties"]!.AsObject(), property =>
+            Assert.NotNull(property.Value!["description"] ?? property.Value["$ref"]));
     }
 
     [Fact]
@@ -176,15 +191,20 @@ public sealed class OpenApiDocumentTests
         operation["parameters"]?.AsArray().Select(parameter => Resolve(document, parameter!)) ?? [];
 
     private static JsonNode Resolve(JsonNode document, JsonNode node) => (string?)node["$ref"] is { } reference
-        ? reference[2..].Split('/').Aggregate(document, (at, name) => at[name] ?? throw new InvalidOperationException($"{reference} leads nowhere."))
+        ? reference[2..].Split('/')
+            .Aggregate(document, (at, name) => at[name] ?? throw new InvalidOperationException($"{reference} leads nowhere."))
         : node;
 
     private static void Check(JsonNode document, JsonNode schema, JsonNode answer, string id)
     {
-        var whole = new JsonObject { ["allOf"] = new JsonArray(schema.DeepClone()), ["$defs"] = document["components"]!["schemas"]!.DeepClone() };
+        var whole = new JsonObject { ["allOf"] = new JsonArray(schema.DeepClone()),
+            ["$defs"] = document["components"]!["schemas"]!.DeepClone() };
         var text = whole.ToJsonString().Replace("#/components/schemas/", "#/$defs/", StringComparison.Ordinal);
-        var result = JsonSchema.FromText(text).Evaluate(JsonSerializer.SerializeToElement(answer), new EvaluationOptions { OutputFormat = OutputFormat.List });
-        var faults = (result.Details ?? []).SelectMany(detail => (detail.Errors ?? new Dictionary<string, string>()).Select(error => $"{detail.InstanceLocation}: {error.Value}"));
+        var result = JsonSchema.FromText(text).Evaluate(JsonSerializer.SerializeToElement(answer),
+            new EvaluationOptions { OutputFormat = OutputFormat.List });
+        var faults = (result.Details ?? [])
+            .SelectMany(detail => (detail.Errors ?? new Dictionary<string, string>())
+            .Select(error => $"{detail.InstanceLocation}: {error.Value}"));
         Assert.True(result.IsValid, $"{id}: {string.Join("; ", faults)}\n{answer.ToJsonString()}");
     }
 }

@@ -2,7 +2,8 @@ using Sessions.Tests.OpenAi;
 
 namespace Sessions.Tests;
 
-/// <summary>A folder's npm packages, installed once. What is missing on a machine of one's own skips the tests; in CI it fails them.</summary>
+/// <summary>A folder's npm packages, installed once. What is missing on a machine of one's own skips the tests; in CI it fails
+/// them.</summary>
 /// <param name="folder">Where <c>package.json</c> and its lock file are.</param>
 public abstract class NodePackages(string folder) : IDisposable
 {
@@ -49,7 +50,8 @@ public abstract class NodePackages(string folder) : IDisposable
 
         // npm writes this file at the end: what it says is there.
         var installed = Path.Combine(folder, "node_modules", ".package-lock.json");
-        if (File.Exists(installed) && File.GetLastWriteTimeUtc(installed) >= File.GetLastWriteTimeUtc(Path.Combine(folder, "package-lock.json")))
+        if (File.Exists(installed)
+            && File.GetLastWriteTimeUtc(installed) >= File.GetLastWriteTimeUtc(Path.Combine(folder, "package-lock.json")))
         {
             return null;
         }

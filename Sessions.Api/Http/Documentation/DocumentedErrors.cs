@@ -10,7 +10,8 @@ internal static class DocumentedErrors
     // Authentication, rate limits, overload and stopping stand before every route.
     private static readonly int[] OfAll =
     [
-        StatusCodes.Status401Unauthorized, StatusCodes.Status403Forbidden, StatusCodes.Status429TooManyRequests, StatusCodes.Status503ServiceUnavailable,
+        StatusCodes.Status401Unauthorized, StatusCodes.Status403Forbidden, StatusCodes.Status429TooManyRequests,
+            StatusCodes.Status503ServiceUnavailable,
     ];
 
     private static readonly int[] OfBodies =
@@ -34,7 +35,8 @@ internal static class DocumentedErrors
         foreach (var (status, response) in responses)
         {
             var number = int.Parse(status, CultureInfo.InvariantCulture);
-            all[number] = number < 400 || response!["content"]?["application/json"] is not null ? response!.DeepClone() : Reference(number, isOpenAi);
+            all[number] = number < 400 || response!["content"]?["application/json"] is not null ? response!.DeepClone()
+                : Reference(number, isOpenAi);
         }
 
         foreach (var status in Common(operation, isOpenAi))
@@ -58,7 +60,8 @@ internal static class DocumentedErrors
         }
 
         var hasBody = operation["requestBody"] is not null;
-        var hasKey = operation["parameters"]?.AsArray().Any(parameter => (string?)parameter!["$ref"] == "#/components/parameters/idempotency_key") == true;
+        var hasKey = operation["parameters"]?.AsArray().Any(parameter =>
+            (string?)parameter!["$ref"] == "#/components/parameters/idempotency_key") == true;
         return [.. OfAll, .. isOpenAi ? OfOpenAi : [], .. hasBody ? OfBodies : [], .. hasKey ? OfKeys : []];
     }
 

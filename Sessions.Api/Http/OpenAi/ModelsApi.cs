@@ -12,8 +12,15 @@ internal static class ModelsApi
     public static void MapModels(this RouteGroupBuilder v1)
     {
         var models = v1.MapGroup("/models").WithTags("OpenAI: models");
-        models.MapGet("", List).WithName("listModels").WithSummary("List the agents as models").WithDescription("By their names, without aliases.");
-        models.MapGet("/{model}", Get).WithName("getModel").WithSummary("Get an agent as a model").WithDescription("By its name or an alias.").Problems(StatusCodes.Status404NotFound);
+        models.MapGet("", List)
+            .WithName("listModels")
+            .WithSummary("List the agents as models")
+            .WithDescription("By their names, without aliases.");
+        models.MapGet("/{model}", Get)
+            .WithName("getModel")
+            .WithSummary("Get an agent as a model")
+            .WithDescription("By its name or an alias.")
+            .Problems(StatusCodes.Status404NotFound);
     }
 
     private static JsonResult List(AgentCatalog agents) => new(Json.Write(agents, static (json, agents) =>

@@ -27,8 +27,14 @@ internal static class ResponsesApi
             .WithName("getResponse")
             .WithSummary("Get a response")
             .WithDescription("With stream=true its events, behind starting_after if that is given.");
-        responses.MapDelete("/{response_id}", DeleteAsync).WithName("deleteResponse").WithSummary("Delete a response").WithDescription("What came after it stays.");
-        responses.MapGet("/{response_id}/input_items", ListInputAsync).WithName("listInputItems").WithSummary("List what a response was made of").WithDescription("Without what came before it.");
+        responses.MapDelete("/{response_id}", DeleteAsync)
+            .WithName("deleteResponse")
+            .WithSummary("Delete a response")
+            .WithDescription("What came after it stays.");
+        responses.MapGet("/{response_id}/input_items", ListInputAsync)
+            .WithName("listInputItems")
+            .WithSummary("List what a response was made of")
+            .WithDescription("Without what came before it.");
 
         // Addresses of OpenAI's that are not here; else they would look like the ids of responses.
         responses.MapPost("/input_tokens", OpenAiError () => OpenAiError.UnknownUrl).ExcludeFromDescription();
