@@ -49,7 +49,8 @@ class Model(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        piece = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}}]}
+        choice = {"index": 0, "delta": {"content": "x"}}
+        piece = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
         data = f"data: {json.dumps(piece)}\n\n".encode()
         for _ in range(number // 1000):
             self.wfile.write(data * 1000)
@@ -72,7 +73,8 @@ class Server:
         arguments = [f"--{name.replace('__', ':')}={value}" for name, value in settings.items()]
         environment = {**os.environ, "SESSIONS_CONFIG": config, "AGENTS__ADVANCED__API_KEY": "none"}
         self.process = subprocess.Popen(
-            ["dotnet", PROGRAM, "--port", str(self.port), *arguments], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ["dotnet", PROGRAM, "--port", str(self.port), *arguments], env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
             try:
                 if self.ask("GET", "/health")[0] == 200:
@@ -192,9 +194,11 @@ def running(model):
             concurrent.futures.wait(waiting)
         for _ in range(100):
             server.query("a" * 64 * KIB, thread_id="long")
-        report("a history of 6.3 MiB", given := server.query("how much", thread_id="long"), f"the model is given {given[1].get('response')} bytes")
+        given = server.query("how much", thread_id="long")
+        report("a history of 6.3 MiB", given, f"the model is given {given[1].get('response')} bytes")
         page = server.ask("GET", "/sessions/long/history?limit=100")
-        report("a page of 100 such turns", page, f"{len(page[1]['turns'])} turns, has_more {page[1]['has_more']}, {len(json.dumps(page[1]))} bytes")
+        turns, more = page[1]["turns"], page[1]["has_more"]
+        report("a page of 100 such turns", page, f"{len(turns)} turns, has_more {more}, {len(json.dumps(page[1]))} bytes")
         before = server.memory()
         report("an answer of 1 MiB + 1", server.query(f"say {MIB + 1}"))
         report("an answer of 70 MiB", server.query(f"say {70 * MIB}"), f"memory {before} to {server.memory()} MiB")
@@ -226,7 +230,8 @@ def waited():
     with Server() as server:
         status, took = server.raw(b"GET / HTTP/1.1\r\nHost: local")
         print(f"half of the headers: {status} after {took:.1f} s")
-        status, took = server.raw(b"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n{")
+        head = b"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
+        status, took = server.raw(head + b"{")
         print(f"a body that stands still: {status} after {took:.1f} s")
 
 

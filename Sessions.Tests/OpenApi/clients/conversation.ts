@@ -36,7 +36,8 @@ check(patch.metadata.topic === 'tea' && patch.metadata.created_from === 'query',
 const query = { 'metadata': { 'metadata.topic': 'tea' }, limit: 1 };
 const list = valueOf(await client.GET('/users/{user_id}/sessions', { params: { path: { user_id: 'ada' }, query } }));
 check(list.sessions.length === 1 && list.next === null, 'a list with a filter');
-const history = valueOf(await client.GET('/sessions/{session_id}/history', { params: { path, query: { order: 'desc', include: 'items' } } }));
+const newest = { order: 'desc', include: 'items' } as const;
+const history = valueOf(await client.GET('/sessions/{session_id}/history', { params: { path, query: newest } }));
 check(history.turns.length === 3 && history.turns[0]?.input?.[0]?.type === 'message', 'the history');
 
 const response = valueOf(await client.POST('/v1/responses', { body: { model: 'advanced', conversation: 'ts', input: 'And now?' } }));
