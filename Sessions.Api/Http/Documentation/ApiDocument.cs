@@ -63,11 +63,27 @@ internal static class ApiDocument
                     property["description"] = string.Join(' ', description.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
                 }
 
-                if (!name.EndsWith("Request", StringComparison.Ordinal) && !required.Contains(field)
-                    && property["type"] is JsonArray types && types.SingleOrDefault(type => (string?)type != "null") is { } type)
+                if (!name.EndsWith("Request", StringComparison.Ordinal) && !required.Contains(field))
                 {
-                    property["type"] = type.DeepClone();
+                    TakeNullOut(property.AsObject());
                 }
+            }
+        }
+    }
+
+    private static void TakeNullOut(JsonObject property)
+    {
+        if (property["type"] is JsonArray types && types.SingleOrDefault(type => (string?)type != "null") is { } type)
+        {
+            property["type"] = type.DeepClone();
+        }
+        else if (property["oneOf"] is JsonArray choices
+            && choices.SingleOrDefault(choice => (string?)choice!["type"] != "null") is JsonObject only)
+        {
+            property.Remove("oneOf");
+            foreach (var (name, value) in only)
+            {
+                property[name] = value?.DeepClone();
             }
         }
     }
