@@ -27,8 +27,8 @@ public sealed class KubernetesTests
         var container = Assert.Single(pod.Containers);
 
         Assert.True(pod.SecurityContext is { RunAsNonRoot: true, RunAsUser: 1654, SeccompProfile.Type: "RuntimeDefault" });
-        Assert.True(container.SecurityContext is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true,
-            Capabilities.Drop: ["ALL"] });
+        var context = container.SecurityContext;
+        Assert.True(context is { AllowPrivilegeEscalation: false, ReadOnlyRootFilesystem: true, Capabilities.Drop: ["ALL"] });
         Assert.False(pod.AutomountServiceAccountToken);
         Assert.NotNull(container.Resources.Limits["memory"]);
         Assert.Equal(["/tmp"], container.VolumeMounts.Select(mount => mount.MountPath));
@@ -50,7 +50,7 @@ public sealed class KubernetesTests
         Assert.All([container.LivenessProbe, container.ReadinessProbe], probe => Assert.Equal(port.Name, probe.HttpGet.Port.Value));
         if (container.Name == "api")
         {
-            var waits = container.Lifecycle.PreStop.Sleep.Seconds + new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds;
+            var waits = container.Lifecycle.PreStop.Sleep.Seconds + new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds;
             Assert.InRange(pod.TerminationGracePeriodSeconds!.Value, waits + 5, double.MaxValue);
         }
     }

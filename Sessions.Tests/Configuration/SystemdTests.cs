@@ -36,6 +36,6 @@ public sealed class SystemdTests
         var line = File.ReadLines(Path.Combine(Folder, "sessions.service"))
             .Single(line => line.StartsWith("TimeoutStopSec=", StringComparison.Ordinal));
         var seconds = double.Parse(line.Split('=')[1], CultureInfo.InvariantCulture);
-        Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds + 5, double.MaxValue);
+        Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds + 5, double.MaxValue);
     }
 }

@@ -197,8 +197,11 @@ public sealed class OpenApiDocumentTests
 
     private static void Check(JsonNode document, JsonNode schema, JsonNode answer, string id)
     {
-        var whole = new JsonObject { ["allOf"] = new JsonArray(schema.DeepClone()),
-            ["$defs"] = document["components"]!["schemas"]!.DeepClone() };
+        var whole = new JsonObject
+        {
+            ["allOf"] = new JsonArray(schema.DeepClone()),
+            ["$defs"] = document["components"]!["schemas"]!.DeepClone(),
+        };
         var text = whole.ToJsonString().Replace("#/components/schemas/", "#/$defs/", StringComparison.Ordinal);
         var result = JsonSchema.FromText(text).Evaluate(JsonSerializer.SerializeToElement(answer),
             new EvaluationOptions { OutputFormat = OutputFormat.List });
