@@ -5,9 +5,15 @@ namespace Sessions.Api.Http;
 /// <summary><c>GET /</c>: what this is and where to go.</summary>
 internal static class HomeApi
 {
+    /// <summary>The tag, in the OpenAPI document, of what tells about the server.</summary>
+    public const string Tag = "About";
+
+    /// <summary>The version of the product.</summary>
+    public static string Version { get; } = typeof(HomeApi).Assembly.GetName().Version!.ToString(3);
+
     private static readonly ServiceDescription Description = new(
         "Sessions",
-        typeof(HomeApi).Assembly.GetName().Version!.ToString(3),
+        Version,
         "The durable conversation layer for LLM agents: POST /query with a thread_id, and the agent answers knowing what was said before.",
         new Dictionary<string, string>
         {
@@ -22,7 +28,12 @@ internal static class HomeApi
     /// <summary>Maps the endpoint.</summary>
     public static WebApplication MapHome(this WebApplication app)
     {
-        app.MapGet("/", Ok<ServiceDescription> () => TypedResults.Ok(Description)).AllowAnonymous().WithTags("About").WithSummary("What this is and where to go");
+        app.MapGet("/", Ok<ServiceDescription> () => TypedResults.Ok(Description))
+            .AllowAnonymous()
+            .WithTags(Tag)
+            .WithName("getServiceInfo")
+            .WithSummary("What this is and where to go")
+            .WithDescription("Also lists where to find everything else.");
         return app;
     }
 }

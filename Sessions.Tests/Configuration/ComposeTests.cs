@@ -34,7 +34,7 @@ public sealed partial class ComposeTests : IDisposable
         ["COMPOSE_PROFILES", "PUBLISHED", "API_IMAGE", "JANITOR_IMAGE", "REDIS_PASSWORD", "POSTGRES_PASSWORD"];
     private static readonly string[] OfFramework =
     [
-        "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__cache", "ConnectionStrings__postgres",
+        "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__redis", "ConnectionStrings__postgres",
         "services__api__http__0",
     ];
 
@@ -213,7 +213,7 @@ public sealed partial class ComposeTests : IDisposable
             await ServiceProcess.UntilAsync(async () => await ExitAsync(Shell(check, [.. environment])) == 0);
             Assert.NotEqual(0, await ExitAsync(Shell(check, ("REDISCLI_AUTH", "wrong"))));
 
-            var connection = Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__cache").Value;
+            var connection = Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__redis").Value;
             Assert.StartsWith("redis:6379,", connection, StringComparison.Ordinal);
             connection = connection.Replace("redis:6379", $"127.0.0.1:{port}", StringComparison.Ordinal);
             await using var client = await ConnectionMultiplexer.ConnectAsync($"{connection},allowAdmin=true");

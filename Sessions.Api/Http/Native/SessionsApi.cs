@@ -1,9 +1,7 @@
 using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
-using Microsoft.AspNetCore.OpenApi;
 using Microsoft.Net.Http.Headers;
-using Microsoft.OpenApi;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Auth;
@@ -23,74 +21,68 @@ internal static class SessionsApi
         app.Services.GetRequiredService<ActiveSessions>();
 
         var sessions = app.MapGroup("/sessions").WithTags("Sessions").ForConversations().Problems(StatusCodes.Status503ServiceUnavailable);
-        sessions.AddOpenApiOperationTransformer(DescribeUser);
         sessions.MapPost("/", CreateAsync)
+            .WithName("createSession")
             .WithSummary("Create a session")
             .WithDescription("An empty or absent body is fine. Send an Idempotency-Key header to make a retry safe.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/", ListAsync)
+            .WithName("listSessions")
             .WithSummary("List all sessions, newest activity first")
             .WithDescription("Of all users. Without authentication for callers on this machine alone.")
-            .WithPaging()
             .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
             .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/stats", GetStatisticsAsync)
+            .WithName("getSessionStats")
             .WithSummary("Count the sessions there are")
+            .WithDescription("What has expired is not counted.")
             .ForAdmins();
         sessions.MapPost("/cleanup", CleanUpAsync)
+            .WithName("cleanUpSessions")
             .WithSummary("Remove what has expired, now")
             .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
             .ForAdmins(orCleanupKey: true)
             .Problems(StatusCodes.Status401Unauthorized);
         sessions.MapGet("/{session_id}", GetAsync)
+            .WithName("getSession")
             .WithSummary("Get a session")
             .WithDescription("Sends an ETag, and honours If-None-Match.")
             .Produces(StatusCodes.Status304NotModified)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPatch("/{session_id}", PatchAsync)
+            .WithName("updateSession")
             .WithSummary("Change a session's metadata")
             .WithDescription("A JSON merge patch (RFC 7396): keys of metadata are set, null removes one. Honours If-Match.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status412PreconditionFailed, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapDelete("/{session_id}", DeleteAsync)
+            .WithName("deleteSession")
             .WithSummary("Delete a session and its history")
+            .WithDescription("A turn that is running on it is not kept.")
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapGet("/{session_id}/history", ReadHistoryAsync)
+            .WithName("getSessionHistory")
             .WithSummary("Read a session's turns, page by page")
-            .WithPaging()
+            .WithDescription("The path to the newest turn, oldest first.")
             .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
         sessions.MapPost("/{session_id}/turns", AppendAsync)
+            .WithName("appendTurn")
             .WithSummary("Append a turn that your own agent made")
             .WithDescription("Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the next one. Send an Idempotency-Key header to make a retry safe.")
             .TakesContent()
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
                 StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapPost("/{session_id}/cancel", CancelAsync)
+            .WithName("cancelTurn")
             .WithSummary("Stop the turn that runs")
             .WithDescription("On whichever replica. What was told so far is kept as an incomplete turn; nothing where nothing was told.")
             .Produces<CancelledResponse>(StatusCodes.Status202Accepted)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPost("/{session_id}/fork", ForkAsync)
+            .WithName("forkSession")
             .WithSummary("Copy a session up to one of its turns")
             .WithDescription("Nothing is run again. The copy belongs to the same user, whose limit applies.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         return app;
-    }
-
-    private static Task DescribeUser(OpenApiOperation operation, OpenApiOperationTransformerContext context, CancellationToken cancellationToken)
-    {
-        if (context.Description.RelativePath?.StartsWith("sessions/{", StringComparison.Ordinal) == true)
-        {
-            operation.Parameters ??= [];
-            operation.Parameters.Add(new OpenApiParameter
-            {
-                Name = SessionOwner.Parameter,
-                In = ParameterLocation.Query,
-                Description = "The user whose session it must be: 404 where it is not. A service that names none has only sessions that are bound to nobody.",
-                Schema = new OpenApiSchema { Type = JsonSchemaType.String },
-            });
-        }
-
-        return Task.CompletedTask;
     }
 
     private static async Task<CreatedAnswer<SessionResponse>> CreateAsync(

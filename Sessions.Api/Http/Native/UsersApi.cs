@@ -12,18 +12,18 @@ internal static class UsersApi
     public static WebApplication MapUsers(this WebApplication app)
     {
         var users = app.MapGroup("/users/{user_id}").WithTags("Users").ForConversations()
-            .WithPathParameter(UserIdPath.Name, "1 to 256 printable characters, percent-encoded.")
             .Problems(StatusCodes.Status422UnprocessableEntity, StatusCodes.Status503ServiceUnavailable);
         users.MapGet("/sessions", ListAsync)
             .WithSummary("List a user's sessions, newest activity first")
             .WithDescription(
-                "Narrowed by created_after, created_before, active_after, active_before (times as in RFC 3339), created_from (api, query or fork) and "
-                + "metadata.<key>=<value>. An unknown user has an empty list.")
-            .WithPaging();
+                "Narrowed by the filters, all of which must hold, and by metadata.<key>=<value>. An unknown user has an empty list.")
+            .WithName("listUserSessions");
         users.MapDelete("/sessions", EraseAsync)
+            .WithName("eraseUser")
             .WithSummary("Remove everything of a user")
             .WithDescription("Answers with a receipt.");
         users.MapGet("/export", ExportAsync)
+            .WithName("exportUser")
             .WithSummary("Export everything of a user")
             .WithDescription("NDJSON: a line for each session ({\"session\": …}), followed by a line for each of its turns ({\"session_id\": …, \"turn\": …}), and one at the end. The command import reads it.")
             .Produces<string>(StatusCodes.Status200OK, "application/x-ndjson");
