@@ -12,7 +12,7 @@ public sealed class AgentListTests
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var server = SessionsServer.Start(
             [
-                .. model.Agent("model"), ("agents:model:description", "For pictures."), ("agents:model:aliases:0", "gpt-x"), ("agents:model:accepts:0", "image"),
+                .. model.Agent("model"), ("agents:model:description", "For pictures."), ("agents:model:aliases", "gpt-x"), ("agents:model:accepts", "image"),
             ]);
 
         var agents = (await server.GetAsync("/agents")).Json["agents"]!.AsArray();
@@ -66,7 +66,7 @@ public sealed class AgentListTests
     private static IEnumerable<(string Key, string Value)> Key(string name, string key, string scope, string? user)
     {
         yield return ($"auth:keys:{name}:hash", Convert.ToHexStringLower(ApiKeys.Hash(key)));
-        yield return ($"auth:keys:{name}:scopes:0", scope);
+        yield return ($"auth:keys:{name}:scopes", scope);
         if (user is not null)
         {
             yield return ($"auth:keys:{name}:user_id", user);

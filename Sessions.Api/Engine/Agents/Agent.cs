@@ -1,5 +1,7 @@
+using System.Collections.Frozen;
 using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
+using Sessions.Api.Engine.Agents.Tools;
 
 namespace Sessions.Api.Engine.Agents;
 
@@ -7,11 +9,17 @@ namespace Sessions.Api.Engine.Agents;
 /// <param name="type">Its <c>agent_type</c>.</param>
 /// <param name="settings">The entry.</param>
 /// <param name="client">What answers.</param>
+/// <param name="tools">The tools that it may call here, if it has any.</param>
 /// <param name="limits">The operator's bounds.</param>
 /// <param name="time">The clock.</param>
 /// <param name="logger">Told what clients are not.</param>
-internal sealed partial class Agent(string type, AgentSettings settings, IChatClient client, LimitSettings limits, TimeProvider time, ILogger<Agent> logger)
+internal sealed partial class Agent(
+    string type, AgentSettings settings, IChatClient client, ToolSet? tools, LimitSettings limits, TimeProvider time, ILogger<Agent> logger) : IAsyncDisposable
 {
+    // What runs the tools, and asks the model again with what they have given.
+    private readonly FunctionInvokingChatClient? _toolLoop = tools is null ? null
+        : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds + 1 };
+
     private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
     private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{settings.Model}";
     private readonly Summarizer? _summarizer = settings.Summarize ? new Summarizer(client, settings.HistoryTurns) : null;
@@ -35,7 +43,10 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
     public AgentProvider Provider => settings.Provider;
 
     /// <summary>The tools that it may call on the server.</summary>
-    public IReadOnlyList<AgentTool> Tools { get; } = [];
+    public IReadOnlyList<AgentTool> Tools => tools?.Tools ?? [];
+
+    /// <summary>The servers of these tools.</summary>
+    public IReadOnlyList<ToolServer> ToolServers => tools?.Servers ?? [];
 
     /// <summary>How it was when it was asked last; <see langword="null"/>: it has not been.</summary>
     public AgentHealth? Health { get; private set; }
@@ -64,6 +75,16 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
             throw Unsupported("tools", "this agent takes no tools");
         }
 
+        if (options.ToolChoice == "required" && options.Tools.Count == 0 && tools is null)
+        {
+            throw Unsupported("tool_choice", "there is no tool that could be called");
+        }
+
+        if (_isBuiltin && options.Format is { Type: not "text" } format)
+        {
+            throw Unsupported(format.Field, "this agent answers in prose");
+        }
+
         if (options.Instructions is not null && !settings.AllowInstructions)
         {
             throw Unsupported("instructions", "this agent takes no instructions of a request's");
@@ -82,6 +103,17 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
             using var items = new ItemMessages(settings.Accepts);
             items.Add(input, ItemSide.Input, "input");
             items.WriteTo([]);
+        }
+    }
+
+    /// <summary>Connects to the servers of its tools, if it has any, before anything of a turn is told.</summary>
+    /// <exception cref="AgentException"><c>agent_tools_unavailable</c>: one of them can't be reached.</exception>
+    /// <exception cref="DomainException">A function of the client's has the name of a tool.</exception>
+    public async ValueTask PrepareAsync(AnswerOptions options, CancellationToken cancellationToken)
+    {
+        if (tools is not null)
+        {
+            CheckNames(options, await ConnectAsync(tools, cancellationToken));
         }
     }
 
@@ -109,12 +141,20 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         var call = new AgentCall(request, Timeout, isStreamed: observer is not null);
         try
         {
+            if (tools is not null)
+            {
+                call.Tools = new ToolRun(request, output, await ConnectAsync(tools, ended));
+            }
+
             var (history, first, summary, newSummary) = await FitAsync(request, started, ended);
             var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings.Accepts);
-            AgentCall.Current = call;
+            if (!_isBuiltin)
+            {
+                AgentCall.Current = call;
+            }
 
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var told = await (observer is null ? AskAsync(conversation, request, output, ended) : StreamAsync(conversation, request, output, ended)).WaitAsync(ended);
+            var told = await (observer is null ? AskAsync(conversation, request, call, output, ended) : StreamAsync(conversation, request, call, output, ended)).WaitAsync(ended);
             var items = output.End();
             var answer = Answer(items, output.IsBlank, told, call, started) with
             {
@@ -156,26 +196,48 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         return failure;
     }
 
-    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    public ValueTask DisposeAsync() => tools?.DisposeAsync() ?? default;
+
+    private async ValueTask<FrozenDictionary<string, OfferedTool>> ConnectAsync(ToolSet toolSet, CancellationToken cancellationToken)
     {
-        var response = await client.GetResponseAsync(conversation, AgentOptions.Make(request), cancellationToken);
-        foreach (var message in response.Messages)
+        try
         {
-            foreach (var content in message.Contents)
+            return await toolSet.ConnectAsync(cancellationToken);
+        }
+        catch (AgentException e)
+        {
+            throw Noted(e);
+        }
+    }
+
+    private static void CheckNames(AnswerOptions options, FrozenDictionary<string, OfferedTool> offered)
+    {
+        for (var i = 0; i < options.Tools.Count; i++)
+        {
+            if (offered.ContainsKey(options.Tools[i].Name))
             {
-                output.Add(content);
+                throw new DomainException(Error.InvalidField($"tools[{i}].name", $"'{options.Tools[i].Name}' is a tool that this agent has already"));
             }
+        }
+    }
+
+    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
+    {
+        var response = await (_toolLoop ?? client).GetResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken);
+        foreach (var content in call.Tools is null ? response.Messages.SelectMany(message => message.Contents) : [])
+        {
+            output.Add(content);
         }
 
         return new Told(response.FinishReason?.Value, response.ModelId);
     }
 
-    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
     {
         var told = default(Told);
-        await foreach (var update in client.GetStreamingResponseAsync(conversation, AgentOptions.Make(request), cancellationToken))
+        await foreach (var update in (_toolLoop ?? client).GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken))
         {
-            foreach (var content in update.Contents)
+            foreach (var content in call.Tools is null ? update.Contents : [])
             {
                 output.Add(content);
             }
@@ -199,7 +261,7 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         };
         if (isBlank && incompleteReason is null)
         {
-            throw new AgentException(AgentFailure.Failed("The agent returned no text."));
+            throw new AgentException(AgentFailure.Failed(call.Tools is { HasCalls: true } ? "The agent called tools and returned no text." : "The agent returned no text."));
         }
 
         return new AgentAnswer(items, _name, Elapsed(started))
@@ -305,7 +367,7 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         }
         else if (cause is not AgentException && AgentFailure.IsUnreachable(cause))
         {
-            Log.Unreachable(logger, Type, Endpoint, call.Answers.Count > 0 || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
+            Log.Unreachable(logger, Type, Endpoint, call.IsAnswering || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
         }
 
         return failure;

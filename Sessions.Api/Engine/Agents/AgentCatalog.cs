@@ -5,12 +5,13 @@ using Microsoft.Extensions.AI;
 using OpenAI;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents.OpenAi;
+using Sessions.Api.Engine.Agents.Tools;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Engine.Agents;
 
 /// <summary>The agents there are, by <c>agent_type</c>.</summary>
-internal sealed class AgentCatalog
+internal sealed class AgentCatalog : IAsyncDisposable
 {
     /// <summary>The name of the spans that tell of calls to models.</summary>
     public const string SourceName = "Sessions.Agents";
@@ -24,7 +25,8 @@ internal sealed class AgentCatalog
         var all = new Dictionary<string, AgentSettings>(settings, StringComparer.OrdinalIgnoreCase);
         all.TryAdd(AgentsSettings.Default, new AgentSettings());
         All = [.. all.OrderBy(entry => entry.Key, StringComparer.Ordinal).Select(entry => new Agent(
-            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), limits, time, loggers.CreateLogger<Agent>()))];
+            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), ToolsOf(entry.Key, entry.Value), limits, time,
+            loggers.CreateLogger<Agent>()))];
         var byName = All.ToDictionary(agent => agent.Type, StringComparer.OrdinalIgnoreCase);
         foreach (var agent in All)
         {
@@ -40,6 +42,10 @@ internal sealed class AgentCatalog
         StartedAt = time.GetUtcNow();
         _byName = byName.ToFrozenDictionary(StringComparer.OrdinalIgnoreCase);
         _names = string.Join(", ", All.Select(agent => agent.Type));
+
+        ToolSet? ToolsOf(string type, AgentSettings agent) => agent.Tools.Count == 0 ? null : new ToolSet(
+            [.. agent.Tools.OrderBy(server => server.Key, StringComparer.Ordinal).Select(server => new ToolServer(
+                type, server.Key, server.Value, configuration, http, time, loggers.CreateLogger<ToolServer>()))]);
     }
 
     /// <summary>When they were set up: what a model is said to be created at.</summary>
@@ -61,6 +67,15 @@ internal sealed class AgentCatalog
     public Agent ForModel(string? model) => Find(model) ?? throw new DomainException(
         new Error("model_not_found", $"The model '{Error.Shorten(model!)}' does not exist; there are: {_names}.") { Field = "model", Rule = $"must be one of: {_names}" });
 
+    /// <summary>Closes the connections to tool servers.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var agent in All)
+        {
+            await agent.DisposeAsync();
+        }
+    }
+
     /// <summary>The name of an agent's HTTP client.</summary>
     public static string HttpClientName(string type) => $"agent {type}";
 
@@ -69,16 +84,10 @@ internal sealed class AgentCatalog
     {
         if (settings.Provider == AgentProvider.Builtin)
         {
-            Refuse(settings.Summarize, type, "summarize", "needs a language model; the builtin agent is none");
-            Refuse(settings.Accepts.Length > 0, type, "accepts", "the builtin agent takes only text");
-            Refuse(settings.SendSession, type, "send_session", "the builtin agent has no endpoint");
-
             // Tells nobody else anything, and does not fail: it needs no more around it.
             return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, Configure).Build();
         }
 
-        Refuse(string.IsNullOrEmpty(settings.Model), type, "model", "is missing; an agent of the provider openai needs one");
-        Refuse(settings.Summarize && settings.HistoryTurns == 0, type, "summarize", "needs history_turns to be at least 1");
         var client = OpenAi(type, settings, configuration, http);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told. Without a logger:
@@ -118,12 +127,4 @@ internal sealed class AgentCatalog
     private static bool IsOpenAi(Uri? endpoint) =>
         endpoint is null || (endpoint.Scheme == Uri.UriSchemeHttps
             && (endpoint.Host == "api.openai.com" || endpoint.Host.EndsWith(".api.openai.com", StringComparison.Ordinal)));
-
-    private static void Refuse(bool isWrong, string type, string key, string rule)
-    {
-        if (isWrong)
-        {
-            throw new SettingsException($"agents.{type}.{key}: {rule}.");
-        }
-    }
 }

@@ -2,6 +2,7 @@ using System.ClientModel;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text.Json;
+using Polly;
 using Polly.CircuitBreaker;
 using Polly.RateLimiting;
 using Polly.Timeout;
@@ -41,7 +42,7 @@ internal static class AgentFailure
     {
         for (var inner = e; inner is not null; inner = inner is DiscreetException discreet ? discreet.Hidden : inner.InnerException)
         {
-            if (inner is AgentException or ProviderException or ClientResultException)
+            if (inner is AgentException or ProviderException or ClientResultException or ExecutionRejectedException)
             {
                 return inner;
             }
@@ -107,7 +108,7 @@ internal static class AgentFailure
         RateLimiterRejectedException => new AgentException(Unavailable("The agent's provider is being asked too much at once."), e),
         TimeoutRejectedException => new AgentException(TimedOut(call?.Timeout), e),
         _ when IsUnreachable(e) => new AgentException(
-            Failed(call is { Answers.Count: > 0 } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
+            Failed(call is { IsAnswering: true } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
         // Half a surrogate pair in what is JSON otherwise is an InvalidOperationException.
         JsonException or InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
         _ => new AgentException(Failed($"The agent failed ({e.GetType().Name})."), e),

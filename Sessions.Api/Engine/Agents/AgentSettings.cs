@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using Sessions.Api.Engine.Agents.Tools;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Engine.Agents;
@@ -75,6 +76,13 @@ internal sealed class AgentSettings : IValidatableObject
     /// </summary>
     public bool Summarize { get; set; }
 
+    /// <summary>The tool servers whose tools the model may call; the calls are run here.</summary>
+    public ToolServersSettings Tools { get; set; } = [];
+
+    /// <summary>How many times the model may be asked again after tools have run; then it has to answer without.</summary>
+    [Range(1, 100)]
+    public int MaxToolRounds { get; set; } = 10;
+
     /// <summary>How long the agent may take, retries included.</summary>
     [Range(0.01, 3600)]
     public double TimeoutSeconds { get; set; } = 120;
@@ -98,6 +106,21 @@ internal sealed class AgentSettings : IValidatableObject
             if (Summarize)
             {
                 yield return new("needs a language model; the builtin agent is none", [nameof(Summarize), nameof(Provider)]);
+            }
+
+            if (Accepts.Length > 0)
+            {
+                yield return new("is not for the builtin agent, which takes only text", [nameof(Accepts), nameof(Provider)]);
+            }
+
+            if (SendSession)
+            {
+                yield return new("needs an endpoint; the builtin agent has none", [nameof(SendSession), nameof(Provider)]);
+            }
+
+            if (Tools.Count > 0)
+            {
+                yield return new("need a language model; the builtin agent is none", [nameof(Tools), nameof(Provider)]);
             }
 
             yield break;

@@ -169,7 +169,7 @@ internal sealed record ResponseRequest
             ParallelToolCalls = fields.Flag("parallel_tool_calls"),
             Format = text?.Object("format") is { } format ? ToolFields.ReadFormat(format, "text.format.") : null,
             Verbosity = text?.Word("verbosity", "low", "medium", "high"),
-            ReasoningEffort = reasoning?.Text("effort"),
+            ReasoningEffort = reasoning?.Word("effort", [.. AnswerOptions.ReasoningEfforts]),
         };
     }
 }
@@ -248,12 +248,15 @@ internal static class ToolFields
             ?? throw new OpenAiException($"{prefix}type", $"Missing required parameter: '{prefix}type'.", "missing_required_parameter");
         if (type != "json_schema")
         {
-            return new ResponseFormat(type);
+            return new ResponseFormat(type) { Field = prefix.TrimEnd('.') };
         }
 
         // Chat completions have it one level deeper.
         var schema = fields.Object("json_schema") is { } inner ? new Fields(inner, $"{prefix}json_schema.") : fields;
         return new ResponseFormat(type, schema.Text("name"), schema.Text("description"),
-            schema.Object("schema") ?? throw new OpenAiException($"{prefix}schema", $"Missing required parameter: '{prefix}schema'.", "missing_required_parameter"), schema.Flag("strict"));
+            schema.Object("schema") ?? throw new OpenAiException($"{prefix}schema", $"Missing required parameter: '{prefix}schema'.", "missing_required_parameter"), schema.Flag("strict"))
+        {
+            Field = prefix.TrimEnd('.'),
+        };
     }
 }

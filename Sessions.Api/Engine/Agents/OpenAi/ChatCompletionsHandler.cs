@@ -45,13 +45,10 @@ internal sealed class ChatCompletionsHandler(AgentSettings settings, LimitSettin
 
         var whole = await ReadWholeAsync(response.Content, call, answer, cancellationToken);
         var rewritten = new ChatCompletionsReader(answer, call).Rewrite(whole, isPiece: call.IsStreamed);
-        Replace(response, call.IsStreamed ? Single(rewritten, answer, call) : new ByteArrayContent(rewritten));
+        // A stream of one piece, where one was asked for.
+        Replace(response, new ByteArrayContent(call.IsStreamed ? [.. "data: "u8, .. rewritten, .. "\n\ndata: [DONE]\n\n"u8] : rewritten));
         return response;
     }
-
-    // A stream of one piece.
-    private StreamContent Single(byte[] rewritten, ProviderAnswer answer, AgentCall call) =>
-        new(new ChatCompletionsStream(new MemoryStream([.. "data: "u8, .. rewritten, .. "\n\ndata: [DONE]\n\n"u8]), int.MaxValue, settings.ProviderPieces, answer, call));
 
     private static void TellSession(HttpRequestMessage request, AgentRequest asked)
     {
