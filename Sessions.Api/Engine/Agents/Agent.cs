@@ -21,7 +21,7 @@ internal sealed partial class Agent(
         : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds + 1 };
 
     private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
-    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{settings.Model}";
+    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"{ServiceDefaults.Settings.NameOf(settings.Provider)}/{settings.Model}";
     private readonly Summarizer? _summarizer = settings.Summarize ? new Summarizer(client, settings.HistoryTurns) : null;
 
     /// <summary>Its <c>agent_type</c>, which is also its model's name under <c>/v1</c>.</summary>
@@ -90,6 +90,11 @@ internal sealed partial class Agent(
             throw Unsupported("instructions", "this agent takes no instructions of a request's");
         }
 
+        if (settings.Provider == AgentProvider.Anthropic && Unknown(options) is { } unknown)
+        {
+            throw Unsupported($"parameters.{Error.Shorten(unknown)}", "this agent's provider does not know it");
+        }
+
         foreach (var name in options.Others?.Keys ?? [])
         {
             if (!AgentOptions.IsParameter(name))
@@ -100,7 +105,7 @@ internal sealed partial class Agent(
 
         if (input.Form == ItemsForm.Json)
         {
-            using var items = new ItemMessages(settings.Accepts);
+            using var items = new ItemMessages(settings);
             items.Add(input, ItemSide.Input, "input");
             items.WriteTo([]);
         }
@@ -147,7 +152,7 @@ internal sealed partial class Agent(
             }
 
             var (history, first, summary, newSummary) = await FitAsync(request, started, ended);
-            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings.Accepts);
+            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings, _name);
             if (!_isBuiltin)
             {
                 AgentCall.Current = call;
@@ -374,13 +379,20 @@ internal sealed partial class Agent(
     }
 
     // Without what may be a secret in it.
-    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? "OpenAI";
+    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? $"{settings.Provider}";
 
     private TimeSpan Elapsed(long started)
     {
         var took = time.GetElapsedTime(started);
         return new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond));
     }
+
+    // What its library would leave out.
+    private static string? Unknown(AnswerOptions options) =>
+        options.Seed is not null ? "seed"
+        : options.FrequencyPenalty is not (null or 0) ? "frequency_penalty"
+        : options.PresencePenalty is not (null or 0) ? "presence_penalty"
+        : options.Others?.Keys.FirstOrDefault(name => name != "top_k");
 
     private static DomainException Unsupported(string field, string rule) => new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });
 

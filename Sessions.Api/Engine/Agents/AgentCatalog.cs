@@ -1,10 +1,6 @@
-using System.ClientModel;
-using System.ClientModel.Primitives;
 using System.Collections.Frozen;
 using Microsoft.Extensions.AI;
-using OpenAI;
 using Sessions.Api.Domain;
-using Sessions.Api.Engine.Agents.OpenAi;
 using Sessions.Api.Engine.Agents.Tools;
 using Sessions.ServiceDefaults;
 
@@ -88,7 +84,7 @@ internal sealed class AgentCatalog : IAsyncDisposable
             return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, Configure).Build();
         }
 
-        var client = OpenAi(type, settings, configuration, http);
+        var client = ProviderClients.Connect(type, settings, configuration, http);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told. Without a logger:
         // it would log failures with all their causes.
@@ -99,32 +95,4 @@ internal sealed class AgentCatalog : IAsyncDisposable
 
         void Configure(OpenTelemetryChatClient spans) => spans.EnableSensitiveData |= telemetry.IncludeContent;
     }
-
-    private static OpenAiChatClient OpenAi(string type, AgentSettings settings, IConfiguration configuration, IHttpClientFactory http)
-    {
-        // A key is for those whose it is.
-        var key = settings.ApiKey is { Length: > 0 } own ? own : IsOpenAi(settings.Endpoint) ? configuration["OPENAI_API_KEY"] : null;
-        if (string.IsNullOrEmpty(key) && IsOpenAi(settings.Endpoint))
-        {
-            throw new SettingsException(
-                $"agents.{type}: OpenAI's own endpoint needs a key; set the environment variable OPENAI_API_KEY or AGENTS__{type.ToUpperInvariant()}__API_KEY.");
-        }
-
-        var options = new OpenAIClientOptions
-        {
-            Endpoint = settings.Endpoint,
-            Transport = new HttpClientPipelineTransport(http.CreateClient(HttpClientName(type))),
-
-            // Time and repeats are the HTTP client's.
-            NetworkTimeout = Timeout.InfiniteTimeSpan,
-            RetryPolicy = new ClientRetryPolicy(0),
-        };
-
-        // Local servers (Ollama, vLLM, llama.cpp) ask for no key, but the header must hold something.
-        return new OpenAiChatClient(new OpenAIClient(new ApiKeyCredential(string.IsNullOrEmpty(key) ? "none" : key), options).GetChatClient(settings.Model).AsIChatClient());
-    }
-
-    private static bool IsOpenAi(Uri? endpoint) =>
-        endpoint is null || (endpoint.Scheme == Uri.UriSchemeHttps
-            && (endpoint.Host == "api.openai.com" || endpoint.Host.EndsWith(".api.openai.com", StringComparison.Ordinal)));
 }

@@ -107,10 +107,12 @@ internal static class AgentFailure
         BrokenCircuitException => new AgentException(Unavailable("The agent's provider has failed too often just now; it is not asked for a few seconds."), e),
         RateLimiterRejectedException => new AgentException(Unavailable("The agent's provider is being asked too much at once."), e),
         TimeoutRejectedException => new AgentException(TimedOut(call?.Timeout), e),
+        _ when call?.Refusal is { } refusal => new AgentException(Refused(refusal), e),
         _ when IsUnreachable(e) => new AgentException(
             Failed(call is { IsAnswering: true } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
         // Half a surrogate pair in what is JSON otherwise is an InvalidOperationException.
-        JsonException or InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
+        _ when e.GetBaseException() is JsonException => Unreadable(e),
+        InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
         _ => new AgentException(Failed($"The agent failed ({e.GetType().Name})."), e),
     };
 

@@ -63,6 +63,9 @@ internal sealed class ClientFunction(FunctionTool tool) : AIFunctionDeclaration
 
     /// <summary>Whether arguments must hold to the schema.</summary>
     public bool? Strict => tool.Strict;
+
+    public override IReadOnlyDictionary<string, object?> AdditionalProperties =>
+        tool.Strict is { } strict ? new Dictionary<string, object?> { ["strict"] = strict } : base.AdditionalProperties;
 }
 
 /// <summary>Arguments of calls in JSON.</summary>

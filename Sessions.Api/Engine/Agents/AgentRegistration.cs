@@ -53,12 +53,12 @@ internal static class AgentRegistration
         var client = services.AddHttpClient(ToolServer.HttpClientName(type, name), http => http.Timeout = Timeout.InfiniteTimeSpan)
             .RemoveAllLoggers()
             .SetHandlerLifetime(Timeout.InfiniteTimeSpan)
-            .ConfigurePrimaryHttpMessageHandler(NewHandler);
+            .ConfigurePrimaryHttpMessageHandler(NewConnections);
         client.RemoveAllResilienceHandlers();
         client.AddHttpMessageHandler(() => new ToolServerHandler(ToolServer.MaxBytes(server)));
     }
 
-    private static SocketsHttpHandler NewHandler() => new()
+    private static SocketsHttpHandler NewConnections() => new()
     {
         // What is said to one server is not for another.
         AllowAutoRedirect = false,
@@ -71,11 +71,14 @@ internal static class AgentRegistration
         var client = services.AddHttpClient(AgentCatalog.HttpClientName(type), http => http.Timeout = Timeout.InfiniteTimeSpan)
             .RemoveAllLoggers()
             .SetHandlerLifetime(Timeout.InfiniteTimeSpan)
-            .ConfigurePrimaryHttpMessageHandler(NewHandler);
+            .ConfigurePrimaryHttpMessageHandler(NewConnections);
         client.RemoveAllResilienceHandlers();
         client.AddResilienceHandler("agent", pipeline => Configure(pipeline, agent));
-        client.AddHttpMessageHandler(provider => new ChatCompletionsHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
+        client.AddHttpMessageHandler(provider => NewHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
     }
+
+    private static ProviderHandler NewHandler(AgentSettings agent, LimitSettings limits, TimeProvider time) =>
+        agent is { Provider: AgentProvider.Openai, Api: AgentApi.ChatCompletions } ? new ChatCompletionsHandler(agent, limits, time) : new ProviderHandler(agent, limits, time);
 
     // The standard handler's strategies, but for its time-outs: the agent's own holds for all attempts and for what is read after the
     // headers.
@@ -101,5 +104,5 @@ internal static class AgentRegistration
     }
 
     private static bool WaitsTooLong(HttpResponseMessage response, AgentSettings agent) =>
-        ChatCompletionsHandler.Wait(response, TimeProvider.System) is { } wait && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
+        ProviderHandler.Wait(response, TimeProvider.System) is { } wait && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
 }

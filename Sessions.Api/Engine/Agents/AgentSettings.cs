@@ -31,6 +31,13 @@ internal sealed class AgentSettings : IValidatableObject
     /// <summary>Other names for it: programs have the names of models built in.</summary>
     public string[] Aliases { get; set; } = [];
 
+    /// <summary>Which of its interfaces an OpenAI-compatible endpoint is asked by.</summary>
+    public AgentApi Api { get; set; } = AgentApi.ChatCompletions;
+
+    /// <summary>Whether the model is given back what it thought before, sealed, where <see cref="Api"/> is
+    /// <see cref="AgentApi.Responses"/>. Models that don't think may refuse it.</summary>
+    public bool KeepReasoning { get; set; } = true;
+
     /// <summary>The model, as its provider names it.</summary>
     public string? Model { get; set; }
 
@@ -128,7 +135,22 @@ internal sealed class AgentSettings : IValidatableObject
 
         if (string.IsNullOrEmpty(Model))
         {
-            yield return new("is missing; an agent of the provider openai needs one", [nameof(Model), nameof(Provider)]);
+            yield return new($"is missing; an agent of the provider {Settings.NameOf(Provider)} needs one", [nameof(Model), nameof(Provider)]);
+        }
+
+        if (ProviderClients.FaultOf(Provider) is { } fault)
+        {
+            yield return new(fault, [nameof(Provider)]);
+        }
+
+        if (Api != AgentApi.ChatCompletions && Provider != AgentProvider.Openai)
+        {
+            yield return new("is for the provider openai", [nameof(Api), nameof(Provider)]);
+        }
+
+        if (Provider == AgentProvider.Ollama && Accepts.Contains(AgentContent.File))
+        {
+            yield return new("Ollama takes images, but no files", [nameof(Accepts), nameof(Provider)]);
         }
 
         if (Summarize && HistoryTurns == 0)
@@ -137,11 +159,11 @@ internal sealed class AgentSettings : IValidatableObject
         }
 
         var configuration = validationContext.GetService(typeof(IConfiguration)) as IConfiguration;
-        if (Endpoint is null && string.IsNullOrEmpty(ApiKey ?? configuration?["OPENAI_API_KEY"]))
+        if (ProviderClients.KeyVariable(this) is { } common && string.IsNullOrEmpty(ApiKey) && string.IsNullOrEmpty(configuration?[common]))
         {
             var variable = $"AGENTS__{validationContext.MemberName?.ToUpperInvariant()}__API_KEY";
             yield return new(
-                $"is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or {variable}",
+                $"is missing, and {(Provider == AgentProvider.Openai ? "OpenAI's" : "Anthropic's")} own endpoint needs it; set the environment variable {common} or {variable}",
                 [nameof(ApiKey), nameof(Provider)]);
         }
     }
@@ -153,8 +175,24 @@ internal enum AgentProvider
     /// <summary><see cref="BuiltinChatClient"/>.</summary>
     Builtin,
 
-    /// <summary>An endpoint that speaks OpenAI's chat completions.</summary>
+    /// <summary>An endpoint that speaks as OpenAI's does: chat completions, or Responses.</summary>
     Openai,
+
+    /// <summary>Anthropic's API, by its own library.</summary>
+    Anthropic,
+
+    /// <summary>Ollama's own API, by OllamaSharp.</summary>
+    Ollama,
+}
+
+/// <summary>The interfaces of OpenAI-compatible endpoints.</summary>
+internal enum AgentApi
+{
+    /// <summary><c>/chat/completions</c>: what almost all of them have.</summary>
+    ChatCompletions,
+
+    /// <summary><c>/responses</c>: keeps what a model thought from one turn to the next.</summary>
+    Responses,
 }
 
 /// <summary>What an agent may take beside text.</summary>

@@ -53,6 +53,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
     private string _callId = "";
     private string _callName = "";
     private string _server = "";
+    private string? _seal;
     private bool _ended;
     private Items _output;
 
@@ -84,9 +85,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                 case TextContent { Text.Length: > 0 } text:
                     AddText(text.Text, isRefusal: false);
                     break;
-                case TextReasoningContent { Text.Length: > 0 } reasoning:
-                    Begin(Kind.Reasoning);
-                    Append(reasoning.Text);
+                case TextReasoningContent { Text.Length: > 0 } or TextReasoningContent { ProtectedData.Length: > 0 }:
+                    AddReasoning((TextReasoningContent)content);
                     break;
                 case ErrorContent { ErrorCode: Refusal, Message.Length: > 0 } refusal:
                     AddText(refusal.Message, isRefusal: true);
@@ -222,6 +222,27 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         Append(text);
     }
 
+    // Where thoughts are sealed, the seal ends them.
+    private void AddReasoning(TextReasoningContent reasoning)
+    {
+        if (_kind == Kind.Reasoning && _seal is not null)
+        {
+            EndItem();
+        }
+
+        Begin(Kind.Reasoning);
+        if (reasoning.Text.Length > 0)
+        {
+            Append(reasoning.Text);
+        }
+
+        if (reasoning.ProtectedData is { Length: > 0 } seal)
+        {
+            Count(seal.Length);
+            _seal = seal;
+        }
+    }
+
     private void AddCallPiece(CallPieceContent piece)
     {
         if (_kind != Kind.Call || _callIndex != piece.Index)
@@ -281,7 +302,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                 return;
         }
 
-        (_kind, _isRefusal, _parts) = (Kind.None, false, null);
+        (_kind, _isRefusal, _parts, _seal) = (Kind.None, false, null, null);
         _text.ResetWrittenCount();
         _index++;
     }
@@ -414,8 +435,20 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         json.WriteStartObject();
         json.WriteString("type"u8, "reasoning"u8);
         json.WriteStartArray("summary"u8);
+        if (!isBegun && _seal is not null && _text.WrittenCount > 0)
+        {
+            json.WriteStartObject();
+            json.WriteString("type"u8, "summary_text"u8);
+            json.WriteString("text"u8, _text.WrittenSpan);
+            json.WriteEndObject();
+        }
+
         json.WriteEndArray();
-        if (!isBegun)
+        if (_seal is not null)
+        {
+            json.WriteString("encrypted_content"u8, _seal);
+        }
+        else if (!isBegun)
         {
             json.WriteStartArray("content"u8);
             json.WriteStartObject();
