@@ -18,8 +18,17 @@ internal static class ChatCommand
         Option<string?> user = new("--user") { Description = "Who you are; the session is then yours", HelpName = "USER" };
         Option<string?> agent = new("--agent") { Description = "Which agent answers, if not the default one", HelpName = "NAME" };
         Option<string?> thread = new("--thread") { Description = "The session to go on with, if there is one", HelpName = "ID" };
-        Option<string> url = new("--url") { Description = "Where the server is", HelpName = "URL", DefaultValueFactory = _ => "http://localhost:8080" };
-        return new Command("chat", $"Talks to an agent of a running server; {KeyVariable} may hold an API key") { user, agent, thread, url }.Runs(async (input, cancellationToken) =>
+        Option<string> url = new("--url")
+        {
+            Description = "Where the server is",
+            HelpName = "URL",
+            DefaultValueFactory = _ => "http://localhost:8080",
+        };
+        Command command = new("chat", $"Talks to an agent of a running server; {KeyVariable} may hold an API key")
+        {
+            user, agent, thread, url,
+        };
+        return command.Runs(async (input, cancellationToken) =>
         {
             if (!Uri.TryCreate(input.Get(url), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
             {
@@ -87,7 +96,8 @@ internal static class ChatCommand
 
         private async Task ShowHistoryAsync(string session, CancellationToken cancellationToken)
         {
-            var path = $"/sessions/{Uri.EscapeDataString(session)}/history?order=desc&limit={ShownTurns}{(user is null ? "" : $"&user_id={Uri.EscapeDataString(user)}")}";
+            var owner = user is null ? "" : $"&user_id={Uri.EscapeDataString(user)}";
+            var path = $"/sessions/{Uri.EscapeDataString(session)}/history?order=desc&limit={ShownTurns}{owner}";
             using var request = new HttpRequestMessage(HttpMethod.Get, path);
             using var response = await SendAsync(request, cancellationToken);
             if (response.StatusCode == System.Net.HttpStatusCode.NotFound)
@@ -118,7 +128,8 @@ internal static class ChatCommand
                     json.WriteStartObject();
                     json.WriteString("query", x.query);
                     json.WriteBoolean("stream", true);
-                    foreach (var (name, value) in (ReadOnlySpan<(string, string?)>)[("thread_id", x._thread), ("user_id", x.user), ("agent_type", x.agent)])
+                    ReadOnlySpan<(string, string?)> fields = [("thread_id", x._thread), ("user_id", x.user), ("agent_type", x.agent)];
+                    foreach (var (name, value) in fields)
                     {
                         if (value is not null)
                         {
@@ -169,13 +180,14 @@ internal static class ChatCommand
                     await Console.Out.FlushAsync();
                     break;
                 case "item" when TextOf(told.RootElement, "type") == "mcp_call":
-                    var failure = TextOf(told.RootElement, "error");
+                    var (item, failure) = (told.RootElement, TextOf(told.RootElement, "error"));
                     await Console.Error.WriteLineAsync(
-                        $"[{TextOf(told.RootElement, "server_label")}/{TextOf(told.RootElement, "name")} {TextOf(told.RootElement, "arguments")}{(failure.Length > 0 ? $": {failure}" : "")}]");
+                        $"[{TextOf(item, "server_label")}/{TextOf(item, "name")} {TextOf(item, "arguments")}"
+                        + (failure.Length > 0 ? $": {failure}]" : "]"));
                     break;
                 case "done":
                     await Console.Out.WriteLineAsync("\n");
-                    if (told.RootElement.GetProperty("metadata") is var metadata && TextOf(metadata, "incomplete_reason") is { Length: > 0 } reason)
+                    if (TextOf(told.RootElement.GetProperty("metadata"), "incomplete_reason") is { Length: > 0 } reason)
                     {
                         await Console.Error.WriteLineAsync($"The answer is incomplete: {reason}.");
                     }
@@ -195,7 +207,8 @@ internal static class ChatCommand
             }
             catch (HttpRequestException e)
             {
-                throw new SettingsException($"{http.BaseAddress} can't be reached ({e.HttpRequestError}); is the server running there? --url says where it is.");
+                throw new SettingsException(
+                    $"{http.BaseAddress} can't be reached ({e.HttpRequestError}); is the server running there? --url says where it is.");
             }
         }
 
@@ -212,9 +225,11 @@ internal static class ChatCommand
             }
         }
 
-        private static string Plain(HttpResponseMessage response) => $"The server answered {(int)response.StatusCode}; is it a Sessions server?";
+        private static string Plain(HttpResponseMessage response) =>
+            $"The server answered {(int)response.StatusCode}; is it a Sessions server?";
 
         private static string TextOf(JsonElement element, string name) =>
-            element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString()! : "";
+            element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+                ? value.GetString()! : "";
     }
 }

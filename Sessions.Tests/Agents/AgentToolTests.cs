@@ -56,7 +56,7 @@ public sealed class AgentToolTests
     }
 
     [Theory]
-    [InlineData("fail", "no luck with 1")]
+    [InlineData("fail", "An error occurred invoking 'fail': no luck with 1")]
     [InlineData("large", "The tool's result is longer than the 262144 bytes that it may have.")]
     public async Task What_a_tool_cannot_do_is_told_to_the_model_and_kept(string tool, string error)
     {
@@ -276,7 +276,7 @@ public sealed class AgentToolTests
         await using (var server = SessionsServer.Start([.. model.Agent("model"), .. TestTools.LocalOf("model"), ("agents:model:tools:local:env", "HOME"), ("HOME", "/tmp")]))
         {
             Assert.Equal("after 2 calls: echo 1, echo 2", await AskAsync(server, "call echo 2"));
-            Assert.Equal("after 1 calls: Error: no luck with 1", await AskAsync(server, "call fail 1"));
+            Assert.Equal("after 1 calls: Error: An error occurred invoking 'fail': no luck with 1", await AskAsync(server, "call fail 1"));
             Assert.Equal("after 1 calls: Error: The tool's result is longer than the 262144 bytes that it may have.", await AskAsync(server, "call large 1"));
             Assert.Equal("local", (string?)(await TurnAsync(server))["output"]![0]!["server_label"]);
         }

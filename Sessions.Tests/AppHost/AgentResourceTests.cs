@@ -8,6 +8,7 @@ using Microsoft.Agents.AI;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.AI;
+using Microsoft.Extensions.Hosting;
 
 namespace Sessions.Tests.AppHost;
 
@@ -71,7 +72,8 @@ public sealed class AgentResourceTests
                 await ChatCompletionsServer.AnswerAsync(http, $"{session}: {said.Text}");
             });
             app.Urls.Add($"http://127.0.0.1:{Environment.GetEnvironmentVariable(AddressVariable)}");
-            await app.RunAsync(Cancel);
+            await app.StartAsync(Cancel);
+            await app.WaitForShutdownAsync(Cancel);
         }
     }
 

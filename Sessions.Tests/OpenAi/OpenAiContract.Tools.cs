@@ -27,7 +27,7 @@ public abstract partial class OpenAiContract
                 "response.output_item.added", "response.content_part.added",
             ],
             streamed.Take(10).Select(happened => happened.Type));
-        Assert.Equal("no luck with 1", (string?)streamed[^1].Json["response"]!["output"]![0]!["error"]);
+        Assert.Equal("An error occurred invoking 'fail': no luck with 1", (string?)streamed[^1].Json["response"]!["output"]![0]!["error"]);
 
         // Kept as they were told, and taken back as they were given.
         var items = await server.ItemsAsync(conversation);

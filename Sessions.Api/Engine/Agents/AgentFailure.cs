@@ -83,6 +83,11 @@ internal static class AgentFailure
     {
         for (var inner = e; inner is not null; inner = inner.InnerException)
         {
+            if (inner is ProviderException)
+            {
+                return "without its end";
+            }
+
             if (inner is SocketException socket)
             {
                 return socket.SocketErrorCode.ToString();

@@ -71,7 +71,9 @@ internal sealed class ClientFunction(FunctionTool tool) : AIFunctionDeclaration
 /// <summary>Arguments of calls in JSON.</summary>
 internal static class CallJson
 {
+    private static readonly JsonSerializerOptions Compact = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false };
+
     /// <summary>Writes arguments that a library gives by name.</summary>
     public static string Write(IDictionary<string, object?>? arguments) =>
-        arguments is null ? "{}" : JsonSerializer.Serialize(arguments, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
+        arguments is null ? "{}" : JsonSerializer.Serialize(arguments, Compact.GetTypeInfo(typeof(IDictionary<string, object?>)));
 }

@@ -78,7 +78,8 @@ internal static class AgentRegistration
     }
 
     private static ProviderHandler NewHandler(AgentSettings agent, LimitSettings limits, TimeProvider time) =>
-        agent is { Provider: AgentProvider.Openai, Api: AgentApi.ChatCompletions } ? new ChatCompletionsHandler(agent, limits, time) : new ProviderHandler(agent, limits, time);
+        agent is { Provider: AgentProvider.Openai, Api: AgentApi.ChatCompletions }
+            ? new ChatCompletionsHandler(agent, limits, time) : new ProviderHandler(agent, limits, time);
 
     // The standard handler's strategies, but for its time-outs: the agent's own holds for all attempts and for what is read after the
     // headers.

@@ -10,7 +10,8 @@ namespace Sessions.Api.Engine.Agents;
 /// </summary>
 internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatClient(inner)
 {
-    public override async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public override async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         var response = await base.GetResponseAsync(messages, options, cancellationToken);
         foreach (var content in response.Messages.SelectMany(message => message.Contents))
@@ -23,7 +24,9 @@ internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatC
     }
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages,
+        ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ChatFinishReason? finished = null;
         await foreach (var update in base.GetStreamingResponseAsync(messages, options, cancellationToken))
@@ -50,7 +53,8 @@ internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatC
     {
         if (content is ErrorContent { ErrorCode: not OutputBuilder.Refusal } error)
         {
-            AgentCall.Current!.Refusal = new ProviderRefusal(null, ProviderRefusals.IsWord(error.ErrorCode) ? error.ErrorCode : null, null, null);
+            var code = ProviderRefusals.IsWord(error.ErrorCode) ? error.ErrorCode : null;
+            AgentCall.Current!.Refusal = new ProviderRefusal(null, code, null, null);
             throw new ProviderException(ProviderFault.Refused);
         }
     }

@@ -26,7 +26,8 @@ internal static class ProviderClients
         return settings switch
         {
             { Provider: AgentProvider.Openai, Api: AgentApi.Responses } =>
-                new ProviderAnswersClient(new ResponsesChatClient(OpenAi(settings, key, connections).GetResponsesClient().AsIChatClient(settings.Model), settings.KeepReasoning)),
+                new ProviderAnswersClient(new ResponsesChatClient(
+                    OpenAi(settings, key, connections).GetResponsesClient().AsIChatClient(settings.Model), settings.KeepReasoning)),
 #if !NATIVE
             { Provider: AgentProvider.Anthropic } => new ProviderAnswersClient(AnthropicChatClient.Create(settings, key, connections)),
             { Provider: AgentProvider.Ollama } => new ProviderAnswersClient(OllamaChatClient.Create(settings, connections)),
@@ -49,7 +50,8 @@ internal static class ProviderClients
 #if NATIVE
         // Their libraries write JSON by reflection, which a native build does not have.
         return provider is AgentProvider.Anthropic or AgentProvider.Ollama
-            ? $"{ServiceDefaults.Settings.NameOf(provider)} is not part of a native build; use one of another kind, or the provider openai with an endpoint that speaks as OpenAI's"
+            ? $"{ServiceDefaults.Settings.NameOf(provider)} is not part of a native build; use one of another kind, "
+                + "or the provider openai with an endpoint that speaks as OpenAI's"
             : null;
 #else
         _ = provider;
@@ -57,15 +59,19 @@ internal static class ProviderClients
 #endif
     }
 
-    private static OpenAIClient OpenAi(AgentSettings settings, string key, HttpClient http) => new(new ApiKeyCredential(key), new OpenAIClientOptions
+    private static OpenAIClient OpenAi(AgentSettings settings, string key, HttpClient http)
     {
-        Endpoint = settings.Endpoint,
-        Transport = new HttpClientPipelineTransport(http),
+        var options = new OpenAIClientOptions
+        {
+            Endpoint = settings.Endpoint,
+            Transport = new HttpClientPipelineTransport(http),
 
-        // Time and repeats are the HTTP client's.
-        NetworkTimeout = Timeout.InfiniteTimeSpan,
-        RetryPolicy = new ClientRetryPolicy(0),
-    });
+            // Time and repeats are the HTTP client's.
+            NetworkTimeout = Timeout.InfiniteTimeSpan,
+            RetryPolicy = new ClientRetryPolicy(0),
+        };
+        return new OpenAIClient(new ApiKeyCredential(key), options);
+    }
 
     private static bool IsAt(Uri? endpoint, string host) => endpoint is null || (endpoint.Scheme == Uri.UriSchemeHttps
         && (endpoint.Host == host || endpoint.Host.EndsWith($".{host}", StringComparison.Ordinal)));

@@ -41,11 +41,13 @@ internal class ProviderHandler(AgentSettings settings, LimitSettings limits, Tim
     }
 
     /// <summary>Gives the library what it can read of an answer.</summary>
-    protected virtual async Task ReadAsync(HttpResponseMessage response, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
+    protected virtual async Task ReadAsync(
+        HttpResponseMessage response, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
     {
         if (call.IsStreamed)
         {
-            Replace(response, new StreamContent(new BoundedStream(await response.Content.ReadAsStreamAsync(cancellationToken), settings.ProviderBytes)));
+            var body = await response.Content.ReadAsStreamAsync(cancellationToken);
+            Replace(response, new StreamContent(new BoundedStream(body, settings.ProviderBytes)));
         }
         else
         {
@@ -56,7 +58,8 @@ internal class ProviderHandler(AgentSettings settings, LimitSettings limits, Tim
     /// <summary>Reads an answer that comes at once.</summary>
     /// <exception cref="AgentException">It is too long.</exception>
     /// <exception cref="HttpRequestException">It was broken off.</exception>
-    protected async Task<byte[]> ReadWholeAsync(HttpContent content, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
+    protected async Task<byte[]> ReadWholeAsync(
+        HttpContent content, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
     {
         try
         {
@@ -129,7 +132,8 @@ internal class ProviderHandler(AgentSettings settings, LimitSettings limits, Tim
     private TimeSpan? RetryAfter(HttpResponseMessage response)
     {
         if (response.Headers.TryGetValues("retry-after-ms", out var values)
-            && double.TryParse(values.First(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var milliseconds) && milliseconds < 1e12)
+            && double.TryParse(values.First(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var milliseconds)
+            && milliseconds < 1e12)
         {
             return TimeSpan.FromMilliseconds(milliseconds);
         }

@@ -8,7 +8,8 @@ internal static class ProviderRefusals
 {
     private const int MaxWordLength = 64;
 
-    private static readonly SearchValues<char> WordCharacters = SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
+    private static readonly SearchValues<char> WordCharacters =
+        SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
 
     /// <summary>Reads a body.</summary>
     /// <param name="body">The body, or as much of it as there is.</param>
@@ -20,7 +21,8 @@ internal static class ProviderRefusals
         {
             using var document = JsonDocument.Parse(body);
             var root = document.RootElement;
-            return Read(root.ValueKind == JsonValueKind.Object && root.TryGetProperty("error", out var error) ? error : root, status, retryAfter);
+            var isNested = root.ValueKind == JsonValueKind.Object && root.TryGetProperty("error", out _);
+            return Read(isNested ? root.GetProperty("error") : root, status, retryAfter);
         }
         catch (JsonException)
         {
@@ -29,10 +31,12 @@ internal static class ProviderRefusals
     }
 
     /// <summary>Reads an error.</summary>
-    public static ProviderRefusal Read(JsonElement error, int? status, TimeSpan? retryAfter) => new(status, Word(error, "code"), Word(error, "type"), retryAfter);
+    public static ProviderRefusal Read(JsonElement error, int? status, TimeSpan? retryAfter) =>
+        new(status, Word(error, "code"), Word(error, "type"), retryAfter);
 
     /// <summary>Whether a text is a word for programs.</summary>
-    public static bool IsWord(string? word) => word is { Length: > 0 and <= MaxWordLength } && !word.AsSpan().ContainsAnyExcept(WordCharacters);
+    public static bool IsWord(string? word) =>
+        word is { Length: > 0 and <= MaxWordLength } && !word.AsSpan().ContainsAnyExcept(WordCharacters);
 
     private static string? Word(JsonElement element, string name)
     {
@@ -43,7 +47,12 @@ internal static class ProviderRefusals
 
         try
         {
-            var word = value.ValueKind switch { JsonValueKind.Number => value.GetRawText(), JsonValueKind.String => value.GetString(), _ => null };
+            var word = value.ValueKind switch
+            {
+                JsonValueKind.Number => value.GetRawText(),
+                JsonValueKind.String => value.GetString(),
+                _ => null,
+            };
             return IsWord(word) ? word : null;
         }
         catch (InvalidOperationException)

@@ -7,7 +7,8 @@ internal static class StandardOptions
 {
     /// <summary>What was asked for.</summary>
     public static AnswerOptions Asked(ChatOptions? options) =>
-        options?.AdditionalProperties?.TryGetValue(AgentOptions.Key, out var value) == true && value is AnswerOptions asked ? asked : AnswerOptions.None;
+        options?.AdditionalProperties?.TryGetValue(AgentOptions.Key, out var value) == true && value is AnswerOptions asked
+            ? asked : AnswerOptions.None;
 
     /// <summary>The options, with the form of the answer and the effort among them.</summary>
     public static ChatOptions Of(ChatOptions? options)

@@ -26,7 +26,8 @@ internal static class AgentsApi
     private static JsonAnswer<AgentListResponse> List(HttpRequest request, Caller caller, AuthSettings auth, AgentCatalog agents)
     {
         var tellsHealth = auth.Mode == AuthMode.None ? LocalRequests.IsLocal(request) : caller.IsAdmin;
-        return new JsonAnswer<AgentListResponse>(new AgentListResponse([.. agents.All.Select(agent => AgentResponse.From(agent, tellsHealth))]));
+        var listed = agents.All.Select(agent => AgentResponse.From(agent, tellsHealth));
+        return new JsonAnswer<AgentListResponse>(new AgentListResponse([.. listed]));
     }
 }
 

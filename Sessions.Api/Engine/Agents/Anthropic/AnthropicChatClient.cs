@@ -27,13 +27,17 @@ internal sealed partial class AnthropicChatClient(IChatClient inner) : Delegatin
         return new AnthropicChatClient(client.AsIChatClient(settings.Model, DefaultMaxOutputTokens));
     }
 
-    public override Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+    public override Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         base.GetResponseAsync(messages.Select(Message), Options(options), cancellationToken);
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages,
+        ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        await using var updates = base.GetStreamingResponseAsync(messages.Select(Message), Options(options), cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using var updates = base.GetStreamingResponseAsync(messages.Select(Message), Options(options), cancellationToken)
+            .GetAsyncEnumerator(cancellationToken);
         while (true)
         {
             try
@@ -46,7 +50,8 @@ internal sealed partial class AnthropicChatClient(IChatClient inner) : Delegatin
             catch (AnthropicSseException e)
             {
                 // An error in the middle of an answer. Of its words only that for programs is taken over.
-                AgentCall.Current!.Refusal = new ProviderRefusal(null, ErrorType.Match(e.Message) is { Success: true } match ? match.Groups[1].Value : null, null, null);
+                var code = ErrorType.Match(e.Message) is { Success: true } match ? match.Groups[1].Value : null;
+                AgentCall.Current!.Refusal = new ProviderRefusal(null, code, null, null);
                 throw new ProviderException(ProviderFault.Refused);
             }
 
@@ -55,7 +60,8 @@ internal sealed partial class AnthropicChatClient(IChatClient inner) : Delegatin
     }
 
     // Instructions are system ones here, whoever gives them.
-    private static ChatMessage Message(ChatMessage message) => message.Role.Value == "developer" ? new ChatMessage(ChatRole.System, message.Contents) : message;
+    private static ChatMessage Message(ChatMessage message) =>
+        message.Role.Value == "developer" ? new ChatMessage(ChatRole.System, message.Contents) : message;
 
     private static ChatOptions Options(ChatOptions? options)
     {

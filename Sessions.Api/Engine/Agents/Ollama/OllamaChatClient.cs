@@ -17,7 +17,8 @@ internal sealed class OllamaChatClient(IChatClient inner) : DelegatingChatClient
         return new OllamaChatClient(new OllamaApiClient(http, settings.Model!));
     }
 
-    public override Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+    public override Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         base.GetResponseAsync(messages.SelectMany(Messages), Options(options), cancellationToken);
 
     public override IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
@@ -27,7 +28,8 @@ internal sealed class OllamaChatClient(IChatClient inner) : DelegatingChatClient
     // The library gives the model a result wrapped into JSON; as a text it is what the tool said.
     private static IEnumerable<ChatMessage> Messages(ChatMessage message) => message.Role.Value switch
     {
-        "tool" => message.Contents.OfType<FunctionResultContent>().Select(result => new ChatMessage(ChatRole.Tool, result.Result?.ToString())),
+        "tool" => message.Contents.OfType<FunctionResultContent>()
+            .Select(result => new ChatMessage(ChatRole.Tool, result.Result?.ToString())),
         "developer" => new[] { new ChatMessage(ChatRole.System, message.Contents) },
         _ => new[] { message },
     };

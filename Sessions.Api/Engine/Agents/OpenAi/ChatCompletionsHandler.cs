@@ -4,15 +4,18 @@ namespace Sessions.Api.Engine.Agents.OpenAi;
 /// <param name="settings">The agent's.</param>
 /// <param name="limits">What an answer may have.</param>
 /// <param name="time">The clock.</param>
-internal sealed class ChatCompletionsHandler(AgentSettings settings, LimitSettings limits, TimeProvider time) : ProviderHandler(settings, limits, time)
+internal sealed class ChatCompletionsHandler(AgentSettings settings, LimitSettings limits, TimeProvider time)
+    : ProviderHandler(settings, limits, time)
 {
     private readonly AgentSettings _settings = settings;
 
-    protected override async Task ReadAsync(HttpResponseMessage response, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
+    protected override async Task ReadAsync(
+        HttpResponseMessage response, AgentCall call, ProviderAnswer answer, CancellationToken cancellationToken)
     {
         if (call.IsStreamed && response.Content.Headers.ContentType?.MediaType != "application/json")
         {
-            var events = new ChatCompletionsStream(await response.Content.ReadAsStreamAsync(cancellationToken), _settings.ProviderBytes, _settings.ProviderPieces, answer, call);
+            var body = await response.Content.ReadAsStreamAsync(cancellationToken);
+            var events = new ChatCompletionsStream(body, _settings.ProviderBytes, _settings.ProviderPieces, answer, call);
             Replace(response, new StreamContent(events));
             return;
         }
@@ -20,7 +23,9 @@ internal sealed class ChatCompletionsHandler(AgentSettings settings, LimitSettin
         var whole = await ReadWholeAsync(response.Content, call, answer, cancellationToken);
         var rewritten = new ChatCompletionsReader(answer, call).Rewrite(whole, isPiece: call.IsStreamed);
 
-        // A stream of one piece, where one was asked for.
-        Replace(response, new ByteArrayContent(call.IsStreamed ? [.. "data: "u8, .. rewritten, .. "\n\ndata: [DONE]\n\n"u8] : rewritten));
+        // A stream of one piece, where one was asked for; the library does not take one that can be wound back.
+        Replace(response, call.IsStreamed
+            ? new StreamContent(new BoundedStream(new MemoryStream([.. "data: "u8, .. rewritten, .. "\n\ndata: [DONE]\n\n"u8]), int.MaxValue))
+            : new ByteArrayContent(rewritten));
     }
 }

@@ -16,17 +16,42 @@ namespace Sessions.Api.Engine.Agents.OpenAi;
 /// <param name="keepsReasoning">Whether sealed thoughts are asked for.</param>
 internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning) : DelegatingChatClient(inner)
 {
-    public override Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
-        base.GetResponseAsync(messages, Options(options), cancellationToken);
+    public override async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        var response = await base.GetResponseAsync(messages, Options(options), cancellationToken);
+        response.ConversationId = null;
+        foreach (var message in response.Messages)
+        {
+            KeepArguments(message.Contents);
+        }
+
+        return response;
+    }
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages,
+        ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         await foreach (var update in base.GetStreamingResponseAsync(messages, Options(options), cancellationToken))
         {
             // The history is ours: the library is not to take the response for a place where it lies.
             update.ConversationId = null;
+            KeepArguments(update.Contents);
             yield return update;
+        }
+    }
+
+    // As the model wrote them.
+    private static void KeepArguments(IList<AIContent> contents)
+    {
+        foreach (var content in contents)
+        {
+            if (content is FunctionCallContent { RawRepresentation: FunctionCallResponseItem call })
+            {
+                content.RawRepresentation = new CallArguments(call.FunctionArguments.ToString());
+            }
         }
     }
 

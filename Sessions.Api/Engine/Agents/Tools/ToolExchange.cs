@@ -34,7 +34,8 @@ internal sealed class ToolServerHandler(int maxBytes) : DelegatingHandler
     {
         var call = ToolExchange.Current;
         var response = await base.SendAsync(request, cancellationToken);
-        var content = new StreamContent(new BoundedStream(await response.Content.ReadAsStreamAsync(cancellationToken), maxBytes, call is null ? null : call.Exceed));
+        var body = await response.Content.ReadAsStreamAsync(cancellationToken);
+        var content = new StreamContent(new BoundedStream(body, maxBytes, call is null ? null : call.Exceed));
         foreach (var (name, values) in response.Content.Headers)
         {
             content.Headers.TryAddWithoutValidation(name, values);

@@ -78,7 +78,8 @@ internal sealed class ToolRun(AgentRequest request, OutputBuilder output, Frozen
         var arguments = string.IsNullOrWhiteSpace(text) ? [] : CallArguments.Parse(text);
         output.BeginTool(tool.Server.Name, tool.Name, text);
         var result = arguments is null ? new ToolResult("The arguments are not a JSON object.", Failed: true)
-            : _calls == request.Options.MaxToolCalls ? new ToolResult("The tool was not called: as many calls as max_tool_calls allows were made.", Failed: true)
+            : _calls == request.Options.MaxToolCalls
+                ? new ToolResult("The tool was not called: as many calls as max_tool_calls allows were made.", Failed: true)
             : await CallAsync(tool, arguments, cancellationToken);
         result = output.EndTool(result);
         return result.Failed ? $"Error: {result.Text}" : result.Text;
@@ -137,7 +138,8 @@ internal sealed class ToolRun(AgentRequest request, OutputBuilder output, Frozen
 /// </summary>
 internal sealed class ToolRoundsClient(IChatClient inner) : DelegatingChatClient(inner)
 {
-    public override async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public override async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         var call = AgentCall.Current!;
         if (call.Tools!.EndsBeforeNextRound())
@@ -156,7 +158,9 @@ internal sealed class ToolRoundsClient(IChatClient inner) : DelegatingChatClient
     }
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages,
+        ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         var call = AgentCall.Current!;
         if (call.Tools!.EndsBeforeNextRound())

@@ -14,7 +14,8 @@ internal readonly record struct ToolResult(string Text, bool Failed);
 /// <summary>A tool server can't be had just now.</summary>
 /// <param name="server">Its name.</param>
 /// <param name="innerException">What its library said.</param>
-internal sealed class ToolServerException(string server, Exception? innerException) : Exception($"The tool server '{server}' can't be reached.", innerException)
+internal sealed class ToolServerException(string server, Exception? innerException)
+    : Exception($"The tool server '{server}' can't be reached.", innerException)
 {
     /// <summary>Its name.</summary>
     public string Server { get; } = server;
@@ -52,7 +53,9 @@ internal sealed partial class ToolServer : IAsyncDisposable
     /// <param name="http">Makes the HTTP client that <see cref="HttpClientName"/> names.</param>
     /// <param name="time">The clock.</param>
     /// <param name="logger">Told what clients are not.</param>
-    public ToolServer(string agent, string name, ToolServerSettings settings, IConfiguration configuration, IHttpClientFactory http, TimeProvider time, ILogger logger)
+    public ToolServer(
+        string agent, string name, ToolServerSettings settings, IConfiguration configuration, IHttpClientFactory http, TimeProvider time,
+        ILogger logger)
     {
         (_agent, Name, _settings, _time, _logger) = (agent, name, settings, time, logger);
         _open = settings.Url is { } url
@@ -64,7 +67,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
                     ConnectionTimeout = ConnectTimeout,
                     MaxReconnectionAttempts = 0,
                     EnableStandaloneGetStream = false,
-                    AdditionalHeaders = settings.Headers.ToDictionary(header => header.Key, header => ToolServerSettings.Expand(header.Value, configuration)),
+                    AdditionalHeaders = settings.Headers.ToDictionary(
+                        header => header.Key, header => ToolServerSettings.Expand(header.Value, configuration)),
                 },
                 http.CreateClient(HttpClientName(agent, name)),
                 NullLoggerFactory.Instance,
@@ -139,7 +143,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
     /// <param name="tool">The tool.</param>
     /// <param name="arguments">Its arguments.</param>
     /// <param name="cancellationToken">The turn ends.</param>
-    public async ValueTask<ToolResult> CallAsync(McpClientTool tool, IReadOnlyDictionary<string, object?> arguments, CancellationToken cancellationToken)
+    public async ValueTask<ToolResult> CallAsync(
+        McpClientTool tool, IReadOnlyDictionary<string, object?> arguments, CancellationToken cancellationToken)
     {
         using var call = new ToolExchange();
         using var limited = new CancellationTokenSource(TimeSpan.FromSeconds(_settings.TimeoutSeconds), _time);
@@ -159,7 +164,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested && limited.IsCancellationRequested)
         {
             Log.Failed(_logger, _agent, Name, tool.ProtocolTool.Name, "it took too long");
-            return new ToolResult(FormattableString.Invariant($"The tool did not answer within {_settings.TimeoutSeconds:0.###} s."), Failed: true);
+            return new ToolResult(
+                FormattableString.Invariant($"The tool did not answer within {_settings.TimeoutSeconds:0.###} s."), Failed: true);
         }
         catch (McpProtocolException e) when (!cancellationToken.IsCancellationRequested)
         {
@@ -201,6 +207,10 @@ internal sealed partial class ToolServer : IAsyncDisposable
         }
     }
 
+    // Without what may be a secret in it.
+    private string Address =>
+        _settings.Url?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? _settings.Command!;
+
     private bool IsFresh => _client is { Completion.IsCompleted: false } && _listedAt is { } listed && _time.GetElapsedTime(listed) < Fresh;
 
     private async Task<IReadOnlyList<McpClientTool>> ConnectNowAsync(CancellationToken cancellationToken)
@@ -214,7 +224,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             (_failure, _failedAt, _listedAt) = (limited.IsCancellationRequested ? new TimeoutException() : e, _time.GetTimestamp(), null);
-            Log.Unreachable(_logger, _agent, Name, _settings.Url?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? _settings.Command!, ReasonOf(_failure));
+            Log.Unreachable(_logger, _agent, Name, Address, ReasonOf(_failure));
             throw new ToolServerException(Name, _failure);
         }
     }
@@ -256,7 +266,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
 
     private List<McpClientTool> Keep(IList<McpClientTool> listed)
     {
-        List<McpClientTool> tools = _settings.Allowed.Length == 0 ? [.. listed] : [.. listed.Where(tool => _settings.Allowed.Contains(tool.Name, StringComparer.Ordinal))];
+        List<McpClientTool> tools =
+            [.. listed.Where(tool => _settings.Allowed.Length == 0 || _settings.Allowed.Contains(tool.Name, StringComparer.Ordinal))];
         foreach (var missing in _tools is null ? _settings.Allowed.Except(tools.Select(tool => tool.Name)) : [])
         {
             Log.NoSuchTool(_logger, _agent, Name, missing);
@@ -266,7 +277,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
         return tools;
     }
 
-    private ToolResult TooLarge() => new($"The tool's result is longer than the {_settings.ResultBytes} bytes that it may have.", Failed: true);
+    private ToolResult TooLarge() =>
+        new($"The tool's result is longer than the {_settings.ResultBytes} bytes that it may have.", Failed: true);
 
     // In a word: the libraries' own texts hold addresses and more.
     private static string ReasonOf(Exception e) => e switch
@@ -274,7 +286,8 @@ internal sealed partial class ToolServer : IAsyncDisposable
         TimeoutException or OperationCanceledException => "it took too long",
         HttpRequestException { StatusCode: { } status } => $"status {(int)status}",
         _ when e.GetBaseException() is System.ComponentModel.Win32Exception => "the command can't be started",
-        ClientTransportClosedException { Details: StdioClientCompletionDetails { ExitCode: { } code } } => $"the command ended with code {code}",
+        ClientTransportClosedException { Details: StdioClientCompletionDetails { ExitCode: { } code } } =>
+            $"the command ended with code {code}",
         _ => AgentFailure.WhyUnreachable(e),
     };
 
@@ -291,13 +304,15 @@ internal sealed partial class ToolServer : IAsyncDisposable
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 25, Level = LogLevel.Warning, Message = "Agent {AgentType}: the tool server {Server} ({Address}) can't be reached: {Reason}")]
+        [LoggerMessage(EventId = 25, Level = LogLevel.Warning,
+            Message = "Agent {AgentType}: the tool server {Server} ({Address}) can't be reached: {Reason}")]
         public static partial void Unreachable(ILogger logger, string agentType, string server, string address, string reason);
 
         [LoggerMessage(EventId = 26, Level = LogLevel.Warning, Message = "Agent {AgentType}: the tool {Server}/{Tool} failed: {Reason}")]
         public static partial void Failed(ILogger logger, string agentType, string server, string tool, string reason);
 
-        [LoggerMessage(EventId = 27, Level = LogLevel.Warning, Message = "Agent {AgentType}: the tool server {Server} has no tool {Tool}, which the agent is allowed to call")]
+        [LoggerMessage(EventId = 27, Level = LogLevel.Warning,
+            Message = "Agent {AgentType}: the tool server {Server} has no tool {Tool}, which the agent is allowed to call")]
         public static partial void NoSuchTool(ILogger logger, string agentType, string server, string tool);
     }
 }

@@ -54,7 +54,8 @@ internal sealed partial class ToolServerSettings : IValidatableObject
         if (Url is null == string.IsNullOrEmpty(Command))
         {
             yield return new(
-                Url is null ? "is missing; a tool server needs a url, or a command that starts it" : "excludes command: a tool server has one of them",
+                Url is null ? "is missing; a tool server needs a url, or a command that starts it"
+                    : "excludes command: a tool server has one of them",
                 [nameof(Url), nameof(Command)]);
         }
 
@@ -86,7 +87,9 @@ internal sealed partial class ToolServerSettings : IValidatableObject
             }
 
             // A reference that stands in the file is to be there; a secret itself is not to stand in it.
-            foreach (var missing in Variable.Matches(value).Select(match => match.Groups[1].Value).Where(variable => string.IsNullOrEmpty(configuration[variable])))
+            foreach (var missing in Variable.Matches(value)
+                .Select(match => match.Groups[1].Value)
+                .Where(variable => string.IsNullOrEmpty(configuration[variable])))
             {
                 yield return new($"{name} needs the environment variable {missing}, which is not set", [nameof(Headers)]);
             }
@@ -99,7 +102,8 @@ internal sealed partial class ToolServerSettings : IValidatableObject
     }
 
     /// <summary>A header's value with the environment's in the place of their names.</summary>
-    public static string Expand(string value, IConfiguration configuration) => Variable.Replace(value, match => configuration[match.Groups[1].Value] ?? "");
+    public static string Expand(string value, IConfiguration configuration) =>
+        Variable.Replace(value, match => configuration[match.Groups[1].Value] ?? "");
 
     [GeneratedRegex(@"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")]
     private static partial Regex Variable { get; }

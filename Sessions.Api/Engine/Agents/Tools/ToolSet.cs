@@ -29,17 +29,23 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
     {
         try
         {
-            var listed = await Task.WhenAll(servers.Select(async server => (Server: server, Tools: await server.ConnectAsync(cancellationToken))));
+            var listed = await Task.WhenAll(servers.Select(async server =>
+                (Server: server, Tools: await server.ConnectAsync(cancellationToken))));
             var all = listed.SelectMany(list => list.Tools.Select(tool => (list.Server, Tool: tool, Name: NameOf(tool.Name)))).ToList();
-            var doubles = all.CountBy(tool => tool.Name).Where(count => count.Value > 1).Select(count => count.Key).ToHashSet(StringComparer.Ordinal);
-            return all.Select(tool => new OfferedTool(doubles.Contains(tool.Name) ? NameOf($"{tool.Server.Name}_{tool.Name}") : tool.Name, tool.Server, tool.Tool))
+            var doubles = all.CountBy(tool => tool.Name)
+                .Where(count => count.Value > 1)
+                .Select(count => count.Key)
+                .ToHashSet(StringComparer.Ordinal);
+            return all.Select(tool => new OfferedTool(
+                    doubles.Contains(tool.Name) ? NameOf($"{tool.Server.Name}_{tool.Name}") : tool.Name, tool.Server, tool.Tool))
                 .DistinctBy(tool => tool.Name, StringComparer.Ordinal)
                 .ToFrozenDictionary(tool => tool.Name, StringComparer.Ordinal);
         }
         catch (ToolServerException e)
         {
             // No tool has run: another try does no harm.
-            throw new AgentException(new Error("agent_tools_unavailable", e.Message) { RetryAfter = ToolServer.RetryAfter, MayRetry = true }, e.InnerException);
+            var error = new Error("agent_tools_unavailable", e.Message) { RetryAfter = ToolServer.RetryAfter, MayRetry = true };
+            throw new AgentException(error, e.InnerException);
         }
     }
 

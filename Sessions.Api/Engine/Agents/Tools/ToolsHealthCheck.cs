@@ -20,6 +20,7 @@ internal sealed class ToolsHealthCheck(AgentCatalog agents) : IHealthCheck
             }
         }
 
-        return Task.FromResult(away.Count == 0 ? HealthCheckResult.Healthy() : HealthCheckResult.Degraded($"Tool servers: {string.Join("; ", away)}."));
+        return Task.FromResult(away.Count == 0 ? HealthCheckResult.Healthy()
+            : HealthCheckResult.Degraded($"Tool servers: {string.Join("; ", away)}."));
     }
 }
