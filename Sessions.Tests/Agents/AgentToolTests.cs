@@ -185,12 +185,12 @@ public sealed class AgentToolTests
     [Fact]
     public async Task Only_tools_that_are_allowed_are_offered_and_they_are_listed()
     {
+        Environment.SetEnvironmentVariable("TOOLS_TEST_KEY", "s3cret");
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start(
             [
                 .. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:allowed", "echo"), ("agents:model:tools:tools:headers:x-tools-key", "Key ${TOOLS_TEST_KEY}"),
-                ("TOOLS_TEST_KEY", "s3cret"),
             ]);
         Assert.Equal("""[{"server":"tools","name":"echo","description":null}]""", await ListAsync(server));
 
@@ -273,7 +273,7 @@ public sealed class AgentToolTests
     public async Task A_local_program_is_a_tool_server_too_and_ends_with_this_one()
     {
         await using var model = await ScriptedModel.StartAsync();
-        await using (var server = SessionsServer.Start([.. model.Agent("model"), .. TestTools.LocalOf("model"), ("agents:model:tools:local:env", "HOME"), ("HOME", "/tmp")]))
+        await using (var server = SessionsServer.Start([.. model.Agent("model"), .. TestTools.LocalOf("model"), ("agents:model:tools:local:env", "HOME")]))
         {
             Assert.Equal("after 2 calls: echo 1, echo 2", await AskAsync(server, "call echo 2"));
             Assert.Equal("after 1 calls: Error: An error occurred invoking 'fail': no luck with 1", await AskAsync(server, "call fail 1"));

@@ -10,7 +10,7 @@ namespace Sessions.Tests;
 internal sealed class WireServer : IAsyncDisposable
 {
     private readonly WebApplication _app;
-    private readonly List<(string Path, JsonNode Body, IHeaderDictionary Headers)> _requests = [];
+    private readonly List<(string Path, JsonNode Body, Dictionary<string, string> Headers)> _requests = [];
 
     private WireServer(WebApplication app) => _app = app;
 
@@ -20,7 +20,7 @@ internal sealed class WireServer : IAsyncDisposable
     public string Url => _app.Urls.Single();
 
     /// <summary>What was sent last.</summary>
-    public (string Path, JsonNode Body, IHeaderDictionary Headers) Last
+    public (string Path, JsonNode Body, Dictionary<string, string> Headers) Last
     {
         get
         {
@@ -75,7 +75,7 @@ internal sealed class WireServer : IAsyncDisposable
         var body = (await JsonNode.ParseAsync(http.Request.Body, cancellationToken: Cancel))!;
         lock (_requests)
         {
-            _requests.Add((http.Request.Path.Value!, body, http.Request.Headers));
+            _requests.Add((http.Request.Path.Value!, body, http.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase)));
         }
 
         await Reply(body, http);

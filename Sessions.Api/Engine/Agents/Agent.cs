@@ -18,7 +18,7 @@ internal sealed partial class Agent(
 {
     // What runs the tools, and asks the model again with what they have given.
     private readonly FunctionInvokingChatClient? _toolLoop = tools is null ? null
-        : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds + 1 };
+        : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds };
 
     private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
     private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"{ServiceDefaults.Settings.NameOf(settings.Provider)}/{settings.Model}";

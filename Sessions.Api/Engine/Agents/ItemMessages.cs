@@ -90,7 +90,9 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
                     Flush(messages, ref step);
                     break;
                 case "mcp_call":
+                    // It was run before the model went on.
                     (step ??= new Step()).AddCall(Call(entry.Item, $"mcp_{i}"), McpOutput(entry.Item));
+                    Flush(messages, ref step);
                     break;
                 case "mcp_list_tools":
                     // What there was to call; what there is now, the agent is told with the request.

@@ -39,6 +39,13 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
             // The history is ours: the library is not to take the response for a place where it lies.
             update.ConversationId = null;
             KeepArguments(update.Contents);
+            if (update is { FinishReason: null, RawRepresentation: StreamingResponseIncompleteUpdate { Response: var cut } })
+            {
+                // Which the adapter tells of an answer at once alone.
+                update.FinishReason = cut.IncompleteStatusDetails?.Reason?.ToString() == "content_filter"
+                    ? ChatFinishReason.ContentFilter : ChatFinishReason.Length;
+            }
+
             yield return update;
         }
     }

@@ -1,3 +1,5 @@
+using System.ComponentModel;
+using System.Net.Sockets;
 using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
 using ModelContextProtocol;
@@ -285,7 +287,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
     {
         TimeoutException or OperationCanceledException => "it took too long",
         HttpRequestException { StatusCode: { } status } => $"status {(int)status}",
-        _ when e.GetBaseException() is System.ComponentModel.Win32Exception => "the command can't be started",
+        _ when e.GetBaseException() is Win32Exception and not SocketException => "the command can't be started",
         ClientTransportClosedException { Details: StdioClientCompletionDetails { ExitCode: { } code } } =>
             $"the command ended with code {code}",
         _ => AgentFailure.WhyUnreachable(e),
