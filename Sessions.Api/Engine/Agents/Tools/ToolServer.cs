@@ -33,13 +33,15 @@ internal sealed partial class ToolServer : IAsyncDisposable
     private const int ExtraBytes = 1 << 20;
 
     private static readonly TimeSpan Fresh = TimeSpan.FromSeconds(30);
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(10);
 
     private readonly string _agent;
     private readonly ToolServerSettings _settings;
     private readonly Func<IClientTransport> _open;
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
+
+    // A program has to be started first, and may have to be fetched.
+    private readonly TimeSpan _connectTimeout;
     private readonly SemaphoreSlim _connecting = new(1);
     private McpClient? _client;
     private List<McpClientTool>? _tools;
@@ -60,13 +62,14 @@ internal sealed partial class ToolServer : IAsyncDisposable
         ILogger logger)
     {
         (_agent, Name, _settings, _time, _logger) = (agent, name, settings, time, logger);
+        _connectTimeout = TimeSpan.FromSeconds(settings.Url is null ? 60 : 10);
         _open = settings.Url is { } url
             ? () => new HttpClientTransport(
                 new HttpClientTransportOptions
                 {
                     Endpoint = url,
                     Name = name,
-                    ConnectionTimeout = ConnectTimeout,
+                    ConnectionTimeout = _connectTimeout,
                     MaxReconnectionAttempts = 0,
                     EnableStandaloneGetStream = false,
                     AdditionalHeaders = settings.Headers.ToDictionary(
@@ -217,7 +220,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
 
     private async Task<IReadOnlyList<McpClientTool>> ConnectNowAsync(CancellationToken cancellationToken)
     {
-        using var limited = new CancellationTokenSource(ConnectTimeout);
+        using var limited = new CancellationTokenSource(_connectTimeout);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
         try
         {
@@ -259,7 +262,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
         var options = new McpClientOptions
         {
             ClientInfo = new Implementation { Name = "sessions", Version = typeof(ToolServer).Assembly.GetName().Version!.ToString(3) },
-            InitializationTimeout = ConnectTimeout,
+            InitializationTimeout = _connectTimeout,
         };
         var client = await McpClient.CreateAsync(_open(), options, NullLoggerFactory.Instance, cancellationToken);
         _client = client;
