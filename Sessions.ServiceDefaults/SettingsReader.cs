@@ -131,13 +131,14 @@ internal sealed class SettingsReader : IServiceProvider
     // What does not stand in the file may be a secret.
     private string ReadText(IConfigurationSection section)
     {
-        var text = Value(section) ?? "";
+        var provider = Provider(section.Path);
+        var text = Said(provider, section.Path) ?? "";
         if (text.Length == 0 || section.GetChildren().Any())
         {
             Refuse(section.Path, "must be a text.");
         }
 
-        var isSecret = Provider(section.Path) is not YamlConfigurationProvider;
+        var isSecret = provider is not YamlConfigurationProvider;
         InForce.Add(new SettingInForce(section.Path, isSecret ? null : text, Origin(section.Path), isSecret));
         return text;
     }
