@@ -68,7 +68,7 @@ internal static class GenerationParameters
         }
 
         // Half a surrogate pair is no text that a provider could be sent.
-        InputItems.CheckUnicode(parameter.Value);
+        InputItems.CheckUnicode(parameter.Value, $"parameters.{parameter.Name}");
         others ??= new Dictionary<string, JsonElement>(StringComparer.Ordinal);
         others[parameter.Name] = parameter.Value;
         return others.Count <= MaxOthers ? read : throw Invalid("parameters", $"must have at most {MaxOthers} names of its own");
