@@ -120,12 +120,22 @@ internal sealed partial class TurnRunner(
         catch (DomainException e)
         {
             outcome = "refused";
-            throw entry.ToolsRan ? new DomainException(Final(e.Error, entry)) : e;
+            if (entry.ToolsRan)
+            {
+                throw new DomainException(Final(e.Error, entry));
+            }
+
+            throw;
         }
         catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
         {
             outcome = "unavailable";
-            throw entry.ToolsRan && e is StoreUnavailableException ? new DomainException(Final(new Error("storage_unavailable", e.Message), entry)) : e;
+            if (entry.ToolsRan && e is StoreUnavailableException)
+            {
+                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry));
+            }
+
+            throw;
         }
         catch (OperationCanceledException) when (entry.ToolsRan && stopping.TimeIsUp.IsCancellationRequested)
         {
