@@ -15,6 +15,6 @@ return await CommandLine.RunAsync(args, async (settings, port) =>
 
     var app = builder.Build();
     app.UseHttp().MapDefaultEndpoints();
-    app.MapHome().MapQueries().MapSessions().MapUsers().MapOpenAi();
+    app.MapHome().MapQueries().MapAgents().MapSessions().MapUsers().MapOpenAi();
     await app.RunAsync();
 });

@@ -109,6 +109,7 @@ internal static class CommandLine
             SqliteCommands.Migrate(),
             ArchiveCommands.Export(),
             ArchiveCommands.Import(),
+            ChatCommand.Create(),
             KeyCommand.Create(),
             EncryptionCommands.Rekey(),
         };

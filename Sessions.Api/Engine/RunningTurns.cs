@@ -72,6 +72,9 @@ internal sealed class RunningTurns
         /// <summary>On whose behalf it runs.</summary>
         public Owner Owner { get; } = owner;
 
+        /// <summary>Whether a tool of the server's own was called: then the turn is not run again, by nobody.</summary>
+        public bool ToolsRan { get; set; }
+
         /// <summary>Cancelled when the turn is asked to stop. Made for whoever wants it first: most turns end before anybody could
         /// ask.</summary>
         public CancellationToken Stopped

@@ -18,6 +18,7 @@ internal static class HomeApi
         new Dictionary<string, string>
         {
             ["query"] = "POST /query",
+            ["agents"] = "GET /agents",
             ["sessions"] = "POST /sessions",
             ["statistics"] = "GET /sessions/stats",
             ["reference"] = "GET /scalar",

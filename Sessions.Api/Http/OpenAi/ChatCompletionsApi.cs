@@ -158,7 +158,7 @@ internal static class ChatCompletionsApi
             ToolChoice = ToolFields.ReadChoice(fields.Any("tool_choice"), tools),
             ParallelToolCalls = fields.Flag("parallel_tool_calls"),
             Format = fields.Object("response_format") is { } format ? ToolFields.ReadFormat(format, "response_format.") : null,
-            ReasoningEffort = fields.Text("reasoning_effort"),
+            ReasoningEffort = fields.Word("reasoning_effort", [.. AnswerOptions.ReasoningEfforts]),
             Verbosity = fields.Word("verbosity", "low", "medium", "high"),
         };
     }
