@@ -39,6 +39,9 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
 
     // Which turn a run goes on from, by the messages that it was begun with. Those of the history tell it themselves.
     private readonly ConditionalWeakTable<ChatMessage, StrongBox<int>> _runs = [];
+
+    // The same by the agent's session, should something in between have made other messages of all of them.
+    private readonly ConditionalWeakTable<AgentSession, StrongBox<int>> _lastRead = [];
     private IReadOnlyList<string>? _stateKeys;
 
     /// <summary>Creates one.</summary>
@@ -85,6 +88,7 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
         ArgumentNullException.ThrowIfNull(context);
         var request = context.RequestMessages as IReadOnlyCollection<ChatMessage> ?? [.. context.RequestMessages];
         var (history, lastTurn) = await ReadAsync(ConversationOf(context.Session), cancellationToken).ConfigureAwait(false);
+        _lastRead.AddOrUpdate(context.Session!, new StrongBox<int>(lastTurn));
         foreach (var message in request)
         {
             // The same message in two runs at once: what the earlier has seen holds for both, so that neither is appended unseen.
@@ -104,7 +108,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
     {
         ArgumentNullException.ThrowIfNull(context);
         List<ChatMessage> told = [.. context.RequestMessages];
-        var lastTurn = LastTurnOf(told);
+        var conversation = ConversationOf(context.Session);
+        var lastTurn = LastTurnOf(told) ?? (_lastRead.TryGetValue(context.Session!, out var read) ? read.Value : null);
         foreach (var message in told)
         {
             _runs.Remove(message);
@@ -124,7 +129,6 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
             return;
         }
 
-        var conversation = ConversationOf(context.Session);
         await _client.AppendTurnAsync(conversation.SessionId, new NewTurn
         {
             Input = input,
