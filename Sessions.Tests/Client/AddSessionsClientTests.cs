@@ -36,7 +36,8 @@ public sealed class AddSessionsClientTests
     public async Task A_server_that_is_not_there_is_said_in_time()
     {
         await using var application = Application(new Uri("http://127.0.0.1:9"), options => options.MaxRetryAttempts = 0);
-        var gone = await Assert.ThrowsAsync<SessionsException>(() => application.GetRequiredService<SessionsClient>().GetStatisticsAsync(Cancel));
+        var gone = await Assert.ThrowsAsync<SessionsException>(() => application.GetRequiredService<SessionsClient>()
+            .GetStatisticsAsync(Cancel));
         Assert.Equal((SessionsException.Unreachable, null), (gone.Code, gone.Status));
         Assert.IsType<HttpRequestException>(gone.InnerException);
     }
@@ -45,7 +46,8 @@ public sealed class AddSessionsClientTests
     public async Task An_application_with_handlers_of_its_own_waits_for_a_model_all_the_same()
     {
         await using var api = ServiceProcess.Api();
-        await using var application = Application(await api.AddressAsync(), services: services => services.ConfigureHttpClientDefaults(http =>
+        await using var application = Application(await api.AddressAsync(),
+            services: services => services.ConfigureHttpClientDefaults(http =>
         {
             http.AddStandardResilienceHandler(resilience => resilience.TotalRequestTimeout.Timeout = TimeSpan.FromMilliseconds(1));
             http.AddServiceDiscovery();
@@ -67,10 +69,12 @@ public sealed class AddSessionsClientTests
     {
         const string Key = "a-key-for-this-test-0123456789abcdef0123456789abcdef";
         var hash = Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(Key))).ToLowerInvariant();
-        await using var api = ServiceProcess.Api(("AUTH__MODE", "api_key"), ("AUTH__KEYS__APP__HASH", hash), ("AUTH__KEYS__APP__SCOPES", "service"));
+        await using var api = ServiceProcess.Api(("AUTH__MODE", "api_key"), ("AUTH__KEYS__APP__HASH", hash),
+            ("AUTH__KEYS__APP__SCOPES", "service"));
         var address = await api.AddressAsync();
         await using var without = Application(address);
-        var refused = await Assert.ThrowsAsync<SessionsException>(() => without.GetRequiredService<SessionsClient>().GetSessionAsync("x", cancellationToken: Cancel));
+        var refused = await Assert.ThrowsAsync<SessionsException>(() => without.GetRequiredService<SessionsClient>()
+            .GetSessionAsync("x", cancellationToken: Cancel));
         Assert.Equal("unauthorized", refused.Code);
         await using var with = Application(address, options => options.ApiKey = Key);
         Assert.Null(await with.GetRequiredService<SessionsClient>().GetSessionAsync("x", cancellationToken: Cancel));
@@ -87,7 +91,8 @@ public sealed class AddSessionsClientTests
         {
             ShouldListenTo = source => source.Name is SessionsTelemetry.ActivitySourceName or "System.Net.Http",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = activity => made = activity.Source.Name == SessionsTelemetry.ActivitySourceName && Equals(activity.GetTagItem("sessions.session_id"), "traced") ? activity : made,
+            ActivityStopped = activity => made = activity.Source.Name == SessionsTelemetry.ActivitySourceName
+                && Equals(activity.GetTagItem("sessions.session_id"), "traced") ? activity : made,
         };
         ActivitySource.AddActivityListener(listener);
 
@@ -98,10 +103,12 @@ public sealed class AddSessionsClientTests
             span.TraceId == made!.TraceId.ToHexString() && span.Name == "POST /sessions/{session_id}/turns"));
     }
 
-    private static Task<HealthReport> HealthAsync(ServiceProvider application) => application.GetRequiredService<HealthCheckService>().CheckHealthAsync(Cancel);
+    private static Task<HealthReport> HealthAsync(ServiceProvider application) => application.GetRequiredService<HealthCheckService>()
+        .CheckHealthAsync(Cancel);
 
     // As Aspire's WithReference(api) does.
-    private static ServiceProvider Application(Uri address, Action<SessionsClientOptions>? configure = null, Action<ServiceCollection>? services = null)
+    private static ServiceProvider Application(Uri address, Action<SessionsClientOptions>? configure = null,
+        Action<ServiceCollection>? services = null)
     {
         var application = new ServiceCollection();
         application.AddLogging();

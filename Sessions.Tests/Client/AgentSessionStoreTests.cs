@@ -58,7 +58,8 @@ public abstract class AgentSessionStoreTests(string storeName) : IAsyncLifetime
         {
             var client = _fixture.AddApplication().GetRequiredService<SessionsClient>();
             return (isServersAgent
-                ? new ChatClientAgent(new SessionsChatClient(client, new SessionsChatClientOptions { AgentType = "model", UserId = "ada" }), name: "Tester")
+                ? new ChatClientAgent(new SessionsChatClient(client,
+                    new SessionsChatClientOptions { AgentType = "model", UserId = "ada" }), name: "Tester")
                 : ClientFixture.Agent(_model, new SessionsChatHistoryProvider(client)), new SessionsAgentSessionStore(client));
         }
     }

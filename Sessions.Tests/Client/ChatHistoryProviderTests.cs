@@ -35,13 +35,15 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         var provider = _fixture.Application.GetRequiredService<SessionsChatHistoryProvider>();
         var agent = ClientFixture.Agent(_model, provider, perCall);
         var session = await agent.CreateSessionAsync(Cancel);
-        Assert.EndsWith("after 2 calls: 2, 3", await ClientFixture.RunAsync(agent, "call add 2", session, stream), StringComparison.Ordinal);
+        Assert.EndsWith("after 2 calls: 2, 3", await ClientFixture.RunAsync(agent, "call add 2", session, stream),
+            StringComparison.Ordinal);
         Assert.EndsWith("after 2 calls: 2, 3", await ClientFixture.RunAsync(agent, "both add", session, stream), StringComparison.Ordinal);
 
         // The state is the id and nothing else: another process goes on with it.
         var state = await agent.SerializeSessionAsync(session, cancellationToken: Cancel);
         var id = provider.GetSessionId(session);
-        Assert.Equal(id, state.GetProperty("stateBag").GetProperty(nameof(SessionsChatHistoryProvider)).GetProperty("session_id").GetString());
+        Assert.Equal(id, state.GetProperty("stateBag").GetProperty(nameof(SessionsChatHistoryProvider)).GetProperty("session_id")
+            .GetString());
         Assert.True(state.GetRawText().Length < 200, state.GetRawText());
         var other = _fixture.AddApplication().GetRequiredService<SessionsChatHistoryProvider>();
         var second = ClientFixture.Agent(_model, other, perCall);
@@ -92,7 +94,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         Assert.Equal("think", told[0].Text);
         Assert.Equal("data:image/png;base64,AQID", told[0].Contents.OfType<DataContent>().First().Uri);
         Assert.Equal("https://example.org/cat.png", told[0].Contents.OfType<UriContent>().Single().Uri.AbsoluteUri);
-        Assert.Equal(("application/pdf", "paper.pdf"), (told[0].Contents.OfType<DataContent>().Last().MediaType, told[0].Contents.OfType<DataContent>().Last().Name));
+        Assert.Equal(("application/pdf", "paper.pdf"),
+            (told[0].Contents.OfType<DataContent>().Last().MediaType, told[0].Contents.OfType<DataContent>().Last().Name));
         Assert.Equal("file_1", told[0].Contents.OfType<HostedFileContent>().Single().FileId);
         var reasoning = told[1].Contents.OfType<TextReasoningContent>().Single();
         Assert.Equal(("hm", "c2VhbGVk", "thought"), (reasoning.Text, reasoning.ProtectedData, told[1].Text));
@@ -103,15 +106,18 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
     {
         var provider = new SessionsChatHistoryProvider(Client);
         var asked = new ApprovalRequiredAIFunction(AIFunctionFactory.Create((int round) => round + 1, "add"));
-        var agent = new ChatClientAgent(_model, new ChatClientAgentOptions { ChatHistoryProvider = provider, ChatOptions = new ChatOptions { Tools = [asked] } });
+        var agent = new ChatClientAgent(_model,
+            new ChatClientAgentOptions { ChatHistoryProvider = provider, ChatOptions = new ChatOptions { Tools = [asked] } });
         var session = await agent.CreateSessionAsync(Cancel);
         var first = await agent.RunAsync("call add 1", session, cancellationToken: Cancel);
         var request = first.Messages.SelectMany(message => message.Contents).OfType<ToolApprovalRequestContent>().Single();
 
         var state = await agent.SerializeSessionAsync(session, cancellationToken: Cancel);
         var restored = await agent.DeserializeSessionAsync(state, cancellationToken: Cancel);
-        var second = await agent.RunAsync(new ChatMessage(ChatRole.User, [request.CreateResponse(approved: true)]), restored, cancellationToken: Cancel);
-        Assert.Contains("2", second.Messages.SelectMany(message => message.Contents).OfType<FunctionResultContent>().Select(result => $"{result.Result}"));
+        var second = await agent.RunAsync(new ChatMessage(ChatRole.User, [request.CreateResponse(approved: true)]), restored,
+            cancellationToken: Cancel);
+        Assert.Contains("2", second.Messages.SelectMany(message => message.Contents).OfType<FunctionResultContent>()
+            .Select(result => $"{result.Result}"));
         Assert.StartsWith("I heard", (await agent.RunAsync("after", restored, cancellationToken: Cancel)).Text, StringComparison.Ordinal);
     }
 
@@ -136,7 +142,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         };
         var runs = new[] { "left", "right" }.Select(text => ClientFixture.RunAsync(agent, text, session)).ToList();
         var refused = await Assert.ThrowsAsync<SessionsException>(() => Task.WhenAll(runs));
-        Assert.Equal((SessionsException.TurnConflict, System.Net.HttpStatusCode.Conflict, "expected_turn"), (refused.Code, refused.Status, refused.Field));
+        Assert.Equal((SessionsException.TurnConflict, System.Net.HttpStatusCode.Conflict, "expected_turn"),
+            (refused.Code, refused.Status, refused.Field));
         Assert.Single(runs, run => run.IsCompletedSuccessfully);
         _model.Before = _ => Task.CompletedTask;
         Assert.StartsWith("I heard 3: first / ", await ClientFixture.RunAsync(agent, "last", session), StringComparison.Ordinal);
@@ -224,7 +231,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
 
         // Two items each, and six of the turn with the tool, which has no room.
         Assert.Equal("I heard 4: three / four / a / b", await AskAsync(new SessionsChatHistoryProviderOptions { MaxItems = 11 }, "b"));
-        Assert.Equal("I heard 6: call add 2 / three / four / a / b / c", await AskAsync(new SessionsChatHistoryProviderOptions { MaxItems = 14 }, "c"));
+        Assert.Equal("I heard 6: call add 2 / three / four / a / b / c",
+            await AskAsync(new SessionsChatHistoryProviderOptions { MaxItems = 14 }, "c"));
         Assert.Equal("I heard 2: c / d", await AskAsync(new SessionsChatHistoryProviderOptions { MaxItems = 1 }, "d"));
 
         async Task<string> AskAsync(SessionsChatHistoryProviderOptions options, string text)
@@ -250,7 +258,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         var agent = ClientFixture.Agent(_model, provider);
         var session = await agent.CreateSessionAsync(Cancel);
         provider.SetSessionId(session, id);
-        Assert.Equal($"I heard 121: {string.Join(" / ", Enumerable.Range(0, 120))} / last", await ClientFixture.RunAsync(agent, "last", session));
+        Assert.Equal($"I heard 121: {string.Join(" / ", Enumerable.Range(0, 120))} / last",
+            await ClientFixture.RunAsync(agent, "last", session));
     }
 
     [Fact]
@@ -262,7 +271,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         await ClientFixture.RunAsync(agent, "mine", session);
         var state = await agent.SerializeSessionAsync(session, cancellationToken: Cancel);
 
-        var eve = ClientFixture.Agent(_model, new SessionsChatHistoryProvider(Client, new SessionsChatHistoryProviderOptions { UserId = "eve" }));
+        var eve = ClientFixture.Agent(_model, new SessionsChatHistoryProvider(Client,
+            new SessionsChatHistoryProviderOptions { UserId = "eve" }));
         var stolen = await eve.DeserializeSessionAsync(state, cancellationToken: Cancel);
         var asked = _model.Requests.Count;
         var refused = await Assert.ThrowsAsync<SessionsException>(() => ClientFixture.RunAsync(eve, "whose?", stolen));

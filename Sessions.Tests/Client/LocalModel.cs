@@ -15,7 +15,8 @@ internal sealed class LocalModel : IChatClient
     /// <summary>Awaited before it answers.</summary>
     public Func<string, Task> Before { get; set; } = _ => Task.CompletedTask;
 
-    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         List<ChatMessage> told = [.. messages];
         lock (Requests)
@@ -27,11 +28,13 @@ internal sealed class LocalModel : IChatClient
         var asked = told[last].Text;
         await Before(asked);
         var words = asked.Split(' ');
-        var outputs = told.Skip(last + 1).SelectMany(message => message.Contents.OfType<FunctionResultContent>()).Select(result => $"{result.Result}").ToList();
+        var outputs = told.Skip(last + 1).SelectMany(message => message.Contents.OfType<FunctionResultContent>())
+            .Select(result => $"{result.Result}").ToList();
         List<AIContent> contents = words[0] switch
         {
             "fail" => throw new InvalidOperationException("as asked"),
-            "call" when outputs.Count < int.Parse(words[2], System.Globalization.CultureInfo.InvariantCulture) => [Call(words[1], outputs.Count + 1)],
+            "call" when outputs.Count < int.Parse(words[2], System.Globalization.CultureInfo.InvariantCulture) =>
+                [Call(words[1], outputs.Count + 1)],
             "both" when outputs.Count == 0 => [new TextContent("Let me see."), Call(words[1], 1), Call(words[1], 2)],
             "call" or "both" => [new TextContent($"after {outputs.Count} calls: {string.Join(", ", outputs)}")],
             "think" => [new TextReasoningContent("hm") { ProtectedData = "c2VhbGVk" }, new TextContent("thought")],
@@ -41,7 +44,8 @@ internal sealed class LocalModel : IChatClient
     }
 
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         var response = await GetResponseAsync(messages, options, cancellationToken);
         foreach (var content in response.Messages[0].Contents)
@@ -58,7 +62,8 @@ internal sealed class LocalModel : IChatClient
         }
     }
 
-    public object? GetService(Type serviceType, object? serviceKey = null) => serviceKey is null && serviceType.IsInstanceOfType(this) ? this : null;
+    public object? GetService(Type serviceType, object? serviceKey = null) => serviceKey is null && serviceType.IsInstanceOfType(this)
+        ? this : null;
 
     public void Dispose()
     {

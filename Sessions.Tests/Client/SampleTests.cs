@@ -33,7 +33,8 @@ public sealed class SampleTests
             await HealthyAsync(resource);
         }
 
-        Task HealthyAsync(string resource) => app.ResourceNotifications.WaitForResourceHealthyAsync(resource, Cancel).WaitAsync(Patience, Cancel);
+        Task HealthyAsync(string resource) => app.ResourceNotifications.WaitForResourceHealthyAsync(resource, Cancel)
+            .WaitAsync(Patience, Cancel);
 
         async Task<string> ChatAsync(string text)
         {

@@ -33,13 +33,15 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
         var first = await AskAsync(client, "one", new ChatOptions(), stream);
         Assert.Equal("I heard 1: one", first.Text);
         Assert.Equal((ChatFinishReason.Stop, 11, 7, 18, 3, 2), (
-            first.FinishReason, first.Usage!.InputTokenCount, first.Usage.OutputTokenCount, first.Usage.TotalTokenCount, first.Usage.CachedInputTokenCount, first.Usage.ReasoningTokenCount));
+            first.FinishReason, first.Usage!.InputTokenCount, first.Usage.OutputTokenCount, first.Usage.TotalTokenCount,
+                first.Usage.CachedInputTokenCount, first.Usage.ReasoningTokenCount));
         Assert.NotNull(first.ResponseId);
         var next = await AskAsync(client, "two", new ChatOptions { ConversationId = first.ConversationId }, stream);
         Assert.Equal(("I heard 2: one / two", first.ConversationId), (next.Text, next.ConversationId));
 
         // It is a session like any other.
-        Assert.Equal(["one", "two"], await _fixture.Client.GetHistoryAsync(first.ConversationId!, cancellationToken: Cancel).Select(turn => turn.Query).ToListAsync(Cancel));
+        Assert.Equal(["one", "two"], await _fixture.Client.GetHistoryAsync(first.ConversationId!, cancellationToken: Cancel)
+            .Select(turn => turn.Query).ToListAsync(Cancel));
     }
 
     [Theory]
@@ -72,12 +74,14 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
             AllowMultipleToolCalls = false,
             Reasoning = new ReasoningOptions { Effort = ReasoningEffort.Low },
         }, Cancel)).Text;
-        foreach (var part in (string[])["Be brief.", "\"temperature\":0.5", "\"top_p\":0.25", ":50", "\"name\":\"add\"", "\"parallel_tool_calls\":false", "\"reasoning_effort\":\"low\""])
+        foreach (var part in (string[])["Be brief.", "\"temperature\":0.5", "\"top_p\":0.25", ":50", "\"name\":\"add\"",
+            "\"parallel_tool_calls\":false", "\"reasoning_effort\":\"low\""])
         {
             Assert.Contains(part, told, StringComparison.Ordinal);
         }
 
-        await Assert.ThrowsAsync<NotSupportedException>(() => client.GetResponseAsync("x", new ChatOptions { Tools = [new HostedWebSearchTool()] }, Cancel));
+        await Assert.ThrowsAsync<NotSupportedException>(() =>
+            client.GetResponseAsync("x", new ChatOptions { Tools = [new HostedWebSearchTool()] }, Cancel));
     }
 
     [Fact]
@@ -91,16 +95,19 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
             Assert.StartsWith("agent_", failed.Code, StringComparison.Ordinal);
             var broken = await Assert.ThrowsAsync<SessionsException>(() => AskAsync(client, "break", new ChatOptions(), stream));
             Assert.StartsWith("agent_", broken.Code, StringComparison.Ordinal);
-            var unknown = await Assert.ThrowsAsync<SessionsException>(() => AskAsync(client, "x", new ChatOptions { ConversationId = "none" }, stream));
+            var unknown = await Assert.ThrowsAsync<SessionsException>(() =>
+                AskAsync(client, "x", new ChatOptions { ConversationId = "none" }, stream));
             Assert.Equal((SessionsException.SessionNotFound, HttpStatusCode.NotFound), (unknown.Code, unknown.Status));
-            var model = await Assert.ThrowsAsync<SessionsException>(() => AskAsync(client, "x", new ChatOptions { ModelId = "nope" }, stream));
+            var model = await Assert.ThrowsAsync<SessionsException>(() =>
+                AskAsync(client, "x", new ChatOptions { ModelId = "nope" }, stream));
             Assert.Equal(("model_not_found", "model"), (model.Code, model.Field));
             Assert.NotNull(model.RequestId);
         }
 
         await _fixture.Client.CreateSessionAsync(new CreateSessionOptions { SessionId = "adas", UserId = "ada" }, Cancel);
         using var eve = new SessionsChatClient(_fixture.Client, new SessionsChatClientOptions { AgentType = "model", UserId = "eve" });
-        var foreign = await Assert.ThrowsAsync<SessionsException>(() => eve.GetResponseAsync("x", new ChatOptions { ConversationId = "adas" }, Cancel));
+        var foreign = await Assert.ThrowsAsync<SessionsException>(() =>
+            eve.GetResponseAsync("x", new ChatOptions { ConversationId = "adas" }, Cancel));
         Assert.Equal(SessionsException.SessionNotFound, foreign.Code);
     }
 
@@ -109,7 +116,8 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
     {
         using var client = Client;
         var first = await client.GetResponseAsync("one", new ChatOptions().WithIdempotencyKey("k1"), Cancel);
-        using var another = new SessionsChatClient(_fixture.AddApplication().GetRequiredService<SessionsClient>(), new SessionsChatClientOptions { AgentType = "model" });
+        using var another = new SessionsChatClient(_fixture.AddApplication().GetRequiredService<SessionsClient>(),
+            new SessionsChatClientOptions { AgentType = "model" });
         var again = await another.GetResponseAsync("one", new ChatOptions().WithIdempotencyKey("k1"), Cancel);
         Assert.Equal((first.Text, first.ConversationId, first.ResponseId), (again.Text, again.ConversationId, again.ResponseId));
         Assert.Single(_fixture.Server.Model.Requests);
@@ -118,7 +126,8 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
         // The rounds of tools of one call have keys of their own.
         using var tools = Client.AsBuilder().UseFunctionInvocation().Build();
         Assert.EndsWith("after 2 calls: 2, 3",
-            (await tools.GetResponseAsync("call add 2", new ChatOptions { Tools = [Add] }.WithIdempotencyKey("k2"), Cancel)).Text, StringComparison.Ordinal);
+            (await tools.GetResponseAsync("call add 2", new ChatOptions { Tools = [Add] }.WithIdempotencyKey("k2"), Cancel)).Text,
+                StringComparison.Ordinal);
     }
 
     [Theory]
@@ -128,7 +137,8 @@ public abstract class SessionsChatClientTests(string storeName) : IAsyncLifetime
     {
         var agent = new ChatClientAgent(Client, instructions: "Be brief.", name: "Tester", tools: [Add]);
         var session = await agent.CreateSessionAsync(Cancel);
-        Assert.EndsWith("after 3 calls: 2, 3, 4", await ClientFixture.RunAsync(agent, "call add 3", session, stream), StringComparison.Ordinal);
+        Assert.EndsWith("after 3 calls: 2, 3, 4", await ClientFixture.RunAsync(agent, "call add 3", session, stream),
+            StringComparison.Ordinal);
         var state = await agent.SerializeSessionAsync(session, cancellationToken: Cancel);
         var restored = await agent.DeserializeSessionAsync(state, cancellationToken: Cancel);
         Assert.Equal("I heard 2: call add 3 / two", await ClientFixture.RunAsync(agent, "two", restored, stream));

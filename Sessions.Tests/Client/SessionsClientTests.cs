@@ -16,7 +16,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
 
     private SessionsClient Client => _fixture.Client;
 
-    public async ValueTask InitializeAsync() => _fixture = await ClientFixture.StartAsync(storeName, ("sessions:max_sessions_per_user", "0"));
+    public async ValueTask InitializeAsync() =>
+        _fixture = await ClientFixture.StartAsync(storeName, ("sessions:max_sessions_per_user", "0"));
 
     public async ValueTask DisposeAsync()
     {
@@ -27,7 +28,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
     [Fact]
     public async Task Sessions_are_created_read_changed_and_deleted()
     {
-        var made = await Client.CreateSessionAsync(new CreateSessionOptions { UserId = "ada b/c", Metadata = new JsonObject { ["topic"] = "tea" } }, Cancel);
+        var made = await Client.CreateSessionAsync(
+            new CreateSessionOptions { UserId = "ada b/c", Metadata = new JsonObject { ["topic"] = "tea" } }, Cancel);
         Assert.Equal(("ada b/c", "tea", "api"), (made.UserId, made.Metadata.Own!["topic"].GetString(), made.Metadata.CreatedFrom));
         Assert.True(made.ExpiresAt > made.CreatedAt);
 
@@ -36,7 +38,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
         Assert.Null(await Client.GetSessionAsync(made.SessionId, "eve", Cancel));
         Assert.Null(await Client.GetSessionAsync("none", cancellationToken: Cancel));
 
-        var changed = await Client.UpdateMetadataAsync(made.SessionId, new JsonObject { ["topic"] = null, ["mood"] = "good" }, read.ETag, cancellationToken: Cancel);
+        var changed = await Client.UpdateMetadataAsync(made.SessionId, new JsonObject { ["topic"] = null, ["mood"] = "good" }, read.ETag,
+            cancellationToken: Cancel);
         Assert.Equal(["mood"], changed.Metadata.Own!.Keys);
         var late = await Assert.ThrowsAsync<SessionsException>(() =>
             Client.UpdateMetadataAsync(made.SessionId, new JsonObject { ["mood"] = "bad" }, read.ETag, cancellationToken: Cancel));
@@ -50,22 +53,31 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
     [Fact]
     public async Task Turns_are_asked_appended_read_and_forked()
     {
-        var answer = await Client.QueryAsync(new QueryOptions { Query = "one", UserId = "ada", AgentType = "model", Parameters = new JsonObject { ["temperature"] = 0.5 } }, Cancel);
-        Assert.Equal(("I heard 1: one", 1, "completed", true), (answer.Response, answer.Metadata.Turn, answer.Metadata.Status, answer.Metadata.SessionCreated));
+        var parameters = new JsonObject { ["temperature"] = 0.5 };
+        var answer = await Client.QueryAsync(
+            new QueryOptions { Query = "one", UserId = "ada", AgentType = "model", Parameters = parameters }, Cancel);
+        Assert.Equal(("I heard 1: one", 1, "completed", true),
+            (answer.Response, answer.Metadata.Turn, answer.Metadata.Status, answer.Metadata.SessionCreated));
         Assert.Equal(7, answer.Metadata.Usage!.OutputTokens);
         var id = answer.Metadata.ThreadId;
-        var turn = await Client.AppendTurnAsync(id, new NewTurn { Query = "two", Response = "yes", AgentType = "mine", ExpectedTurn = 2, UserId = "ada" }, Cancel);
+        var turn = await Client.AppendTurnAsync(id,
+            new NewTurn { Query = "two", Response = "yes", AgentType = "mine", ExpectedTurn = 2, UserId = "ada" }, Cancel);
         Assert.Equal((2, "appended", "mine"), (turn.Number, turn.Status, turn.AgentType));
-        var conflict = await Assert.ThrowsAsync<SessionsException>(() => Client.AppendTurnAsync(id, new NewTurn { Query = "x", ExpectedTurn = 2 }, Cancel));
+        var conflict = await Assert.ThrowsAsync<SessionsException>(() =>
+            Client.AppendTurnAsync(id, new NewTurn { Query = "x", ExpectedTurn = 2 }, Cancel));
         Assert.Equal((SessionsException.TurnConflict, "expected_turn"), (conflict.Code, conflict.Field));
 
-        var fork = await Client.ForkSessionAsync(id, new ForkSessionOptions { AfterTurn = 1, SessionId = "fork" }, cancellationToken: Cancel);
+        var fork = await Client.ForkSessionAsync(id, new ForkSessionOptions { AfterTurn = 1, SessionId = "fork" },
+            cancellationToken: Cancel);
         Assert.Equal(1, fork.Metadata.QueryCount);
-        Assert.Equal("two", (await Client.GetHistoryAsync(id, "ada", includeItems: true, newestFirst: true, cancellationToken: Cancel).FirstAsync(Cancel)).Query);
-        var edited = await Client.QueryAsync(new QueryOptions { Query = "three", ThreadId = id, AgentType = "model", AfterTurn = 1 }, Cancel);
+        Assert.Equal("two", (await Client.GetHistoryAsync(id, "ada", includeItems: true, newestFirst: true, cancellationToken: Cancel)
+            .FirstAsync(Cancel)).Query);
+        var edited = await Client.QueryAsync(new QueryOptions { Query = "three", ThreadId = id, AgentType = "model", AfterTurn = 1 },
+            Cancel);
         Assert.Equal("I heard 2: one / three", edited.Response);
         Assert.Equal([1, 3], await Client.GetHistoryAsync(id, cancellationToken: Cancel).Select(told => told.Number).ToListAsync(Cancel));
-        Assert.Equal([1, 2], await Client.GetHistoryAsync(id, tip: 2, cancellationToken: Cancel).Select(told => told.Number).ToListAsync(Cancel));
+        Assert.Equal([1, 2], await Client.GetHistoryAsync(id, tip: 2, cancellationToken: Cancel).Select(told => told.Number)
+            .ToListAsync(Cancel));
     }
 
     [Fact]
@@ -75,10 +87,12 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
         {
             for (var i = 0; i < 30; i++)
             {
-                await Client.CreateSessionAsync(new CreateSessionOptions { UserId = "many", Metadata = new JsonObject { ["part"] = $"{part} & more" } }, Cancel);
+                await Client.CreateSessionAsync(new CreateSessionOptions { UserId = "many",
+                    Metadata = new JsonObject { ["part"] = $"{part} & more" } }, Cancel);
             }
         }));
-        Assert.Equal(120, await Client.ListSessionsAsync("many", new SessionFilter { OldestFirst = true }, Cancel).Select(session => session.SessionId).Distinct().CountAsync(Cancel));
+        Assert.Equal(120, await Client.ListSessionsAsync("many", new SessionFilter { OldestFirst = true }, Cancel)
+            .Select(session => session.SessionId).Distinct().CountAsync(Cancel));
         Assert.Equal(30, await Client.ListSessionsAsync("many", new SessionFilter
         {
             Metadata = new Dictionary<string, string> { ["part"] = "2 & more" },
@@ -109,7 +123,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
     [Fact]
     public async Task What_the_server_refuses_is_told_as_it_is()
     {
-        var refused = await Assert.ThrowsAsync<SessionsException>(() => Client.CreateSessionAsync(new CreateSessionOptions { SessionId = "not an id" }, Cancel));
+        var refused = await Assert.ThrowsAsync<SessionsException>(() =>
+            Client.CreateSessionAsync(new CreateSessionOptions { SessionId = "not an id" }, Cancel));
         Assert.Equal(("invalid_request", HttpStatusCode.UnprocessableEntity, "session_id"), (refused.Code, refused.Status, refused.Field));
         Assert.False(string.IsNullOrEmpty(refused.RequestId));
         Assert.Null(refused.RetryAfter);
@@ -126,10 +141,12 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
         var lossy = new LosesAnswers();
         var application = _fixture.AddApplication(http => http.AddHttpMessageHandler(() => lossy));
         var client = application.GetRequiredService<SessionsClient>();
-        Assert.Equal("I heard 1: one", (await client.QueryAsync(new QueryOptions { Query = "one", ThreadId = "lost", AgentType = "model" }, Cancel)).Response);
+        Assert.Equal("I heard 1: one",
+            (await client.QueryAsync(new QueryOptions { Query = "one", ThreadId = "lost", AgentType = "model" }, Cancel)).Response);
         await client.AppendTurnAsync("lost", new NewTurn { Query = "two", Response = "yes" }, Cancel);
         Assert.Equal(2, lossy.Lost);
-        Assert.Equal(["one", "two"], await client.GetHistoryAsync("lost", cancellationToken: Cancel).Select(turn => turn.Query).ToListAsync(Cancel));
+        Assert.Equal(["one", "two"], await client.GetHistoryAsync("lost", cancellationToken: Cancel).Select(turn => turn.Query)
+            .ToListAsync(Cancel));
         Assert.Single(_fixture.Server.Model.Requests);
 
         // A fork has no key: it is not tried again.
@@ -140,7 +157,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
     [Fact]
     public async Task A_failing_agent_is_not_asked_again()
     {
-        var failed = await Assert.ThrowsAsync<SessionsException>(() => Client.QueryAsync(new QueryOptions { Query = "fail", AgentType = "model" }, Cancel));
+        var failed = await Assert.ThrowsAsync<SessionsException>(() =>
+            Client.QueryAsync(new QueryOptions { Query = "fail", AgentType = "model" }, Cancel));
         Assert.Equal(("agent_failed", HttpStatusCode.BadGateway), (failed.Code, failed.Status));
 
         // The server has tried as often as its agent is told to; the client adds nothing to that.

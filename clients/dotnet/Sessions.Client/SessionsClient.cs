@@ -36,7 +36,8 @@ public sealed class SessionsClient
     {
         options ??= new CreateSessionOptions();
         return SendSessionAsync("create_session", options.SessionId,
-            SessionsTransport.Request(HttpMethod.Post, "sessions", options, SessionsJson.Default.CreateSessionOptions, options.IdempotencyKey ?? SessionsTransport.NewKey()),
+            SessionsTransport.Request(HttpMethod.Post, "sessions", options, SessionsJson.Default.CreateSessionOptions,
+                options.IdempotencyKey ?? SessionsTransport.NewKey()),
             cancellationToken);
     }
 
@@ -46,7 +47,8 @@ public sealed class SessionsClient
     {
         try
         {
-            return await SendSessionAsync("get_session", sessionId, SessionsTransport.Request(HttpMethod.Get, Path(sessionId, "", userId)), cancellationToken)
+            return await SendSessionAsync("get_session", sessionId,
+                SessionsTransport.Request(HttpMethod.Get, Path(sessionId, "", userId)), cancellationToken)
                 .ConfigureAwait(false);
         }
         catch (SessionsException e) when (e is { Status: HttpStatusCode.NotFound, Code: SessionsException.SessionNotFound })
@@ -67,7 +69,8 @@ public sealed class SessionsClient
     {
         ArgumentNullException.ThrowIfNull(metadata);
         var request = SessionsTransport.Request(
-            HttpMethod.Patch, Path(sessionId, "", userId), new JsonObject { ["metadata"] = metadata.DeepClone() }, SessionsJson.Default.JsonObject);
+            HttpMethod.Patch, Path(sessionId, "", userId), new JsonObject { ["metadata"] = metadata.DeepClone() },
+            SessionsJson.Default.JsonObject);
         if (etag is not null)
         {
             request.Headers.IfMatch.Add(EntityTagHeaderValue.Parse(etag));
@@ -83,7 +86,8 @@ public sealed class SessionsClient
         using var activity = Start("delete_session", sessionId);
         try
         {
-            using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Delete, Path(sessionId, "", userId)), cancellationToken)
+            using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Delete, Path(sessionId, "", userId)),
+                cancellationToken)
                 .ConfigureAwait(false);
             return true;
         }
@@ -100,9 +104,11 @@ public sealed class SessionsClient
 
     /// <summary>Copies a session up to one of its turns. Nothing is run again.</summary>
     /// <remarks>A copy that is to be made once, however often it is tried, needs a <see cref="ForkSessionOptions.SessionId"/>.</remarks>
-    public Task<Session> ForkSessionAsync(string sessionId, ForkSessionOptions? options = null, string? userId = null, CancellationToken cancellationToken = default) =>
+    public Task<Session> ForkSessionAsync(string sessionId, ForkSessionOptions? options = null, string? userId = null,
+        CancellationToken cancellationToken = default) =>
         SendSessionAsync("fork_session", sessionId,
-            SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/fork", userId), options ?? new ForkSessionOptions(), SessionsJson.Default.ForkSessionOptions),
+            SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/fork", userId), options ?? new ForkSessionOptions(),
+                SessionsJson.Default.ForkSessionOptions),
             cancellationToken);
 
     /// <summary>Reads a session's turns.</summary>
@@ -118,7 +124,8 @@ public sealed class SessionsClient
     {
         for (string? after = null; ;)
         {
-            var page = await ReadHistoryAsync(sessionId, userId, includeItems, newestFirst, tip, limit: 100, after, cancellationToken).ConfigureAwait(false);
+            var page = await ReadHistoryAsync(sessionId, userId, includeItems, newestFirst, tip, limit: 100, after, cancellationToken)
+                .ConfigureAwait(false);
             foreach (var turn in page.Turns)
             {
                 yield return turn;
@@ -144,7 +151,8 @@ public sealed class SessionsClient
     {
         ArgumentNullException.ThrowIfNull(turn);
         return SendAsync("append_turn", sessionId,
-            SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/turns"), turn, SessionsJson.Default.NewTurn, turn.IdempotencyKey ?? SessionsTransport.NewKey()),
+            SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/turns"), turn, SessionsJson.Default.NewTurn,
+                turn.IdempotencyKey ?? SessionsTransport.NewKey()),
             SessionsJson.Default.Turn, cancellationToken);
     }
 
@@ -155,7 +163,8 @@ public sealed class SessionsClient
         using var activity = Start("cancel_turn", sessionId);
         try
         {
-            using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/cancel", userId)), cancellationToken)
+            using var response = await _transport.SendAsync(
+                SessionsTransport.Request(HttpMethod.Post, Path(sessionId, "/cancel", userId)), cancellationToken)
                 .ConfigureAwait(false);
             return true;
         }
@@ -175,12 +184,14 @@ public sealed class SessionsClient
     {
         ArgumentNullException.ThrowIfNull(query);
         return SendAsync("query", query.ThreadId,
-            SessionsTransport.Request(HttpMethod.Post, "query", query, SessionsJson.Default.QueryOptions, query.IdempotencyKey ?? SessionsTransport.NewKey()),
+            SessionsTransport.Request(HttpMethod.Post, "query", query, SessionsJson.Default.QueryOptions,
+                query.IdempotencyKey ?? SessionsTransport.NewKey()),
             SessionsJson.Default.QueryResult, cancellationToken);
     }
 
     /// <summary>Lists a user's sessions.</summary>
-    public IAsyncEnumerable<Session> ListSessionsAsync(string userId, SessionFilter? filter = null, CancellationToken cancellationToken = default) =>
+    public IAsyncEnumerable<Session> ListSessionsAsync(string userId, SessionFilter? filter = null,
+        CancellationToken cancellationToken = default) =>
         ListAsync($"users/{Segment(userId)}/sessions", filter, cancellationToken);
 
     /// <summary>Lists everybody's sessions. Not everybody may: see the server's documentation.</summary>
@@ -200,7 +211,8 @@ public sealed class SessionsClient
         using var activity = Start("export_user", null);
         try
         {
-            using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Get, $"users/{Segment(userId)}/export"), cancellationToken)
+            using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Get, $"users/{Segment(userId)}/export"),
+                cancellationToken)
                 .ConfigureAwait(false);
             await response.Content.CopyToAsync(destination, cancellationToken).ConfigureAwait(false);
         }
@@ -219,21 +231,26 @@ public sealed class SessionsClient
 
     /// <summary>Counts the sessions there are.</summary>
     public Task<SessionStatistics> GetStatisticsAsync(CancellationToken cancellationToken = default) =>
-        SendAsync("get_statistics", null, SessionsTransport.Request(HttpMethod.Get, "sessions/stats"), SessionsJson.Default.SessionStatistics, cancellationToken);
+        SendAsync("get_statistics", null, SessionsTransport.Request(HttpMethod.Get, "sessions/stats"),
+            SessionsJson.Default.SessionStatistics, cancellationToken);
 
     /// <summary>Removes what has expired, now.</summary>
     public Task<CleanupResult> CleanUpAsync(CancellationToken cancellationToken = default) =>
-        SendAsync("clean_up", null, SessionsTransport.Request(HttpMethod.Post, "sessions/cleanup"), SessionsJson.Default.CleanupResult, cancellationToken);
+        SendAsync("clean_up", null, SessionsTransport.Request(HttpMethod.Post, "sessions/cleanup"), SessionsJson.Default.CleanupResult,
+            cancellationToken);
 
     internal Task<TurnPage> ReadHistoryAsync(
-        string sessionId, string? userId, bool includeItems, bool newestFirst, int? tip, int limit, string? after, CancellationToken cancellationToken)
+        string sessionId, string? userId, bool includeItems, bool newestFirst, int? tip, int limit, string? after,
+        CancellationToken cancellationToken)
     {
-        var query = new StringBuilder().Append(CultureInfo.InvariantCulture, $"/history?limit={limit}&order={(newestFirst ? "desc" : "asc")}");
+        var query = new StringBuilder().Append(CultureInfo.InvariantCulture,
+            $"/history?limit={limit}&order={(newestFirst ? "desc" : "asc")}");
         Add(query, "include", includeItems ? "items" : null);
         Add(query, "tip", tip?.ToString(CultureInfo.InvariantCulture));
         Add(query, "after", after);
         Add(query, "user_id", userId);
-        return SendAsync("get_history", sessionId, SessionsTransport.Request(HttpMethod.Get, Path(sessionId, query.ToString())), SessionsJson.Default.TurnPage, cancellationToken);
+        return SendAsync("get_history", sessionId, SessionsTransport.Request(HttpMethod.Get, Path(sessionId, query.ToString())),
+            SessionsJson.Default.TurnPage, cancellationToken);
     }
 
     internal static Activity? Start(string operation, string? sessionId)
@@ -249,10 +266,12 @@ public sealed class SessionsClient
         activity?.SetTag("error.type", e.Code);
     }
 
-    private async IAsyncEnumerable<Session> ListAsync(string path, SessionFilter? filter, [EnumeratorCancellation] CancellationToken cancellationToken)
+    private async IAsyncEnumerable<Session> ListAsync(string path, SessionFilter? filter,
+        [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         filter ??= new SessionFilter();
-        var query = new StringBuilder(path).Append(CultureInfo.InvariantCulture, $"?limit=100&order={(filter.OldestFirst ? "asc" : "desc")}");
+        var query = new StringBuilder(path).Append(CultureInfo.InvariantCulture,
+            $"?limit=100&order={(filter.OldestFirst ? "asc" : "desc")}");
         Add(query, "created_after", Time(filter.CreatedAfter));
         Add(query, "created_before", Time(filter.CreatedBefore));
         Add(query, "active_after", Time(filter.ActiveAfter));
@@ -266,7 +285,8 @@ public sealed class SessionsClient
         var first = query.ToString();
         for (var next = first; ;)
         {
-            var page = await SendAsync("list_sessions", null, SessionsTransport.Request(HttpMethod.Get, next), SessionsJson.Default.SessionPage, cancellationToken)
+            var page = await SendAsync("list_sessions", null, SessionsTransport.Request(HttpMethod.Get, next),
+                SessionsJson.Default.SessionPage, cancellationToken)
                 .ConfigureAwait(false);
             foreach (var session in page.Sessions)
             {
@@ -282,13 +302,15 @@ public sealed class SessionsClient
         }
     }
 
-    private async Task<Session> SendSessionAsync(string operation, string? sessionId, HttpRequestMessage request, CancellationToken cancellationToken)
+    private async Task<Session> SendSessionAsync(string operation, string? sessionId, HttpRequestMessage request,
+        CancellationToken cancellationToken)
     {
         using var activity = Start(operation, sessionId);
         try
         {
             using var response = await _transport.SendAsync(request, cancellationToken).ConfigureAwait(false);
-            var session = await SessionsTransport.ReadAsync(response, SessionsJson.Default.Session, cancellationToken).ConfigureAwait(false);
+            var session = await SessionsTransport.ReadAsync(response, SessionsJson.Default.Session, cancellationToken)
+                .ConfigureAwait(false);
             activity?.SetTag("sessions.session_id", session.SessionId);
             return session with { ETag = response.Headers.ETag?.ToString() };
         }
@@ -335,5 +357,6 @@ public sealed class SessionsClient
         }
     }
 
-    private static string? Time(DateTimeOffset? time) => time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFFF'Z'", CultureInfo.InvariantCulture);
+    private static string? Time(DateTimeOffset? time) =>
+        time?.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.FFFFFFF'Z'", CultureInfo.InvariantCulture);
 }

@@ -23,7 +23,8 @@ public static class SessionsClientServiceCollectionExtensions
     /// </param>
     /// <param name="configure">Sets the options.</param>
     /// <returns>The HTTP client, for further configuration.</returns>
-    public static IHttpClientBuilder AddSessionsClient(this IServiceCollection services, string name, Action<SessionsClientOptions>? configure = null)
+    public static IHttpClientBuilder AddSessionsClient(this IServiceCollection services, string name,
+        Action<SessionsClientOptions>? configure = null)
     {
         ArgumentNullException.ThrowIfNull(services);
         ArgumentException.ThrowIfNullOrEmpty(name);
@@ -43,7 +44,8 @@ public static class SessionsClientServiceCollectionExtensions
             // A client for each request: they are cheap, and follow the server when it moves.
             return new SessionsClient(() => factory.CreateClient(http));
         });
-        services.AddKeyedSingleton(name, (provider, key) => new SessionsChatHistoryProvider(provider.GetRequiredKeyedService<SessionsClient>(key)));
+        services.AddKeyedSingleton(name, (provider, key) =>
+            new SessionsChatHistoryProvider(provider.GetRequiredKeyedService<SessionsClient>(key)));
         services.AddKeyedSingleton(name, (provider, key) => new SessionsChatClient(provider.GetRequiredKeyedService<SessionsClient>(key)));
         services.TryAddSingleton(provider => provider.GetRequiredKeyedService<SessionsClient>(name));
         services.TryAddSingleton(provider => provider.GetRequiredKeyedService<SessionsChatHistoryProvider>(name));
@@ -77,7 +79,8 @@ public static class SessionsClientServiceCollectionExtensions
 #pragma warning restore EXTEXP0001
         builder.AddServiceDiscovery();
         services.AddHealthChecks().Add(new HealthCheckRegistration(
-            $"sessions-{name}", provider => new SessionsHealthCheck(() => provider.GetRequiredService<IHttpClientFactory>().CreateClient(health)), failureStatus: null, tags: ["sessions"]));
+            $"sessions-{name}", provider => new SessionsHealthCheck(() => provider.GetRequiredService<IHttpClientFactory>()
+                .CreateClient(health)), failureStatus: null, tags: ["sessions"]));
     }
 
     private static void SetUp(HttpClient client, string name, SessionsClientOptions options, TimeSpan timeout)

@@ -11,8 +11,10 @@ internal static class OpenCalls
     /// <summary>The history without them; a call whose output comes with the request stays.</summary>
     public static IEnumerable<ChatMessage> Remove(IReadOnlyList<ChatMessage> history, IEnumerable<ChatMessage> request)
     {
-        HashSet<string> outputs = [.. history.Concat(request).SelectMany(message => message.Contents.OfType<FunctionResultContent>()).Select(result => result.CallId)];
-        HashSet<string> calls = [.. history.SelectMany(message => message.Contents.OfType<FunctionCallContent>()).Select(call => call.CallId)];
+        HashSet<string> outputs = [.. history.Concat(request).SelectMany(message => message.Contents.OfType<FunctionResultContent>())
+            .Select(result => result.CallId)];
+        HashSet<string> calls = [.. history.SelectMany(message => message.Contents.OfType<FunctionCallContent>())
+            .Select(call => call.CallId)];
         foreach (var message in history)
         {
             if (message.Contents.Any(IsOpen))

@@ -64,7 +64,8 @@ public sealed class SessionsAgentSessionStore : AgentSessionStore
     }
 
     /// <inheritdoc/>
-    public override async ValueTask<AgentSession?> GetSessionAsync(AIAgent agent, AgentSessionStoreKey key, CancellationToken cancellationToken = default)
+    public override async ValueTask<AgentSession?> GetSessionAsync(AIAgent agent, AgentSessionStoreKey key,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(agent);
         var (id, user) = Map(agent, key);
@@ -79,7 +80,8 @@ public sealed class SessionsAgentSessionStore : AgentSessionStore
     }
 
     /// <inheritdoc/>
-    public override async ValueTask<AgentSession> GetOrCreateSessionAsync(AIAgent agent, AgentSessionStoreKey key, CancellationToken cancellationToken = default)
+    public override async ValueTask<AgentSession> GetOrCreateSessionAsync(AIAgent agent, AgentSessionStoreKey key,
+        CancellationToken cancellationToken = default)
     {
         if (await GetSessionAsync(agent, key, cancellationToken).ConfigureAwait(false) is { } found)
         {
@@ -100,14 +102,16 @@ public sealed class SessionsAgentSessionStore : AgentSessionStore
 
             // How a ChatClientAgent writes a session whose history is at the service; its own method for that is in another package.
             using var state = JsonDocument.Parse(new JsonObject { ["conversationId"] = id }.ToJsonString());
-            return await agent.DeserializeSessionAsync(state.RootElement.Clone(), cancellationToken: cancellationToken).ConfigureAwait(false);
+            return await agent.DeserializeSessionAsync(state.RootElement.Clone(), cancellationToken: cancellationToken)
+                .ConfigureAwait(false);
         }
 
         return await agent.CreateSessionAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <inheritdoc/>
-    public override async ValueTask DeleteSessionAsync(AIAgent agent, AgentSessionStoreKey key, CancellationToken cancellationToken = default)
+    public override async ValueTask DeleteSessionAsync(AIAgent agent, AgentSessionStoreKey key,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(agent);
         var (id, user) = Map(agent, key);
@@ -118,7 +122,8 @@ public sealed class SessionsAgentSessionStore : AgentSessionStore
     {
         try
         {
-            await _client.CreateSessionAsync(new CreateSessionOptions { SessionId = id, UserId = user, Metadata = metadata }, cancellationToken).ConfigureAwait(false);
+            await _client.CreateSessionAsync(new CreateSessionOptions { SessionId = id, UserId = user, Metadata = metadata },
+                cancellationToken).ConfigureAwait(false);
         }
         catch (SessionsException e) when (e.Code == "session_exists")
         {
@@ -137,7 +142,8 @@ public sealed class SessionsAgentSessionStore : AgentSessionStore
         Append(NameOf(agent));
         Append(key.SessionId);
         string? user = null;
-        foreach (var (name, value) in (key.Partitions ?? new Dictionary<string, string>()).OrderBy(partition => partition.Key, StringComparer.Ordinal))
+        foreach (var (name, value) in (key.Partitions ?? new Dictionary<string, string>())
+            .OrderBy(partition => partition.Key, StringComparer.Ordinal))
         {
             Append(name);
             Append(value);

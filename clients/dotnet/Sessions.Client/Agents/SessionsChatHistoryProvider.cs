@@ -83,7 +83,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
     }
 
     /// <inheritdoc/>
-    protected override async ValueTask<IEnumerable<ChatMessage>> InvokingCoreAsync(InvokingContext context, CancellationToken cancellationToken = default)
+    protected override async ValueTask<IEnumerable<ChatMessage>> InvokingCoreAsync(InvokingContext context,
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(context);
         var request = context.RequestMessages as IReadOnlyCollection<ChatMessage> ?? [.. context.RequestMessages];
@@ -120,7 +121,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
             return;
         }
 
-        IEnumerable<ChatMessage> request = told.Where(message => message.GetAgentRequestMessageSourceType() != AgentRequestMessageSourceType.ChatHistory);
+        IEnumerable<ChatMessage> request = told.Where(message =>
+            message.GetAgentRequestMessageSourceType() != AgentRequestMessageSourceType.ChatHistory);
         var input = ItemWriter.Write(_options.RequestMessageFilter?.Invoke(request) ?? request);
         var response = context.ResponseMessages ?? [];
         var output = ItemWriter.Write(_options.ResponseMessageFilter?.Invoke(response) ?? response);
@@ -175,7 +177,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
     }
 
     // Also a session without turns is there from now on: a run on somebody else's is refused before the model is asked.
-    private async Task<(IReadOnlyList<ChatMessage> Messages, int LastTurn)> ReadAsync(ConversationReference conversation, CancellationToken cancellationToken)
+    private async Task<(IReadOnlyList<ChatMessage> Messages, int LastTurn)> ReadAsync(ConversationReference conversation,
+        CancellationToken cancellationToken)
     {
         if (await TryReadAsync(conversation, cancellationToken).ConfigureAwait(false) is { } found)
         {
@@ -184,7 +187,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
 
         try
         {
-            await _client.CreateSessionAsync(new CreateSessionOptions { SessionId = conversation.SessionId, UserId = conversation.UserId }, cancellationToken)
+            await _client.CreateSessionAsync(new CreateSessionOptions { SessionId = conversation.SessionId,
+                UserId = conversation.UserId }, cancellationToken)
                 .ConfigureAwait(false);
             return ([], 0);
         }
@@ -192,14 +196,16 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
         {
             // Made by another run in this moment, or not ours.
             return await TryReadAsync(conversation, cancellationToken).ConfigureAwait(false)
-                ?? throw new SessionsException(SessionsException.SessionNotFound, $"There is no session '{conversation.SessionId}', or it belongs to somebody else.", e)
+                ?? throw new SessionsException(SessionsException.SessionNotFound,
+                    $"There is no session '{conversation.SessionId}', or it belongs to somebody else.", e)
                 {
                     Status = HttpStatusCode.NotFound,
                 };
         }
     }
 
-    private async Task<(IReadOnlyList<ChatMessage> Messages, int LastTurn)?> TryReadAsync(ConversationReference conversation, CancellationToken cancellationToken)
+    private async Task<(IReadOnlyList<ChatMessage> Messages, int LastTurn)?> TryReadAsync(ConversationReference conversation,
+        CancellationToken cancellationToken)
     {
         List<Turn> turns = [];
         var items = 0;
@@ -209,8 +215,10 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
             do
             {
                 var limit = Math.Clamp(_options.MaxTurns - turns.Count ?? PageSize, 1, PageSize);
+                int? tip = turns.Count > 0 ? turns[0].Number : null;
                 var page = await _client.ReadHistoryAsync(
-                    conversation.SessionId, conversation.UserId, includeItems: true, newestFirst: true, turns.Count > 0 ? turns[0].Number : null, limit, after, cancellationToken)
+                    conversation.SessionId, conversation.UserId, includeItems: true, newestFirst: true, tip, limit, after,
+                    cancellationToken)
                     .ConfigureAwait(false);
                 foreach (var turn in page.Turns)
                 {
@@ -237,5 +245,6 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
     }
 
     private static List<ChatMessage> Messages(List<Turn> newestFirst) =>
-        [.. Enumerable.Reverse(newestFirst).SelectMany(turn => ItemReader.Read([.. turn.Input ?? [], .. turn.Output ?? []], turn.CreatedAt))];
+        [.. Enumerable.Reverse(newestFirst).SelectMany(turn =>
+            ItemReader.Read([.. turn.Input ?? [], .. turn.Output ?? []], turn.CreatedAt))];
 }

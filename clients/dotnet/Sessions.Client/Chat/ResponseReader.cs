@@ -15,7 +15,8 @@ internal sealed class ResponseReader(string conversation)
     public static ChatResponse Read(JsonElement response, string conversation)
     {
         ThrowIfFailed(response);
-        var items = response.TryGetProperty("output", out var output) && output.ValueKind == JsonValueKind.Array ? output.EnumerateArray() : default;
+        var items = response.TryGetProperty("output", out var output) && output.ValueKind == JsonValueKind.Array
+            ? output.EnumerateArray() : default;
         var messages = ItemReader.Read(items);
         return new ChatResponse(messages)
         {
@@ -47,7 +48,8 @@ internal sealed class ResponseReader(string conversation)
             case "response.output_item.done":
                 // The texts have been told already.
                 return ItemReader.Read([data.GetProperty("item")]).Select(message => Update(
-                    message.Role, message.MessageId, [.. message.Contents.Where(content => content is not TextContent)])).Where(update => update.Contents.Count > 0);
+                    message.Role, message.MessageId, [.. message.Contents.Where(content => content is not TextContent)]))
+                        .Where(update => update.Contents.Count > 0);
             case "response.completed" or "response.incomplete":
                 var response = data.GetProperty("response");
                 var last = Update(ChatRole.Assistant, null, Usage(response) is { } usage ? [new UsageContent(usage)] : []);
@@ -81,10 +83,14 @@ internal sealed class ResponseReader(string conversation)
     }
 
     private static SessionsException Failure(JsonElement error) =>
-        new(ItemReader.Text(error, "code") ?? "server_error", ItemReader.Text(error, "message") ?? "The agent could not answer.") { Field = ItemReader.Text(error, "param") };
+        new(ItemReader.Text(error, "code") ?? "server_error", ItemReader.Text(error, "message") ?? "The agent could not answer.")
+        {
+            Field = ItemReader.Text(error, "param"),
+        };
 
     private static DateTimeOffset? CreatedAt(JsonElement response) =>
-        response.TryGetProperty("created_at", out var at) && at.TryGetInt64(out var seconds) ? DateTimeOffset.FromUnixTimeSeconds(seconds) : null;
+        response.TryGetProperty("created_at", out var at) && at.TryGetInt64(out var seconds)
+            ? DateTimeOffset.FromUnixTimeSeconds(seconds) : null;
 
     private static ChatFinishReason FinishReason(JsonElement response)
     {
@@ -100,7 +106,8 @@ internal sealed class ResponseReader(string conversation)
         }
 
         return response.TryGetProperty("output", out var output) && output.ValueKind == JsonValueKind.Array
-            && output.EnumerateArray().Any(item => ItemReader.Text(item, "type") == "function_call") ? ChatFinishReason.ToolCalls : ChatFinishReason.Stop;
+            && output.EnumerateArray().Any(item => ItemReader.Text(item, "type") == "function_call") ? ChatFinishReason.ToolCalls
+                : ChatFinishReason.Stop;
     }
 
     private static UsageDetails? Usage(JsonElement response)
@@ -121,5 +128,6 @@ internal sealed class ResponseReader(string conversation)
     }
 
     private static long? Count(JsonElement counts, string name) =>
-        counts.ValueKind == JsonValueKind.Object && counts.TryGetProperty(name, out var value) && value.TryGetInt64(out var count) ? count : null;
+        counts.ValueKind == JsonValueKind.Object && counts.TryGetProperty(name, out var value) && value.TryGetInt64(out var count)
+            ? count : null;
 }

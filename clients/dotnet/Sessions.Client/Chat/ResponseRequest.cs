@@ -71,7 +71,8 @@ internal static class ResponseRequest
             ["description"] = function.Description,
             ["parameters"] = JsonObject.Create(function.JsonSchema),
         }
-        : throw new NotSupportedException($"The tool '{tool.Name}' can't be passed on: the server's agents take functions only, and have tools of their own.");
+        : throw new NotSupportedException(
+            $"The tool '{tool.Name}' can't be passed on: the server's agents take functions only, and have tools of their own.");
 
     private static JsonNode? Choice(ChatToolMode? mode) => mode switch
     {

@@ -45,7 +45,8 @@ public sealed class SessionsChatClient : IChatClient
         using var activity = SessionsClient.Start("create_response", conversation);
         try
         {
-            var response = await _client.Transport.SendAsync(request, SessionsJson.Default.JsonElement, cancellationToken).ConfigureAwait(false);
+            var response = await _client.Transport.SendAsync(request, SessionsJson.Default.JsonElement, cancellationToken)
+                .ConfigureAwait(false);
             return ResponseReader.Read(response, conversation);
         }
         catch (SessionsException e)
@@ -58,7 +59,8 @@ public sealed class SessionsChatClient : IChatClient
 
     /// <inheritdoc/>
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(messages);
         var (conversation, request) = await RequestAsync(messages, options, stream: true, cancellationToken).ConfigureAwait(false);
@@ -134,11 +136,13 @@ public sealed class SessionsChatClient : IChatClient
     private async Task<(string Conversation, HttpRequestMessage Request)> RequestAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options, bool stream, CancellationToken cancellationToken)
     {
-        var key = options?.AdditionalProperties?.TryGetValue(SessionsChatOptionsExtensions.IdempotencyKey, out string? given) == true && given is not null
+        var key = options?.AdditionalProperties?.TryGetValue(SessionsChatOptionsExtensions.IdempotencyKey, out string? given) == true
+            && given is not null
             ? given : SessionsTransport.NewKey();
         var raw = options?.RawRepresentationFactory?.Invoke(this) as JsonObject;
         var conversation = options?.ConversationId ?? (await _client.CreateSessionAsync(
-            new CreateSessionOptions { UserId = _options.UserId, IdempotencyKey = key }, cancellationToken).ConfigureAwait(false)).SessionId;
+            new CreateSessionOptions { UserId = _options.UserId, IdempotencyKey = key }, cancellationToken).ConfigureAwait(false))
+                .SessionId;
         var body = ResponseRequest.Create(messages, options, raw, _options.AgentType, conversation, stream);
 
         // One call of an agent's may be several requests, between which tools run: each has a key of its own.
@@ -149,8 +153,10 @@ public sealed class SessionsChatClient : IChatClient
     }
 
     // Where the conversation is not there, OpenAI's wire has no code for it.
-    private static SessionsException Name(SessionsException e, string conversation) => e is { Status: HttpStatusCode.NotFound, Code: "not_found" }
-        ? new SessionsException(SessionsException.SessionNotFound, $"There is no session '{conversation}', or it belongs to somebody else.", e)
+    private static SessionsException Name(SessionsException e, string conversation) =>
+        e is { Status: HttpStatusCode.NotFound, Code: "not_found" }
+        ? new SessionsException(SessionsException.SessionNotFound,
+            $"There is no session '{conversation}', or it belongs to somebody else.", e)
         {
             Status = e.Status,
             RequestId = e.RequestId,

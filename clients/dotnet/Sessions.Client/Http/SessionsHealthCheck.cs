@@ -10,9 +10,11 @@ internal sealed class SessionsHealthCheck(Func<HttpClient> createClient) : IHeal
     {
         try
         {
-            using var response = await createClient().GetAsync(new Uri("health", UriKind.Relative), cancellationToken).ConfigureAwait(false);
+            using var response = await createClient().GetAsync(new Uri("health", UriKind.Relative), cancellationToken)
+                .ConfigureAwait(false);
             return response.IsSuccessStatusCode ? HealthCheckResult.Healthy()
-                : new HealthCheckResult(context.Registration.FailureStatus, $"The Sessions server answers {(int)response.StatusCode}: it is not ready.");
+                : new HealthCheckResult(context.Registration.FailureStatus,
+                    $"The Sessions server answers {(int)response.StatusCode}: it is not ready.");
         }
         catch (Exception e) when (SessionsTransport.IsUnreachable(e, cancellationToken))
         {

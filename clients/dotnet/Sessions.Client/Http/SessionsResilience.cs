@@ -27,7 +27,10 @@ internal static class SessionsResilience
     private static bool MayRepeat(HttpRequestMessage? request, Outcome<HttpResponseMessage> outcome)
     {
         // Nothing was sent.
-        if (outcome.Exception is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError })
+        if (outcome.Exception is HttpRequestException
+            {
+                HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError,
+            })
         {
             return true;
         }

@@ -55,7 +55,8 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
         {
             using (request)
             {
-                response = await createClient().SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);
+                response = await createClient().SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken)
+                    .ConfigureAwait(false);
             }
         }
         catch (Exception e) when (IsUnreachable(e, cancellationToken))
@@ -154,7 +155,8 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
         {
             using var stream = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
             var bytes = new byte[MaxErrorBytes];
-            var length = await stream.ReadAtLeastAsync(bytes, bytes.Length, throwOnEndOfStream: false, cancellationToken).ConfigureAwait(false);
+            var length = await stream.ReadAtLeastAsync(bytes, bytes.Length, throwOnEndOfStream: false, cancellationToken)
+                .ConfigureAwait(false);
             return Encoding.UTF8.GetString(bytes, 0, length);
         }
         catch (Exception e) when (IsUnreachable(e, cancellationToken))

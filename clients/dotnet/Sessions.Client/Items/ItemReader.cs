@@ -33,7 +33,8 @@ internal sealed class ItemReader
         ParseArguments);
 
     /// <summary>A reasoning.</summary>
-    public static TextReasoningContent Reasoning(JsonElement item) => new(Texts(item, "summary") is { Length: > 0 } summary ? summary : Texts(item, "content"))
+    public static TextReasoningContent Reasoning(JsonElement item) =>
+        new(Texts(item, "summary") is { Length: > 0 } summary ? summary : Texts(item, "content"))
     {
         ProtectedData = Text(item, "encrypted_content"),
     };
@@ -52,13 +53,15 @@ internal sealed class ItemReader
             "refusal" => new ErrorContent(Text(part, "refusal")) { ErrorCode = "Refusal" },
             "input_image" when Text(part, "image_url") is { } url => File(url, Text(part, "media_type") ?? "image/*", name: null),
             "input_file" when Text(part, "file_data") is { } data => File(data, "application/octet-stream", Text(part, "filename")),
-            "input_file" when Text(part, "file_url") is { } url => File(url, Text(part, "media_type") ?? "application/octet-stream", name: null),
+            "input_file" when Text(part, "file_url") is { } url =>
+                File(url, Text(part, "media_type") ?? "application/octet-stream", name: null),
             _ => new TextContent(Text(part, "text")),
         };
     }
 
     private static IDictionary<string, object?>? ParseArguments(string json) => json.Length == 0 ? null
-        : (IDictionary<string, object?>?)JsonSerializer.Deserialize(json, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
+        : (IDictionary<string, object?>?)JsonSerializer.Deserialize(json,
+            AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
 
     private void Add(JsonElement item)
     {
@@ -79,7 +82,8 @@ internal sealed class ItemReader
             case "mcp_call":
                 // A tool of the server's: a model is told of it like of any other.
                 var id = Text(item, "id") ?? Guid.NewGuid().ToString("N");
-                var call = FunctionCallContent.CreateFromParsedArguments(Text(item, "arguments") ?? "{}", id, Text(item, "name") ?? "", ParseArguments);
+                var call = FunctionCallContent.CreateFromParsedArguments(Text(item, "arguments") ?? "{}", id, Text(item, "name") ?? "",
+                    ParseArguments);
                 call.InformationalOnly = true;
                 Assistant(item).Contents.Add(call);
                 Tool(item).Contents.Add(new FunctionResultContent(id, Text(item, "output") ?? Text(item, "error") ?? ""));
@@ -155,7 +159,8 @@ internal sealed class ItemReader
         }
     }
 
-    private static string Texts(JsonElement item, string property) => item.TryGetProperty(property, out var parts) && parts.ValueKind == JsonValueKind.Array
+    private static string Texts(JsonElement item, string property) => item.TryGetProperty(property, out var parts)
+        && parts.ValueKind == JsonValueKind.Array
         ? string.Join('\n', parts.EnumerateArray().Select(part => Text(part, "text")).Where(text => text is not null)) : "";
 
     internal static string? Text(JsonElement element, string property) =>

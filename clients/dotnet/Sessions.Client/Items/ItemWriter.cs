@@ -31,7 +31,8 @@ internal static class ItemWriter
 
     /// <summary>The arguments of a call, as a text in JSON.</summary>
     public static string Arguments(FunctionCallContent call) =>
-        call.Arguments is null ? "{}" : JsonSerializer.Serialize(call.Arguments, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
+        call.Arguments is null ? "{}" : JsonSerializer.Serialize(call.Arguments,
+            AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
 
     private static void Write(ChatMessage message, List<JsonElement> items)
     {
@@ -88,7 +89,8 @@ internal static class ItemWriter
         parts = null;
     }
 
-    private static void Add(JsonObject item, List<JsonElement> items) => items.Add(JsonSerializer.SerializeToElement(item, SessionsJson.Default.JsonObject));
+    private static void Add(JsonObject item, List<JsonElement> items) =>
+        items.Add(JsonSerializer.SerializeToElement(item, SessionsJson.Default.JsonObject));
 
     // What a tool says beside its output is said to the model, like by the user.
     private static string Role(ChatRole role) =>
@@ -152,5 +154,6 @@ internal static class ItemWriter
         }
     }
 
-    private static JsonNode? Whole(AIContent content) => JsonSerializer.SerializeToNode(content, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent)));
+    private static JsonNode? Whole(AIContent content) =>
+        JsonSerializer.SerializeToNode(content, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent)));
 }
