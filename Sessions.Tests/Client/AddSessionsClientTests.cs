@@ -49,7 +49,11 @@ public sealed class AddSessionsClientTests
         await using var application = Application(await api.AddressAsync(),
             services: services => services.ConfigureHttpClientDefaults(http =>
         {
-            http.AddStandardResilienceHandler(resilience => resilience.TotalRequestTimeout.Timeout = TimeSpan.FromMilliseconds(1));
+            http.AddStandardResilienceHandler(resilience =>
+            {
+                resilience.AttemptTimeout.Timeout = TimeSpan.FromMilliseconds(10);
+                resilience.TotalRequestTimeout.Timeout = TimeSpan.FromMilliseconds(11);
+            });
             http.AddServiceDiscovery();
         }));
         Assert.Equal("memory", (await application.GetRequiredService<SessionsClient>().GetStatisticsAsync(Cancel)).StorageType);

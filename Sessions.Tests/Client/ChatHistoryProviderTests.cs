@@ -140,11 +140,11 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
 
             return both.Task.WaitAsync(TimeSpan.FromMinutes(1), Cancel);
         };
-        var runs = new[] { "left", "right" }.Select(text => ClientFixture.RunAsync(agent, text, session)).ToList();
+        List<Task<string>> runs = [ClientFixture.RunAsync(agent, "left", session), ClientFixture.RunAsync(agent, "right", session)];
         var refused = await Assert.ThrowsAsync<SessionsException>(() => Task.WhenAll(runs));
         Assert.Equal((SessionsException.TurnConflict, System.Net.HttpStatusCode.Conflict, "expected_turn"),
             (refused.Code, refused.Status, refused.Field));
-        Assert.Single(runs, run => run.IsCompletedSuccessfully);
+        _ = Assert.Single(runs, run => run.IsCompletedSuccessfully);
         _model.Before = _ => Task.CompletedTask;
         Assert.StartsWith("I heard 3: first / ", await ClientFixture.RunAsync(agent, "last", session), StringComparison.Ordinal);
     }
@@ -292,14 +292,8 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
         var agent = ClientFixture.Agent(_model, provider);
         var session = await agent.CreateSessionAsync(Cancel);
         await ClientFixture.RunAsync(agent, "one", session);
-        Task? restart = null;
-        _model.Before = _ =>
-        {
-            restart = _fixture.Server.RestartAsync();
-            return Task.CompletedTask;
-        };
+        _model.Before = _ => _fixture.Server.RestartAsync();
         Assert.Equal("I heard 2: one / two", await ClientFixture.RunAsync(agent, "two", session));
-        await restart!;
         _model.Before = _ => Task.CompletedTask;
         Assert.Equal("I heard 3: one / two / three", await ClientFixture.RunAsync(agent, "three", session));
     }
@@ -307,9 +301,16 @@ public abstract class ChatHistoryProviderTests(string storeName) : IAsyncLifetim
     [Fact]
     public async Task A_client_that_keeps_the_history_itself_is_refused_by_the_framework()
     {
-        var agent = ClientFixture.Agent(new SessionsChatClient(Client), new SessionsChatHistoryProvider(Client));
+        using var client = new SessionsChatClient(Client, new SessionsChatClientOptions { AgentType = "model" });
+        var agent = ClientFixture.Agent(client, new SessionsChatHistoryProvider(Client));
         var session = await agent.CreateSessionAsync(Cancel);
-        await Assert.ThrowsAnyAsync<Exception>(() => ClientFixture.RunAsync(agent, "one", session));
+        var refused = await Assert.ThrowsAsync<InvalidOperationException>(() => ClientFixture.RunAsync(agent, "one", session));
+        Assert.Contains(nameof(ChatHistoryProvider), refused.Message, StringComparison.Ordinal);
+
+        // And the other way round.
+        var local = new ChatClientAgent(_model);
+        var byId = await local.CreateSessionAsync("conv_1", Cancel);
+        await Assert.ThrowsAsync<InvalidOperationException>(() => ClientFixture.RunAsync(local, "one", byId));
     }
 }
 

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.DependencyInjection;
 using Sessions.Client;
+using SessionFilter = Sessions.Client.SessionFilter;
 
 namespace Sessions.Tests.Client;
 
@@ -87,8 +88,8 @@ public abstract class SessionsClientTests(string storeName) : IAsyncLifetime
         {
             for (var i = 0; i < 30; i++)
             {
-                await Client.CreateSessionAsync(new CreateSessionOptions { UserId = "many",
-                    Metadata = new JsonObject { ["part"] = $"{part} & more" } }, Cancel);
+                var metadata = new JsonObject { ["part"] = $"{part} & more" };
+                await Client.CreateSessionAsync(new CreateSessionOptions { UserId = "many", Metadata = metadata }, Cancel);
             }
         }));
         Assert.Equal(120, await Client.ListSessionsAsync("many", new SessionFilter { OldestFirst = true }, Cancel)

@@ -187,9 +187,8 @@ public sealed class SessionsChatHistoryProvider : ChatHistoryProvider
 
         try
         {
-            await _client.CreateSessionAsync(new CreateSessionOptions { SessionId = conversation.SessionId,
-                UserId = conversation.UserId }, cancellationToken)
-                .ConfigureAwait(false);
+            var options = new CreateSessionOptions { SessionId = conversation.SessionId, UserId = conversation.UserId };
+            await _client.CreateSessionAsync(options, cancellationToken).ConfigureAwait(false);
             return ([], 0);
         }
         catch (SessionsException e) when (e.Code == "session_exists")

@@ -35,9 +35,9 @@ internal sealed class ItemReader
     /// <summary>A reasoning.</summary>
     public static TextReasoningContent Reasoning(JsonElement item) =>
         new(Texts(item, "summary") is { Length: > 0 } summary ? summary : Texts(item, "content"))
-    {
-        ProtectedData = Text(item, "encrypted_content"),
-    };
+        {
+            ProtectedData = Text(item, "encrypted_content"),
+        };
 
     /// <summary>A part of a message.</summary>
     public static AIContent Part(JsonElement part)
