@@ -91,3 +91,5 @@ public sealed class MemoryAgentSessionStoreTests() : AgentSessionStoreTests("mem
 public sealed class SqliteAgentSessionStoreTests() : AgentSessionStoreTests("sqlite");
 
 public sealed class RedisAgentSessionStoreTests() : AgentSessionStoreTests("redis");
+
+public sealed class PostgresAgentSessionStoreTests() : AgentSessionStoreTests("postgres");

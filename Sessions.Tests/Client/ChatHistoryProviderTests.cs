@@ -319,3 +319,5 @@ public sealed class MemoryChatHistoryProviderTests() : ChatHistoryProviderTests(
 public sealed class SqliteChatHistoryProviderTests() : ChatHistoryProviderTests("sqlite");
 
 public sealed class RedisChatHistoryProviderTests() : ChatHistoryProviderTests("redis");
+
+public sealed class PostgresChatHistoryProviderTests() : ChatHistoryProviderTests("postgres");

@@ -158,3 +158,5 @@ public sealed class MemorySessionsChatClientTests() : SessionsChatClientTests("m
 public sealed class SqliteSessionsChatClientTests() : SessionsChatClientTests("sqlite");
 
 public sealed class RedisSessionsChatClientTests() : SessionsChatClientTests("redis");
+
+public sealed class PostgresSessionsChatClientTests() : SessionsChatClientTests("postgres");

@@ -197,3 +197,5 @@ public sealed class MemorySessionsClientTests() : SessionsClientTests("memory");
 public sealed class SqliteSessionsClientTests() : SessionsClientTests("sqlite");
 
 public sealed class RedisSessionsClientTests() : SessionsClientTests("redis");
+
+public sealed class PostgresSessionsClientTests() : SessionsClientTests("postgres");
