@@ -36,7 +36,6 @@ public static class SessionsClientServiceCollectionExtensions
             throw new InvalidOperationException($"A Sessions client of the name '{name}' was added already.");
         }
 
-        services.AddServiceDiscovery();
         services.AddKeyedSingleton(name, (provider, _) =>
         {
             var factory = provider.GetRequiredService<IHttpClientFactory>();
@@ -67,7 +66,19 @@ public static class SessionsClientServiceCollectionExtensions
         builder.RemoveAllResilienceHandlers();
 #pragma warning restore EXTEXP0001
         builder.AddStandardResilienceHandler(resilience => SessionsResilience.Configure(resilience, options));
-        return builder.AddServiceDiscovery();
+        return Discover(builder, options);
+    }
+
+    // Where the address is given there is nothing to look up, and the application need not have a configuration.
+    private static IHttpClientBuilder Discover(IHttpClientBuilder http, SessionsClientOptions options)
+    {
+        if (options.Endpoint is null)
+        {
+            http.Services.AddServiceDiscovery();
+            http.AddServiceDiscovery();
+        }
+
+        return http;
     }
 
     private static void AddHealthCheck(IServiceCollection services, string name, string http, SessionsClientOptions options)
@@ -77,7 +88,7 @@ public static class SessionsClientServiceCollectionExtensions
 #pragma warning disable EXTEXP0001 // A check that is repeated tells late what it has to tell.
         builder.RemoveAllResilienceHandlers();
 #pragma warning restore EXTEXP0001
-        builder.AddServiceDiscovery();
+        Discover(builder, options);
         services.AddHealthChecks().Add(new HealthCheckRegistration(
             $"sessions-{name}", provider => new SessionsHealthCheck(() => provider.GetRequiredService<IHttpClientFactory>()
                 .CreateClient(health)), failureStatus: null, tags: ["sessions"]));
