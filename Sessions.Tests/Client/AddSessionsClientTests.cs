@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
-using System.Text;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
@@ -71,8 +69,8 @@ public sealed class AddSessionsClientTests
     [Fact]
     public async Task A_key_is_sent()
     {
-        const string Key = "a-key-for-this-test-0123456789abcdef0123456789abcdef";
-        var hash = Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(Key))).ToLowerInvariant();
+        var key = ApiKeys.NewKey();
+        var hash = Convert.ToHexString(ApiKeys.Hash(key));
         await using var api = ServiceProcess.Api(("AUTH__MODE", "api_key"), ("AUTH__KEYS__APP__HASH", hash),
             ("AUTH__KEYS__APP__SCOPES", "service"));
         var address = await api.AddressAsync();
@@ -80,7 +78,7 @@ public sealed class AddSessionsClientTests
         var refused = await Assert.ThrowsAsync<SessionsException>(() => without.GetRequiredService<SessionsClient>()
             .GetSessionAsync("x", cancellationToken: Cancel));
         Assert.Equal("unauthorized", refused.Code);
-        await using var with = Application(address, options => options.ApiKey = Key);
+        await using var with = Application(address, options => options.ApiKey = key);
         Assert.Null(await with.GetRequiredService<SessionsClient>().GetSessionAsync("x", cancellationToken: Cancel));
     }
 

@@ -52,9 +52,10 @@ public sealed record SessionMetadata
     /// <summary>How the session came to be: <c>api</c>, <c>query</c> or <c>fork</c>.</summary>
     public string? CreatedFrom { get; init; }
 
+    // Set rather than init: what is init goes through a constructor, which extension data can't.
     /// <summary>Your own keys.</summary>
     [JsonExtensionData]
-    public IDictionary<string, JsonElement>? Own { get; init; }
+    public IDictionary<string, JsonElement>? Own { get; set; }
 }
 
 /// <summary>The last turn of a session.</summary>
