@@ -1,0 +1,29 @@
+namespace Sessions.Client;
+
+/// <summary>How <c>AddSessionsClient</c> reaches the server.</summary>
+public sealed class SessionsClientOptions
+{
+    /// <summary>
+    /// The server's address. Where it is absent, the name that was given to <c>AddSessionsClient</c> is looked up by service discovery:
+    /// <c>http://api</c>, which in an Aspire application is the resource of that name.
+    /// </summary>
+    public Uri? Endpoint { get; set; }
+
+    /// <summary>A key or token of the server's, sent as <c>Authorization: Bearer</c>.</summary>
+    public string? ApiKey { get; set; }
+
+    /// <summary>How long one try may take, agents' answers included. Five minutes by default.</summary>
+    public TimeSpan AttemptTimeout { get; set; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>
+    /// How often a request is tried again where that can help, at the most: five times by default, over about half a minute. What could
+    /// do something twice is never repeated: all turns carry a key by which the server knows them again.
+    /// </summary>
+    public int MaxRetryAttempts { get; set; } = 5;
+
+    /// <summary>Leaves out the health check.</summary>
+    public bool DisableHealthChecks { get; set; }
+
+    /// <summary>Leaves out the traces.</summary>
+    public bool DisableTracing { get; set; }
+}
