@@ -30,7 +30,7 @@ internal static class SessionsApi
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/", ListAsync)
             .WithSummary("List all sessions, newest activity first")
-            .WithDescription("Of all users. Without authentication for callers on this machine alone.")
+            .WithDescription("Of all users, or of the one that user_id names. Without authentication for callers on this machine alone. " + SessionFilter.Description)
             .WithPaging()
             .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
             .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
@@ -58,6 +58,7 @@ internal static class SessionsApi
             .WithSummary("Read a session's turns, page by page")
             .WithPaging()
             .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapTurnContext();
         sessions.MapPost("/{session_id}/turns", AppendAsync)
             .WithSummary("Append a turn that your own agent made")
             .WithDescription("Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the next one. Send an Idempotency-Key header to make a retry safe.")
@@ -132,9 +133,15 @@ internal static class SessionsApi
                 "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
         }
 
+        var userId = request.Query.TryGetValue(SessionOwner.Parameter, out var named) ? named.ToString() : null;
+        if (userId is not null)
+        {
+            UserIds.Check(SessionOwner.Parameter, userId);
+        }
+
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
-        var page = await log.ListAsync(SessionPages.Of(userId: null, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken);
-        return SessionPages.Answer(userId: null, page);
+        var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), SessionFilter.Read(request.QueryString, ofAll: true), cancellationToken);
+        return SessionPages.Answer(userId, page);
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
@@ -197,6 +204,7 @@ internal static class SessionsApi
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         var withItems = ReadInclude(request.Query);
+        var allBranches = ReadBranches(request.Query);
         int? tip = request.Query["tip"] is not [{ } text] ? null
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
             : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
@@ -207,6 +215,7 @@ internal static class SessionsApi
             After = paging.After is { } after ? (int)Math.Clamp(after.Position, 0, int.MaxValue) : null,
             Descending = paging.Descending,
             Tip = tip,
+            AllBranches = allBranches,
         }, cancellationToken) is not { Session.Kind: not SessionKind.Chain } page)
         {
             return NotFound(sessionId);
@@ -225,6 +234,9 @@ internal static class SessionsApi
                 page.HasMore && page.Turns.Count > 0 ? Paging.Encode(new PageCursor(page.Turns[^1].Number, "")) : null),
             page.Turns.Sum(turn => turn.Bytes));
     }
+
+    private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
+        && (branches is ["all"] && !query.ContainsKey("tip") ? true : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
 
     private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));

@@ -1,3 +1,5 @@
+using System.Globalization;
+using Microsoft.OpenApi;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Auth;
@@ -17,9 +19,25 @@ internal static class UsersApi
         users.MapGet("/sessions", ListAsync)
             .WithSummary("List a user's sessions, newest activity first")
             .WithDescription(
-                "Narrowed by created_after, created_before, active_after, active_before (times as in RFC 3339), created_from (api, query or fork) and "
-                + "metadata.<key>=<value>. An unknown user has an empty list.")
+                SessionFilter.Description + " An unknown user has an empty list.")
             .WithPaging();
+        users.MapGet("/usage", CountAsync)
+            .WithSummary("Count a user's turns and tokens by agent and day")
+            .WithDescription(
+                "Of the turns that are kept, on all branches and of responses made under /v1 too, for the last days (1 to 366; 30 where it is absent), in UTC. "
+                + "Where there is too much to count, is_complete is false, and the newest part is counted.")
+            .AddOpenApiOperationTransformer((operation, _, _) =>
+            {
+                operation.Parameters ??= [];
+                operation.Parameters.Add(new OpenApiParameter
+                {
+                    Name = "days",
+                    In = ParameterLocation.Query,
+                    Description = "How many days, today included: 1 to 366.",
+                    Schema = new OpenApiSchema { Type = JsonSchemaType.Integer },
+                });
+                return Task.CompletedTask;
+            });
         users.MapDelete("/sessions", EraseAsync)
             .WithSummary("Remove everything of a user")
             .WithDescription("Answers with a receipt.");
@@ -34,6 +52,20 @@ internal static class UsersApi
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
         return SessionPages.Answer(userId.Value, await log.ListAsync(SessionPages.Of(userId.Value, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken));
+    }
+
+    private static async Task<JsonAnswer<UsageAnswer>> CountAsync(
+        UserIdPath userId, HttpRequest request, SessionLog log, TimeProvider time, CancellationToken cancellationToken)
+    {
+        var days = 30;
+        if (request.Query.TryGetValue("days", out var text)
+            && (!int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out days) || days is < 1 or > 366))
+        {
+            throw new DomainException(Error.InvalidField("days", "must be a whole number from 1 to 366"));
+        }
+
+        var today = DateOnly.FromDateTime(time.GetUtcNow().UtcDateTime);
+        return new(UsageAnswer.Of(userId.Value, today, await new UserUsage(log).CountAsync(userId.Value, today.AddDays(1 - days), cancellationToken)));
     }
 
     private static async Task<JsonAnswer<ErasureResponse>> EraseAsync(UserIdPath userId, SessionLog log, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
