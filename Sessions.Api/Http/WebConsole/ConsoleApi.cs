@@ -1,5 +1,5 @@
 using System.Collections.Frozen;
-using Microsoft.AspNetCore.Http.HttpResults;
+using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Http.WebConsole;
 
