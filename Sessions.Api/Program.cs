@@ -16,6 +16,6 @@ return await CommandLine.RunAsync(args, async (settings, port) =>
 
     var app = builder.Build();
     app.UseHttp().MapDefaultEndpoints();
-    app.MapHome().MapQueries().MapSessions().MapUsers().MapCaller().MapActivity().MapOpenAi().MapConsole();
+    app.MapHome().MapQueries().MapAgents().MapSessions().MapUsers().MapCaller().MapActivity().MapOpenAi().MapConsole();
     await app.RunAsync();
 });

@@ -9,6 +9,7 @@ namespace Sessions.Api.Http;
 /// <summary>The JSON of the API, generated at compile time.</summary>
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
 [JsonSerializable(typeof(ActivityResponse))]
+[JsonSerializable(typeof(AgentListResponse))]
 [JsonSerializable(typeof(AppendTurnRequest))]
 [JsonSerializable(typeof(CallerResponse))]
 [JsonSerializable(typeof(CancelledResponse))]

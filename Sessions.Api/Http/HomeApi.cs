@@ -10,6 +10,7 @@ internal static class HomeApi
     private static readonly Dictionary<string, string> Endpoints = new()
     {
         ["query"] = "POST /query",
+        ["agents"] = "GET /agents",
         ["sessions"] = "POST /sessions",
         ["statistics"] = "GET /sessions/stats",
         ["reference"] = "GET /scalar",

@@ -14,9 +14,9 @@ public sealed class DocumentationTests
             [
                 "DELETE /sessions/{session_id}", "DELETE /users/{user_id}/sessions",
                 "DELETE /v1/conversations/{conversation_id}", "DELETE /v1/conversations/{conversation_id}/items/{item_id}",
-                "DELETE /v1/responses/{response_id}", "GET /", "GET /sessions", "GET /sessions/stats",
-                "GET /sessions/{session_id}", "GET /sessions/{session_id}/history", "GET /users/{user_id}/export",
-                "GET /users/{user_id}/sessions", "GET /v1/conversations", "GET /v1/conversations/{conversation_id}",
+                "DELETE /v1/responses/{response_id}", "GET /", "GET /activity", "GET /agents", "GET /caller", "GET /sessions", "GET /sessions/stats",
+                "GET /sessions/{session_id}", "GET /sessions/{session_id}/history", "GET /sessions/{session_id}/turns/{turn}/context", "GET /users/{user_id}/export",
+                "GET /users/{user_id}/sessions", "GET /users/{user_id}/usage", "GET /v1/conversations", "GET /v1/conversations/{conversation_id}",
                 "GET /v1/conversations/{conversation_id}/items", "GET /v1/conversations/{conversation_id}/items/{item_id}",
                 "GET /v1/models", "GET /v1/models/{model}", "GET /v1/responses/{response_id}",
                 "GET /v1/responses/{response_id}/input_items", "PATCH /sessions/{session_id}", "POST /query",

@@ -14,6 +14,7 @@ public sealed class AuthTests
     private static readonly string Admin = ApiKeys.NewKey();
 
     [Theory]
+    [InlineData("GET", "/agents")]
     [InlineData("GET", "/sessions/a")]
     [InlineData("POST", "/query")]
     [InlineData("POST", "/sessions")]

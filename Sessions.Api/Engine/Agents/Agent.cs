@@ -31,6 +31,15 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
     /// <summary>What it takes beside text.</summary>
     public IReadOnlyList<AgentContent> Accepts => settings.Accepts;
 
+    /// <summary>What kind of provider answers.</summary>
+    public AgentProvider Provider => settings.Provider;
+
+    /// <summary>The tools that it may call on the server.</summary>
+    public IReadOnlyList<AgentTool> Tools { get; } = [];
+
+    /// <summary>How it was when it was asked last; <see langword="null"/>: it has not been.</summary>
+    public AgentHealth? Health { get; private set; }
+
     /// <summary>Whether it takes functions of the client's.</summary>
     public bool TakesTools => !_isBuiltin;
 
@@ -118,11 +127,13 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
             // WaitAsync: an agent that does not heed its token must not hold up the session.
             var told = await (observer is null ? AskAsync(conversation, request, output, ended) : StreamAsync(conversation, request, output, ended)).WaitAsync(ended);
             var items = output.End();
-            return Answer(items, output.IsBlank, told, call, started) with
+            var answer = Answer(items, output.IsBlank, told, call, started) with
             {
                 Summary = newSummary,
                 HistoryTokens = await CountAsync(request.Input, items, ended),
             };
+            Health = new AgentHealth(null, time.GetUtcNow());
+            return answer;
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -136,7 +147,7 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         catch (OperationCanceledException e) when (limited is { IsCancellationRequested: true })
         {
             output.Abandon();
-            throw new AgentException(AgentFailure.TimedOut(Timeout), e);
+            throw Noted(new AgentException(AgentFailure.TimedOut(Timeout), e));
         }
         catch (DomainException)
         {
@@ -146,8 +157,14 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         catch (Exception e)
         {
             output.Abandon();
-            throw Failed(e, call);
+            throw Noted(Failed(e, call));
         }
+    }
+
+    private AgentException Noted(AgentException failure)
+    {
+        Health = new AgentHealth(failure.Error, time.GetUtcNow());
+        return failure;
     }
 
     private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
