@@ -7,7 +7,7 @@ import { shortTime } from "./format.js";
 import { RunningTurn, chatTurn, failedTurn } from "./chat-turn.js";
 import { TurnStream } from "./stream.js";
 import { TurnTree } from "./turn-tree.js";
-import { waitingCalls } from "./items.js";
+import { callsOf, waitingCalls } from "./items.js";
 import { toolOutputs } from "./tool-outputs.js";
 import { turnContext } from "./turn-context.js";
 import { attempt, problemBox, say, sheet } from "./dialogs.js";
@@ -115,11 +115,12 @@ class ChatPage extends HTMLElement {
   #draw() {
     const { turns, isCut } = this.#tree.path(this.#tip);
     const shown = this.#stream ? turns.filter(turn => turn.turn < (this.#stream.turn ?? Infinity)) : turns;
+    const calls = callsOf(turns.flatMap(turn => [...(turn.input ?? []), ...(turn.output ?? [])]));
     const waiting = this.#stream ? [] : waitingCalls(turns);
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
     fill(this.#turns,
       isCut && h("p", { class: "quiet center" }, "Earlier turns…"),
-      shown.map(turn => chatTurn(turn, this.#tree.siblings(turn.turn), this.#actions)),
+      shown.map(turn => chatTurn(turn, this.#tree.siblings(turn.turn), this.#actions, calls)),
       waiting.length > 0 && toolOutputs(waiting, outputs => this.#answerCalls(outputs)),
       this.#running?.element);
     if (isCut && this.#scroller.scrollHeight <= this.#scroller.clientHeight + 200) this.#older();

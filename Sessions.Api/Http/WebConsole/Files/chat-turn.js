@@ -6,18 +6,18 @@ import { GrowingMarkdown, markdown } from "./markdown.js";
 import { showItems } from "./items.js";
 import { say } from "./dialogs.js";
 
-/** A turn of the history. `actions` may have: edit, retry, fork, inspect, go; `siblings` are its branches. */
-export function chatTurn(turn, siblings, actions) {
+/** A turn of the history. `actions` may have: edit, retry, fork, inspect, go; `siblings` are its branches, `calls` those around it. */
+export function chatTurn(turn, siblings, actions, calls) {
   return h("article", { class: "turn", "data-turn": turn.turn, "aria-label": `Turn ${turn.turn}` },
-    asked(turn.query, turn.input, actions.edit && (box => edit(box, turn, actions.edit))),
+    asked(turn.query, turn.input, calls, actions.edit && (box => edit(box, turn, actions.edit))),
     siblings.length > 1 && branches(turn.turn, siblings, actions.go),
     h("div", { class: "answer" },
-      showItems(turn.output ?? []),
+      showItems(turn.output ?? [], calls),
       turn.response !== null && markdown(turn.response),
       turn.status === "incomplete" && h("p", { class: "note" }, incomplete(turn.incomplete_reason))),
     h("footer", { class: "meta" }, facts(turn), h("span", { class: "buttons" },
       iconButton("Copy the answer", icon("copy"), () => copy(turn.response ?? "")),
-      actions.retry && iconButton("Ask again", icon("retry"), () => actions.retry(turn)),
+      actions.retry && turn.query !== null && turn.status !== "appended" && iconButton("Ask again", icon("retry"), () => actions.retry(turn)),
       actions.fork && iconButton("Fork from here", icon("fork"), () => actions.fork(turn)),
       actions.inspect && iconButton("What the model was given", icon("eye"), () => actions.inspect(turn)))));
 }
@@ -61,8 +61,8 @@ export function failedTurn(body, error, onretry) {
       h("p", {}, h("button", { type: "button", class: "button", onclick: onretry }, icon("retry"), "Try again"))));
 }
 
-function asked(query, input, onedit) {
-  const extras = showItems((input ?? []).filter(item => item?.type !== "message" || Array.isArray(item.content)));
+function asked(query, input, calls, onedit) {
+  const extras = showItems((input ?? []).filter(item => item?.type !== "message" || Array.isArray(item.content)), calls);
   if ((query === null || query === undefined) && extras.length === 0) return null;
   const box = h("div", { class: "asked" },
     query !== null && query !== undefined && h("div", { class: "bubble", dir: "auto" }, query), extras,

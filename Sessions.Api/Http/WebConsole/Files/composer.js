@@ -18,7 +18,7 @@ export class Composer extends HTMLElement {
       if (event.key === "Escape" && this.#isRunning) this.dispatchEvent(new Event("halt"));
     } });
     this.#button = h("button", { type: "submit", class: "send", "aria-label": "Send" }, icon("send"));
-    this.#agents = h("select", { "aria-label": "Agent" }, state.agents.map(agent => h("option", { value: agent.name, title: agent.description ?? "" }, agent.name)));
+    this.#agents = h("select", { "aria-label": "Agent" }, state.agents.map(agent => h("option", { value: agent.name, title: agent.description ?? "", selected: agent.is_default }, agent.name)));
     this.append(h("form", { class: "composer", onsubmit: event => { event.preventDefault(); this.#isRunning ? this.dispatchEvent(new Event("halt")) : this.#submit(); } },
       this.#input,
       h("div", { class: "row" }, state.agents.length > 0 && this.#agents, h("small", { id: hint, class: "quiet" }, "Enter sends, Shift + Enter is a new line"), this.#button)));

@@ -77,6 +77,15 @@ export function inline(parent, text, depth = 0) {
         continue;
       }
     }
+    if (char === "<" && /^<(?:https?:|mailto:)/i.test(text.slice(i, i + 10))) {
+      const url = text.slice(i + 1, i + MAX_URL).split(">", 1)[0];
+      if (isSafe(url) && text[i + 1 + url.length] === ">") {
+        flush();
+        parent.append(link(url, url));
+        i += url.length + 2;
+        continue;
+      }
+    }
     if ((char === "h" || char === "H") && !/\w/.test(text[i - 1] ?? "")) {
       const url = AUTO.exec(text.slice(i, i + MAX_URL))?.[0].replace(/[.,;:!?)\]}*_~]+$/, "");
       if (url && isSafe(url)) {

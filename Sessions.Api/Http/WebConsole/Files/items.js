@@ -5,10 +5,16 @@ import { bytes } from "./format.js";
 
 const SHOWN = 20_000;
 
-/** Shows what is no text of a message; nothing of what the texts show already. */
-export function showItems(items) {
-  const outputs = new Map(items.filter(item => item?.type === "function_call_output").map(item => [item.call_id, item]));
-  const called = new Set(items.filter(item => item?.type === "function_call").map(item => item.call_id));
+/** The calls in some turns, and their outputs, which may come with a later turn. */
+export function callsOf(items) {
+  return {
+    outputs: new Map(items.filter(item => item?.type === "function_call_output").map(item => [item.call_id, item])),
+    called: new Set(items.filter(item => item?.type === "function_call").map(item => item.call_id)),
+  };
+}
+
+/** Shows what is no text of a message; nothing of what the texts show already. An output is shown with its call. */
+export function showItems(items, { outputs, called } = callsOf(items)) {
   return items.filter(Boolean).flatMap(item => {
     switch (item.type) {
       case "message":
