@@ -52,7 +52,11 @@ class ChatPage extends HTMLElement {
     this.#stream?.leave();
   }
 
-  #onUser = () => { location.hash = "#/chat"; this.#recent(); };
+  #onUser = () => {
+    this.#user = actingFor();
+    if (this.#id) location.hash = "#/chat";
+    else this.#recent();
+  };
 
   /** Opens a session, or none for a new one. */
   async open(id, params) {
@@ -65,7 +69,7 @@ class ChatPage extends HTMLElement {
     this.#tree = new TurnTree();
     [this.#next, this.#tip, this.#loading] = [null, 0, null];
     this.#title.textContent = id ? "Conversation" : "New conversation";
-    fill(this.#turns, !id && !this.#stream && welcome());
+    fill(this.#turns, !id && !this.#stream && welcome(), this.#running?.element);
     if (id) await this.#load();
     this.#composer.focus();
   }
@@ -186,6 +190,7 @@ class ChatPage extends HTMLElement {
       await attempt(async () => {
         await this.#history();
         this.#tip = stream.result.metadata.turn;
+        this.#composer.agent = stream.result.agent_type;
         this.#draw();
       });
       if (stuck) this.#toEnd();

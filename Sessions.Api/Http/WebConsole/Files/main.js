@@ -22,7 +22,7 @@ class ConsoleApp extends HTMLElement {
   #page = null;
 
   connectedCallback() {
-    this.append(this.#nav, this.#main);
+    this.replaceChildren(this.#nav, this.#main);
     addEventListener("hashchange", () => this.#route());
     document.addEventListener("signed-out", event => this.#signIn(hasKey() ? event.detail.message : ""));
     document.addEventListener("user-changed", () => this.#frame());
@@ -41,6 +41,8 @@ class ConsoleApp extends HTMLElement {
   }
 
   #signIn(reason) {
+    // Once, however many requests were refused.
+    if (this.#main.querySelector("sign-in")) return;
     this.#page = null;
     fill(this.#nav);
     const form = h("sign-in", { reason });

@@ -90,7 +90,7 @@ class SessionList extends HTMLElement {
     const last = Math.min(this.#total, Math.ceil((this.#box.scrollTop + this.#box.clientHeight) / ROW) + 4);
     this.#space.style.height = `${this.#total * ROW}px`;
     for (const [index, row] of this.#rows) {
-      if (index < first || index >= last || (row.dataset.empty && this.#at(index))) {
+      if (index < first || index >= last || ("empty" in row.dataset && this.#at(index))) {
         row.remove();
         this.#rows.delete(index);
       }

@@ -19,8 +19,8 @@ export function actFor(user) {
 
 /** Asks who is there. */
 export async function load() {
-  state.caller = await get("caller");
-  state.agents = (await get("agents").catch(() => ({ agents: [] }))).agents;
+  const [caller, list] = await Promise.all([get("caller"), get("agents").catch(() => ({ agents: [] }))]);
+  [state.caller, state.agents] = [caller, list.agents];
 }
 
 /** Where the sessions are that this one may list: a user's, or everybody's. */

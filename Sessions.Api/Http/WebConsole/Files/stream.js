@@ -57,8 +57,11 @@ export class TurnStream extends EventTarget {
   /** The turn that this tab was waiting for when it was reloaded. */
   static pending() {
     try {
-      const { body, key } = JSON.parse(sessionStorage.getItem(PENDING) ?? "{}");
-      return body && key ? new TurnStream(body, key) : null;
+      const { body, key, sessionId } = JSON.parse(sessionStorage.getItem(PENDING) ?? "{}");
+      if (!body || !key) return null;
+      const stream = new TurnStream(body, key);
+      stream.sessionId = sessionId;
+      return stream;
     } catch {
       return null;
     }
@@ -70,7 +73,7 @@ export class TurnStream extends EventTarget {
   }
 
   async run() {
-    this.#remember({ body: this.body, key: this.key });
+    this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
     for (let tries = 0, pause = 500; !this.result && !this.error; tries++) {
       try {
         await this.#hear(() => { tries = 0; pause = 500; });
@@ -113,6 +116,7 @@ export class TurnStream extends EventTarget {
       case "session":
         this.sessionId = data.thread_id;
         this.turn = data.turn;
+        this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
         break;
       case "delta":
         this.text += data.text;
