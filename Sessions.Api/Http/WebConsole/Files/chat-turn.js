@@ -65,8 +65,8 @@ function asked(query, input, calls, onedit) {
   const extras = showItems((input ?? []).filter(item => item?.type !== "message" || Array.isArray(item.content)), calls);
   if ((query === null || query === undefined) && extras.length === 0) return null;
   const box = h("div", { class: "asked" },
-    query !== null && query !== undefined && h("div", { class: "bubble", dir: "auto" }, query), extras,
-    onedit && query !== null && h("span", { class: "buttons" }, iconButton("Edit the question", icon("edit"), () => onedit(box))));
+    query !== null && query !== undefined && h("div", { class: "said" },
+      onedit && h("span", { class: "buttons" }, iconButton("Edit the question", icon("edit"), () => onedit(box))), h("div", { class: "bubble", dir: "auto" }, query)), extras);
   return box;
 }
 

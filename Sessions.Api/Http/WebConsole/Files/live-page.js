@@ -20,11 +20,11 @@ class LivePage extends HTMLElement {
   #operations = h("tbody");
   #charts = [
     [new LineChart("Turns per second", [{ name: "ended", color: "c0" }, { name: "failed", color: "bad" }], count), [sample => sample.turns.count, sample => sample.turns.failed]],
-    [new LineChart("Running and waiting turns", [{ name: "running", color: "c0" }, { name: "waiting", color: "c1" }], count), [sample => sample.running_turns, sample => sample.waiting_turns]],
+    [new LineChart("Turns now", [{ name: "running", color: "c0" }, { name: "waiting", color: "c1" }], count), [sample => sample.running_turns, sample => sample.waiting_turns]],
     [new LineChart("Sessions per second", [{ name: "created", color: "c0" }, { name: "removed", color: "c1" }], count), [sample => sample.sessions_created, sample => sample.sessions_removed]],
-    [new LineChart("How long turns take", [{ name: "p95", color: "c0" }, { name: "median", color: "c1" }], duration), [sample => sample.turns.p95, sample => sample.turns.p50]],
-    [new LineChart("How long the store takes", [{ name: "p95", color: "c0" }, { name: "median", color: "c1" }], duration), [sample => sample.store.p95, sample => sample.store.p50]],
-    [new LineChart("Requests refused for want of room", [{ name: "refused", color: "bad" }], count), [sample => sample.requests_refused]],
+    [new LineChart("Time of a turn", [{ name: "p95", color: "c0" }, { name: "median", color: "c1" }], duration), [sample => sample.turns.p95, sample => sample.turns.p50]],
+    [new LineChart("Time of the store", [{ name: "p95", color: "c0" }, { name: "median", color: "c1" }], duration), [sample => sample.store.p95, sample => sample.store.p50]],
+    [new LineChart("Requests refused", [{ name: "refused", color: "bad" }], count), [sample => sample.requests_refused]],
   ];
 
   connectedCallback() {
@@ -80,7 +80,7 @@ class LivePage extends HTMLElement {
       tile("Active sessions", count(stats.active_sessions), `in ${stats.storage_type}`),
       tile("Running turns", count(activity.running_turns), `${count(activity.waiting_turns)} waiting`),
       tile("Turns in the last minute", count(minute.reduce((sum, sample) => sum + sample.turns.count, 0)), plural(failed, "failure"), failed > 0),
-      tile("Longest wait", duration(Math.max(0, ...minute.map(sample => sample.queue_wait.max))), "for the turn before, last minute"),
+      tile("Longest wait", duration(Math.max(0, ...minute.map(sample => sample.queue_wait.max))), "in the queue, last minute"),
       tile("Clean-up", activity.last_cleanup_at ? fromNow(activity.last_cleanup_at) : "not yet", `sessions live ${count(stats.timeout_hours)} h`));
     fill(this.#agents, rows(activity.agents, "Nothing was asked yet."));
     fill(this.#operations, rows(activity.store_operations, "Nothing was done yet."));
