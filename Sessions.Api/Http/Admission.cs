@@ -1,21 +1,33 @@
 using Sessions.Api.Engine;
+
 namespace Sessions.Api.Http;
 
 /// <summary>
 /// Lets in as many requests at a time as the server has room for, and none once it is to stop. The others are answered at once, rather than
 /// to wait for memory that is not there. <c>/health</c> and <c>/alive</c> are always answered.
 /// </summary>
-internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBudget bodies, RequestMetrics metrics)
+internal sealed class Admission
 {
+    private readonly LimitSettings _limits;
+    private readonly Stopping _stopping;
+    private readonly BodyBudget _bodies;
+    private readonly RequestMetrics _metrics;
+    private readonly Func<object, Task> _starting;
     private readonly TaskCompletionSource _empty = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _requests;
-    private long _lastRefusal = long.MinValue / 2;
+    private long _lastAnswer = long.MinValue / 2;
+
+    public Admission(LimitSettings limits, Stopping stopping, BodyBudget bodies, RequestMetrics metrics)
+    {
+        (_limits, _stopping, _bodies, _metrics) = (limits, stopping, bodies, metrics);
+        _starting = AnswerStarting;
+    }
 
     /// <summary>How many requests are being answered.</summary>
     public int Requests => Volatile.Read(ref _requests);
 
-    /// <summary>When the last request was refused because the server is to stop, as <see cref="Environment.TickCount64"/> has it.</summary>
-    public long LastRefusal => Volatile.Read(ref _lastRefusal);
+    /// <summary>When the last answer was given since the server is to stop, as <see cref="Environment.TickCount64"/> has it.</summary>
+    public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
     /// <summary>The answer where there is no room.</summary>
     public static Problem Overloaded => new(StatusCodes.Status503ServiceUnavailable, "overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
@@ -27,7 +39,7 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBud
     /// <returns>Ends when the last of those that are in has been answered.</returns>
     public Task CloseAsync()
     {
-        stopping.Request();
+        _stopping.Request();
 
         // In and out once, so that somebody is the last.
         Interlocked.Increment(ref _requests);
@@ -43,7 +55,7 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBud
             return next(context);
         }
 
-        if (Interlocked.Increment(ref _requests) <= limits.ConcurrentRequests && !stopping.IsRequested)
+        if (Interlocked.Increment(ref _requests) <= _limits.ConcurrentRequests && !_stopping.IsRequested)
         {
             return AnswerAsync(context, next);
         }
@@ -54,35 +66,49 @@ internal sealed class Admission(LimitSettings limits, Stopping stopping, BodyBud
 
     private async Task AnswerAsync(HttpContext context, RequestDelegate next)
     {
+        context.Response.OnStarting(_starting, context.Response);
         try
         {
             await next(context);
         }
         finally
         {
-            bodies.Release(context);
+            _bodies.Release(context);
             Leave();
         }
     }
 
     private void Leave()
     {
-        if (Interlocked.Decrement(ref _requests) == 0 && stopping.IsRequested)
+        var left = Interlocked.Decrement(ref _requests);
+        if (_stopping.IsRequested && left == 0)
         {
             _empty.TrySetResult();
         }
     }
 
+    // A client that is told with its answer sends the next request elsewhere, not into a connection that is about to be closed.
+    private Task AnswerStarting(object state)
+    {
+        if (_stopping.IsRequested)
+        {
+            ((HttpResponse)state).Headers.Connection = "close";
+            Volatile.Write(ref _lastAnswer, Environment.TickCount64);
+        }
+
+        return Task.CompletedTask;
+    }
+
     private Task RefuseAsync(HttpContext context)
     {
         var problem = Overloaded;
-        if (stopping.IsRequested)
+        if (_stopping.IsRequested)
         {
             problem = Problem.From(Stopping.Refusal);
-            Volatile.Write(ref _lastRefusal, Environment.TickCount64);
+            Volatile.Write(ref _lastAnswer, Environment.TickCount64);
         }
 
-        metrics.Refused(problem.Code);
+        _metrics.Refused(problem.Code);
         return problem.ExecuteAsync(context);
     }
 }

@@ -6,10 +6,8 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// Stops the server without a request that could have been answered being lost: from the signal on everything new is refused with an
-/// answer, and
-/// <c>/health</c> says so; what runs has <see cref="LimitSettings.ShutdownSeconds"/> to finish, and is then refused too; only after that
-/// the web
-/// server stops listening. In the time of the machine: it is an orchestrator that counts the seconds.
+/// answer, and <c>/health</c> says so; what runs has <see cref="LimitSettings.ShutdownSeconds"/> to finish, and is then refused too;
+/// only after that the web server stops listening. In the time of the machine: it is an orchestrator that counts the seconds.
 /// </summary>
 internal sealed partial class GracefulStop(
     Admission admission, Stopping stopping, StreamedTurns streams, LimitSettings limits, IHostApplicationLifetime lifetime, ILogger<GracefulStop> logger) : IHostedLifecycleService, IHealthCheck
@@ -17,9 +15,9 @@ internal sealed partial class GracefulStop(
     /// <summary>How long the answers may take on their way, and the rest of the stop.</summary>
     public static readonly TimeSpan Rest = TimeSpan.FromSeconds(3);
 
-    // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not. It is waited until that is over,
-    // shortly.
-    private static readonly TimeSpan Quiet = TimeSpan.FromMilliseconds(100);
+    // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not: every answer from the signal on
+    // closes its connection. It is waited until that is over, shortly.
+    private static readonly TimeSpan Quiet = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan MostLinger = TimeSpan.FromSeconds(1);
 
     private CancellationTokenRegistration _signal;
@@ -45,7 +43,9 @@ internal sealed partial class GracefulStop(
             await WithinAsync(ended, Rest / 2, cancellationToken);
         }
 
-        for (var lingered = TimeSpan.Zero; lingered < MostLinger && Environment.TickCount64 - admission.LastRefusal < Quiet.TotalMilliseconds; lingered += Quiet)
+        for (var lingered = TimeSpan.Zero;
+            lingered < MostLinger && Environment.TickCount64 - admission.LastAnswer < Quiet.TotalMilliseconds;
+            lingered += Quiet)
         {
             await Task.Delay(Quiet, CancellationToken.None);
         }
