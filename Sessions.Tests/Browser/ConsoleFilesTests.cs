@@ -26,7 +26,7 @@ public sealed partial class ConsoleFilesTests
         var paths = (await server.GetAsync("/openapi/v1.json")).Json["paths"]!.AsObject();
         Assert.Equal(
             paths.SelectMany(path => path.Value!.AsObject().Select(operation => $"{operation.Key.ToUpperInvariant()} {path.Key}")).Order(StringComparer.Ordinal),
-            told.Select(operation => operation.Replace(":int}", "}", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+            told.Order(StringComparer.Ordinal));
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.Mvc;
@@ -11,21 +12,21 @@ namespace Sessions.Api.Http.Native;
 internal static class TurnContextApi
 {
     /// <summary>Maps the endpoint.</summary>
-    public static void MapTurnContext(this RouteGroupBuilder sessions) => sessions.MapGet("/{session_id}/turns/{turn:int}/context", GetAsync)
+    public static void MapTurnContext(this RouteGroupBuilder sessions) => sessions.MapGet("/{session_id}/turns/{turn}/context", GetAsync)
         .WithSummary("Tell what a turn's agent was given")
         .WithDescription(
             "Which earlier turns, which summary, which tools. Nothing of it is stored twice: it is put together again in the way it was for the turn, by the agent's settings of today.")
         .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
 
     private static async Task<IResult> GetAsync(
-        [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] int turn, SessionOwner owner, TurnContexts contexts, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] string turn, SessionOwner owner, TurnContexts contexts, CancellationToken cancellationToken)
     {
-        if (turn < 1)
+        if (!int.TryParse(turn, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number < 1)
         {
             throw new DomainException(Error.InvalidField("turn", "must be the number of a turn"));
         }
 
-        return Identifiers.IsSessionId(sessionId) && await contexts.FindAsync(SessionRef.ById(sessionId), owner.Value, turn, cancellationToken) is { } found
+        return Identifiers.IsSessionId(sessionId) && await contexts.FindAsync(SessionRef.ById(sessionId), owner.Value, number, cancellationToken) is { } found
             ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(sessionId, found))
             : Problem.From(Error.SessionNotFound(sessionId));
     }

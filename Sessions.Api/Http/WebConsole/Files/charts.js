@@ -16,8 +16,18 @@ export class LineChart {
   /** Series have a name, and a class that gives them their color. */
   constructor(label, series, format) {
     [this.#label, this.#series, this.#format] = [label, series, format];
-    this.element = h("section", { class: "chart" }, h("header", {}, h("h3", {}, label), this.#top), this.#now, this.#drawing,
-      h("ul", { class: "legend" }, series.map(({ name, color }) => h("li", {}, h("i", { class: color }), name))));
+    this.element = h(
+      "section",
+      { class: "chart" },
+      h("header", {}, h("h3", {}, label), this.#top),
+      this.#now,
+      this.#drawing,
+      h(
+        "ul",
+        { class: "legend" },
+        series.map(({ name, color }) => h("li", {}, h("i", { class: color }), name)),
+      ),
+    );
   }
 
   /** Draws: for each series its values, oldest first, and how many there may be. */
@@ -27,7 +37,9 @@ export class LineChart {
     const shapes = all.flatMap((values, i) => {
       if (values.length === 0) return [];
       const from = slots - values.length;
-      const points = values.map((value, at) => `${(((from + at) / (slots - 1)) * WIDTH).toFixed(1)},${(HEIGHT - 2 - value * scale).toFixed(1)}`);
+      const points = values.map(
+        (value, at) => `${(((from + at) / (slots - 1)) * WIDTH).toFixed(1)},${(HEIGHT - 2 - value * scale).toFixed(1)}`,
+      );
       // A line that lies on the ground says nothing.
       if (i > 0 && values.every(value => value === 0)) return [];
       const { color } = this.#series[i];
@@ -37,7 +49,10 @@ export class LineChart {
         svg("polyline", { class: `line ${color}`, points: points.join(" "), "vector-effect": "non-scaling-stroke" }),
       ];
     });
-    this.#drawing.replaceChildren(svg("line", { class: "ground", x1: 0, x2: WIDTH, y1: HEIGHT - 1, y2: HEIGHT - 1, "vector-effect": "non-scaling-stroke" }), ...shapes.filter(Boolean));
+    this.#drawing.replaceChildren(
+      svg("line", { class: "ground", x1: 0, x2: WIDTH, y1: HEIGHT - 1, y2: HEIGHT - 1, "vector-effect": "non-scaling-stroke" }),
+      ...shapes.filter(Boolean),
+    );
     const last = all.map(values => this.#format(values.at(-1) ?? 0));
     this.#now.replaceChildren(...last.flatMap((text, i) => [h("span", { class: i === 0 ? "first" : "other" }, text), " "]));
     this.#top.textContent = top > 0 ? `up to ${this.#format(top)}` : "";
@@ -51,15 +66,38 @@ export function barChart(label, days, names, format) {
   const step = WIDTH / days.length;
   const bars = days.flatMap((day, i) => {
     let y = HEIGHT - 1;
-    return day.parts.filter(([, value]) => value > 0).map(([name, value]) => {
-      const height = Math.max(1, (value / top) * (HEIGHT - 6));
-      y -= height;
-      return svg("rect", { class: `bar c${names.indexOf(name) % 6}`, x: (i * step + step * 0.15).toFixed(2), y: y.toFixed(2), width: (step * 0.7).toFixed(2), height: height.toFixed(2) },
-        svg("title", {}, `${day.label}, ${name}: ${format(value)}`));
-    });
+    return day.parts
+      .filter(([, value]) => value > 0)
+      .map(([name, value]) => {
+        const height = Math.max(1, (value / top) * (HEIGHT - 6));
+        y -= height;
+        return svg(
+          "rect",
+          {
+            class: `bar c${names.indexOf(name) % 6}`,
+            x: (i * step + step * 0.15).toFixed(2),
+            y: y.toFixed(2),
+            width: (step * 0.7).toFixed(2),
+            height: height.toFixed(2),
+          },
+          svg("title", {}, `${day.label}, ${name}: ${format(value)}`),
+        );
+      });
   });
-  return h("figure", { class: "bars" },
-    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, svg("line", { class: "ground", x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5, "vector-effect": "non-scaling-stroke" }), bars),
+  return h(
+    "figure",
+    { class: "bars" },
+    svg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+      svg("line", { class: "ground", x1: 0, x2: WIDTH, y1: HEIGHT - 0.5, y2: HEIGHT - 0.5, "vector-effect": "non-scaling-stroke" }),
+      bars,
+    ),
     h("figcaption", {}, h("span", {}, days[0]?.label), h("span", {}, `up to ${format(top)} a day`), h("span", {}, days.at(-1)?.label)),
-    h("ul", { class: "legend" }, names.map((name, i) => h("li", {}, h("i", { class: `c${i % 6}` }), h("span", { dir: "auto" }, name)))));
+    h(
+      "ul",
+      { class: "legend" },
+      names.map((name, i) => h("li", {}, h("i", { class: `c${i % 6}` }), h("span", { dir: "auto" }, name))),
+    ),
+  );
 }

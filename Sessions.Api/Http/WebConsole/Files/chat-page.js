@@ -2,9 +2,9 @@
 import { fill, h, iconButton } from "./dom.js";
 import { icon } from "./icons.js";
 import { call, get, sessionPath } from "./api.js";
-import { actingFor, listPath, ownerQuery } from "./state.js";
-import { shortTime } from "./format.js";
-import { RunningTurn, chatTurn, failedTurn } from "./chat-turn.js";
+import { actingFor, ownerQuery } from "./state.js";
+import { RecentSessions, chatAddress } from "./recent-sessions.js";
+import { RunningTurn, chatTurn, failedTurn, welcome } from "./chat-turn.js";
 import { TurnStream } from "./stream.js";
 import { TurnTree } from "./turn-tree.js";
 import { callsOf, waitingCalls } from "./items.js";
@@ -16,7 +16,7 @@ import "./composer.js";
 const PAGE = 30;
 
 class ChatPage extends HTMLElement {
-  #list = h("ol", { class: "recent-list" });
+  #recent = new RecentSessions();
   #turns = h("div", { class: "turns" });
   #scroller = h("div", { class: "scroller" });
   #composer = document.createElement("chat-composer");
@@ -31,17 +31,47 @@ class ChatPage extends HTMLElement {
 
   connectedCallback() {
     if (this.#turns.isConnected) return;
-    const recent = h("aside", { class: "recent", "aria-label": "Conversations" },
-      h("header", {}, h("h2", {}, "Conversations"), iconButton("Close the list", icon("close"), () => this.classList.remove("listing"), { class: "icon-button narrow" })),
-      h("a", { class: "button primary wide", href: "#/chat" }, icon("plus"), "New conversation"), this.#list);
+    const recent = h(
+      "aside",
+      { class: "recent", "aria-label": "Conversations" },
+      h(
+        "header",
+        {},
+        h("h2", {}, "Conversations"),
+        iconButton("Close the list", icon("close"), () => this.classList.remove("listing"), { class: "icon-button narrow" }),
+      ),
+      h("a", { class: "button primary wide", href: "#/chat" }, icon("plus"), "New conversation"),
+      this.#recent.element,
+    );
     this.#scroller.append(this.#turns);
-    this.append(recent, h("section", { class: "talk" },
-      h("header", {}, iconButton("Conversations", icon("menu"), () => this.classList.toggle("listing"), { class: "icon-button narrow" }), this.#title,
-        h("span", { class: "buttons" }, iconButton("The session with all its turns", icon("eye"), () => { if (this.#id) location.hash = `#/sessions/${encodeURIComponent(this.#id)}${this.#user ? `?user=${encodeURIComponent(this.#user)}` : ""}`; }))),
-      this.#scroller, this.#composer));
+    this.append(
+      recent,
+      h(
+        "section",
+        { class: "talk" },
+        h(
+          "header",
+          {},
+          iconButton("Conversations", icon("menu"), () => this.classList.toggle("listing"), { class: "icon-button narrow" }),
+          this.#title,
+          h(
+            "span",
+            { class: "buttons" },
+            iconButton("The session with all its turns", icon("eye"), () => {
+              if (this.#id)
+                location.hash = `#/sessions/${encodeURIComponent(this.#id)}${this.#user ? `?user=${encodeURIComponent(this.#user)}` : ""}`;
+            }),
+          ),
+        ),
+        this.#scroller,
+        this.#composer,
+      ),
+    );
     this.#composer.addEventListener("ask", event => this.#ask(event.detail));
     this.#composer.addEventListener("halt", () => this.#halt());
-    this.#scroller.addEventListener("scroll", () => { if (this.#scroller.scrollTop < 200) this.#older(); });
+    this.#scroller.addEventListener("scroll", () => {
+      if (this.#scroller.scrollTop < 200) this.#older();
+    });
     this.#turns.addEventListener("grown", () => this.#stick());
     document.addEventListener("user-changed", this.#onUser);
     this.#resume();
@@ -55,14 +85,14 @@ class ChatPage extends HTMLElement {
   #onUser = () => {
     this.#user = actingFor();
     if (this.#id) location.hash = "#/chat";
-    else this.#recent();
+    else this.#recent.show(this.#id);
   };
 
   /** Opens a session, or none for a new one. */
   async open(id, params) {
     this.classList.remove("listing");
     this.#user = params.get("user") ?? actingFor();
-    this.#recent();
+    this.#recent.show(this.#id);
     if (id === this.#id && id !== null) return;
     if (this.#stream && this.#stream.sessionId !== id) this.#leave();
     this.#id = id;
@@ -94,13 +124,21 @@ class ChatPage extends HTMLElement {
       if (last) this.#composer.agent = last.agent_type;
     } catch (error) {
       // A turn that begins a session runs before there is one.
-      if (id === this.#id && !(error.status === 404 && this.#stream)) fill(this.#turns, problemBox(error, h("a", { class: "button", href: "#/chat" }, "New conversation")));
+      if (id === this.#id && !(error.status === 404 && this.#stream))
+        fill(this.#turns, problemBox(error, h("a", { class: "button", href: "#/chat" }, "New conversation")));
     }
   }
 
   async #history() {
     const tree = this.#tree;
-    const page = await get(sessionPath(this.#id, "/history"), { branches: "all", include: "items", order: "desc", limit: PAGE, after: this.#next, ...ownerQuery(this.#user) });
+    const page = await get(sessionPath(this.#id, "/history"), {
+      branches: "all",
+      include: "items",
+      order: "desc",
+      limit: PAGE,
+      after: this.#next,
+      ...ownerQuery(this.#user),
+    });
     tree.add(page.turns);
     this.#next = page.next;
     return page;
@@ -122,11 +160,13 @@ class ChatPage extends HTMLElement {
     const calls = callsOf(turns.flatMap(turn => [...(turn.input ?? []), ...(turn.output ?? [])]));
     const waiting = this.#stream ? [] : waitingCalls(turns);
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
-    fill(this.#turns,
+    fill(
+      this.#turns,
       isCut && h("p", { class: "quiet center" }, "Earlier turns…"),
       shown.map(turn => chatTurn(turn, this.#tree.siblings(turn.turn), this.#actions, calls)),
       waiting.length > 0 && toolOutputs(waiting, outputs => this.#answerCalls(outputs)),
-      this.#running?.element);
+      this.#running?.element,
+    );
     if (isCut && this.#scroller.scrollHeight <= this.#scroller.clientHeight + 200) this.#older();
   }
 
@@ -135,11 +175,15 @@ class ChatPage extends HTMLElement {
   #actions = {
     edit: (turn, text) => this.#ask(text, turn.parent),
     retry: turn => this.#ask(turn.query, turn.parent, turn.agent_type),
-    fork: turn => attempt(async () => {
-      const copy = await call("POST", sessionPath(this.#id, "/fork"), { body: { after_turn: turn.turn }, query: ownerQuery(this.#user) });
-      say("A copy up to that turn.");
-      location.hash = this.#address(copy.session_id);
-    }),
+    fork: turn =>
+      attempt(async () => {
+        const copy = await call("POST", sessionPath(this.#id, "/fork"), {
+          body: { after_turn: turn.turn },
+          query: ownerQuery(this.#user),
+        });
+        say("A copy up to that turn.");
+        location.hash = this.#address(copy.session_id);
+      }),
     inspect: turn => sheet(`Turn ${turn.turn}: what the model was given`, turnContext(this.#id, turn.turn, ownerQuery(this.#user))),
     go: turn => {
       this.#tip = this.#tree.tipOf(turn);
@@ -152,9 +196,15 @@ class ChatPage extends HTMLElement {
     if (this.#stream) return;
     const elsewhere = after ?? (this.#tip !== this.#tree.newest ? this.#tip : undefined);
     if (after !== undefined) this.#tip = after;
-    this.#listen(new TurnStream({
-      query, thread_id: this.#id ?? undefined, user_id: this.#user || undefined, agent_type: agent ?? this.#composer.agent, after_turn: elsewhere,
-    }));
+    this.#listen(
+      new TurnStream({
+        query,
+        thread_id: this.#id ?? undefined,
+        user_id: this.#user || undefined,
+        agent_type: agent ?? this.#composer.agent,
+        after_turn: elsewhere,
+      }),
+    );
     this.#draw();
     this.#toEnd();
   }
@@ -175,14 +225,16 @@ class ChatPage extends HTMLElement {
     if (stream !== this.#stream || this.#id || !stream.sessionId) return;
     this.#id = stream.sessionId;
     history.replaceState(null, "", this.#address(this.#id));
-    this.#recent();
+    this.#recent.show(this.#id);
   }
 
   async #ended(stream) {
     if (stream !== this.#stream) return;
     this.#leave();
     if (stream.error) {
-      this.#turns.append(failedTurn(stream.body, stream.error, () => this.#ask(stream.body.query, stream.body.after_turn, stream.body.agent_type)));
+      this.#turns.append(
+        failedTurn(stream.body, stream.error, () => this.#ask(stream.body.query, stream.body.after_turn, stream.body.agent_type)),
+      );
       this.#toEnd();
     } else {
       this.#next = null;
@@ -195,7 +247,7 @@ class ChatPage extends HTMLElement {
       });
       if (stuck) this.#toEnd();
     }
-    this.#recent();
+    this.#recent.show(this.#id);
     this.#composer.focus();
   }
 
@@ -213,7 +265,9 @@ class ChatPage extends HTMLElement {
 
   async #answerCalls(outputs) {
     await attempt(async () => {
-      await call("POST", sessionPath(this.#id, "/turns"), { body: { input: outputs, agent_type: this.#composer.agent ?? "client", user_id: this.#user || undefined } });
+      await call("POST", sessionPath(this.#id, "/turns"), {
+        body: { input: outputs, agent_type: this.#composer.agent ?? "client", user_id: this.#user || undefined },
+      });
       this.#next = null;
       await this.#history();
       this.#tip = this.#tree.newest;
@@ -222,22 +276,7 @@ class ChatPage extends HTMLElement {
     });
   }
 
-  #address = id => `#/chat/${encodeURIComponent(id)}${this.#user && this.#user !== actingFor() ? `?user=${encodeURIComponent(this.#user)}` : ""}`;
-
-  async #recent() {
-    const where = listPath(actingFor());
-    if (!where) return;
-    try {
-      const page = await get(where.path, { ...where.query, limit: 30 });
-      fill(this.#list, page.sessions.map(session => h("li", {}, h("a", {
-        href: `#/chat/${encodeURIComponent(session.session_id)}${session.user_id && session.user_id !== actingFor() ? `?user=${encodeURIComponent(session.user_id)}` : ""}`,
-        "aria-current": session.session_id === this.#id ? "page" : undefined,
-      }, h("span", { class: "name", dir: "auto" }, session.metadata.last_query ?? session.session_id), h("time", { datetime: session.last_activity_at }, shortTime(session.last_activity_at))))),
-      page.sessions.length === 0 && h("li", { class: "quiet empty" }, "Nothing was said yet."));
-    } catch (error) {
-      fill(this.#list, h("li", { class: "quiet empty" }, error.message));
-    }
-  }
+  #address = id => chatAddress(id, this.#user);
 
   #isAtEnd = () => this.#scroller.scrollHeight - this.#scroller.scrollTop - this.#scroller.clientHeight < 120;
 
@@ -250,14 +289,11 @@ class ChatPage extends HTMLElement {
 
   #toEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    this.#scroller.onscroll = () => { this.#wasAtEnd = this.#isAtEnd(); };
+    this.#scroller.onscroll = () => {
+      this.#wasAtEnd = this.#isAtEnd();
+    };
     this.#wasAtEnd = true;
   }
-}
-
-function welcome() {
-  return h("div", { class: "welcome" }, h("p", { class: "lead" }, "What would you like to talk about?"),
-    h("p", { class: "quiet" }, "The session is created with the first question. It is kept, turn by turn, and can be picked up again here, or by any client."));
 }
 
 customElements.define("chat-page", ChatPage);

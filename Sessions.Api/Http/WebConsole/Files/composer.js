@@ -13,15 +13,49 @@ export class Composer extends HTMLElement {
   connectedCallback() {
     if (this.#input) return;
     const hint = newId("hint");
-    this.#input = h("textarea", { rows: 1, placeholder: "Ask something", "aria-label": "Your question", "aria-describedby": hint, dir: "auto", oninput: () => this.#grow(), onkeydown: event => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.#submit(); }
-      if (event.key === "Escape" && this.#isRunning) this.dispatchEvent(new Event("halt"));
-    } });
+    this.#input = h("textarea", {
+      rows: 1,
+      placeholder: "Ask something",
+      "aria-label": "Your question",
+      "aria-describedby": hint,
+      dir: "auto",
+      oninput: () => this.#grow(),
+      onkeydown: event => {
+        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+          event.preventDefault();
+          this.#submit();
+        }
+        if (event.key === "Escape" && this.#isRunning) this.dispatchEvent(new Event("halt"));
+      },
+    });
     this.#button = h("button", { type: "submit", class: "send", "aria-label": "Send" }, icon("send"));
-    this.#agents = h("select", { "aria-label": "Agent" }, state.agents.map(agent => h("option", { value: agent.name, title: agent.description ?? "", selected: agent.is_default }, agent.name)));
-    this.append(h("form", { class: "composer", onsubmit: event => { event.preventDefault(); this.#isRunning ? this.dispatchEvent(new Event("halt")) : this.#submit(); } },
-      this.#input,
-      h("div", { class: "row" }, state.agents.length > 0 && this.#agents, h("small", { id: hint, class: "quiet" }, "Enter sends, Shift + Enter is a new line"), this.#button)));
+    this.#agents = h(
+      "select",
+      { "aria-label": "Agent" },
+      state.agents.map(agent =>
+        h("option", { value: agent.name, title: agent.description ?? "", selected: agent.is_default }, agent.name),
+      ),
+    );
+    this.append(
+      h(
+        "form",
+        {
+          class: "composer",
+          onsubmit: event => {
+            event.preventDefault();
+            this.#isRunning ? this.dispatchEvent(new Event("halt")) : this.#submit();
+          },
+        },
+        this.#input,
+        h(
+          "div",
+          { class: "row" },
+          state.agents.length > 0 && this.#agents,
+          h("small", { id: hint, class: "quiet" }, "Enter sends, Shift + Enter is a new line"),
+          this.#button,
+        ),
+      ),
+    );
     this.#grow();
   }
 

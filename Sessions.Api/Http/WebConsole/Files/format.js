@@ -22,7 +22,11 @@ export function shortTime(text) {
 /** From now: "in 3 hr.", "5 min. ago". */
 export function fromNow(text) {
   const seconds = (new Date(text) - Date.now()) / 1000;
-  for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
+  for (const [unit, size] of [
+    ["day", 86400],
+    ["hour", 3600],
+    ["minute", 60],
+  ]) {
     if (Math.abs(seconds) >= size) return relative.format(Math.trunc(seconds / size), unit);
   }
   return relative.format(Math.trunc(seconds), "second");

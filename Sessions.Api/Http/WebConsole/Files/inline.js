@@ -7,7 +7,13 @@ const ESCAPABLE = /[!-/:-@[-`{-~]/;
 const MAX_DEPTH = 8;
 const MAX_LABEL = 500;
 const MAX_URL = 2000;
-const MARKS = [["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"], ["_", "em"]];
+const MARKS = [
+  ["**", "strong"],
+  ["__", "strong"],
+  ["~~", "del"],
+  ["*", "em"],
+  ["_", "em"],
+];
 
 /** Whether an address may be a link: only what a browser opens as a page, or as a letter. */
 export const isSafe = url => SAFE.test(url);
@@ -56,7 +62,16 @@ export function inline(parent, text, depth = 0) {
       end = run < 9 ? find("`".repeat(run), i + run) : -1;
       if (end >= 0) {
         flush();
-        parent.append(h("code", { dir: "auto" }, text.slice(i + run, end).replaceAll("\n", " ").trim()));
+        parent.append(
+          h(
+            "code",
+            { dir: "auto" },
+            text
+              .slice(i + run, end)
+              .replaceAll("\n", " ")
+              .trim(),
+          ),
+        );
         i = end + run;
         continue;
       }
@@ -72,7 +87,11 @@ export function inline(parent, text, depth = 0) {
         const label = h("span");
         inline(label, found.label || found.url, depth + 1);
         // An image is a link: nothing is fetched from elsewhere because a model said so.
-        parent.append(isSafe(found.url) ? link(found.url, ...label.childNodes) : h("span", { class: "unlinked", title: "Not a link that is opened from here" }, ...label.childNodes));
+        parent.append(
+          isSafe(found.url)
+            ? link(found.url, ...label.childNodes)
+            : h("span", { class: "unlinked", title: "Not a link that is opened from here" }, ...label.childNodes),
+        );
         i = found.end;
         continue;
       }
@@ -140,6 +159,10 @@ function readLink(text, open, find) {
   if (text[close] !== "]" || text[close + 1] !== "(") return null;
   const end = text.slice(close + 2, close + 2 + MAX_URL).indexOf(")");
   if (end < 0) return null;
-  const url = text.slice(close + 2, close + 2 + end).trim().replace(/\s+["'][^"']*["']$/, "").replace(/^<(.*)>$/, "$1");
+  const url = text
+    .slice(close + 2, close + 2 + end)
+    .trim()
+    .replace(/\s+["'][^"']*["']$/, "")
+    .replace(/^<(.*)>$/, "$1");
   return { label: text.slice(open + 1, close), url, end: close + 3 + end };
 }

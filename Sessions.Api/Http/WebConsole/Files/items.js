@@ -51,17 +51,31 @@ function showCall(name, input, output, id, isError = false) {
   const state = output === undefined || output === null ? "called" : isError ? "failed" : "done";
   const body = [];
   if (input) body.push(h("h5", {}, "Arguments"), pre(pretty(input)));
-  if (output !== undefined && output !== null) body.push(h("h5", {}, isError ? "Error" : "Output"), pre(pretty(typeof output === "string" ? output : JSON.stringify(output))));
-  return h("details", { class: `fold ${state}`, "data-call": id },
-    h("summary", {}, icon("tool"), h("span", { class: "name", dir: "auto" }, name), h("span", { class: "hint" }, state)), h("div", { class: "inside" }, body));
+  if (output !== undefined && output !== null)
+    body.push(h("h5", {}, isError ? "Error" : "Output"), pre(pretty(typeof output === "string" ? output : JSON.stringify(output))));
+  return h(
+    "details",
+    { class: `fold ${state}`, "data-call": id },
+    h("summary", {}, icon("tool"), h("span", { class: "name", dir: "auto" }, name), h("span", { class: "hint" }, state)),
+    h("div", { class: "inside" }, body),
+  );
 }
 
 function fold(sign, name, hint, text) {
-  return h("details", { class: "fold" }, h("summary", {}, icon(sign), h("span", { class: "name" }, name), h("span", { class: "hint" }, hint)), h("div", { class: "inside" }, pre(text)));
+  return h(
+    "details",
+    { class: "fold" },
+    h("summary", {}, icon(sign), h("span", { class: "name" }, name), h("span", { class: "hint" }, hint)),
+    h("div", { class: "inside" }, pre(text)),
+  );
 }
 
 function pre(text) {
-  return h("pre", { dir: "auto", tabindex: 0, role: "region", "aria-label": "Text" }, text.length > SHOWN ? `${text.slice(0, SHOWN)}\n… ${bytes(text.length - SHOWN)} more` : text);
+  return h(
+    "pre",
+    { dir: "auto", tabindex: 0, role: "region", "aria-label": "Text" },
+    text.length > SHOWN ? `${text.slice(0, SHOWN)}\n… ${bytes(text.length - SHOWN)} more` : text,
+  );
 }
 
 function pretty(text) {
@@ -76,9 +90,17 @@ function pretty(text) {
 function showParts(message) {
   if (!Array.isArray(message.content)) return [];
   return message.content.flatMap(part => {
-    if (part.type === "input_image" && /^data:image\/(?:png|jpeg|gif|webp);base64,/.test(part.image_url ?? "")) return [h("img", { class: "attached", src: part.image_url, alt: "An image that was sent" })];
+    if (part.type === "input_image" && /^data:image\/(?:png|jpeg|gif|webp);base64,/.test(part.image_url ?? ""))
+      return [h("img", { class: "attached", src: part.image_url, alt: "An image that was sent" })];
     if (part.type === "input_image") return [h("p", { class: "attached", dir: "auto" }, `Image: ${part.image_url ?? part.file_id}`)];
-    if (part.type === "input_file") return [h("p", { class: "attached", dir: "auto" }, `File: ${part.filename ?? "without a name"} (${bytes(Math.round((part.file_data?.length ?? 0) * 0.75))})`)];
+    if (part.type === "input_file")
+      return [
+        h(
+          "p",
+          { class: "attached", dir: "auto" },
+          `File: ${part.filename ?? "without a name"} (${bytes(Math.round((part.file_data?.length ?? 0) * 0.75))})`,
+        ),
+      ];
     return [];
   });
 }

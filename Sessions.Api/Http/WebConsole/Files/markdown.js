@@ -29,8 +29,18 @@ function showMore(root, text, from) {
   }
   blocks(root, text.slice(from, end).split("\n"), 0);
   if (end < text.length) {
-    const more = h("button", { type: "button", class: "button more", onclick: () => { more.remove(); showMore(root, text, end); } },
-      `Show more (${Math.ceil((text.length - end) / 1024)} KiB left)`);
+    const more = h(
+      "button",
+      {
+        type: "button",
+        class: "button more",
+        onclick: () => {
+          more.remove();
+          showMore(root, text, end);
+        },
+      },
+      `Show more (${Math.ceil((text.length - end) / 1024)} KiB left)`,
+    );
     root.append(more);
   }
 }
@@ -100,7 +110,8 @@ function blocks(parent, lines, depth) {
       i++;
     } else if (/^ {0,3}>/.test(line) && depth < MAX_DEPTH) {
       const quoted = [];
-      for (; i < lines.length && lines[i].trim() !== "" && (/^ {0,3}>/.test(lines[i]) || !isBlockStart(lines[i])); i++) quoted.push(lines[i].replace(/^ {0,3}> ?/, ""));
+      for (; i < lines.length && lines[i].trim() !== "" && (/^ {0,3}>/.test(lines[i]) || !isBlockStart(lines[i])); i++)
+        quoted.push(lines[i].replace(/^ {0,3}> ?/, ""));
       const quote = h("blockquote", { dir: "auto" });
       blocks(quote, quoted, depth + 1);
       parent.append(quote);
@@ -125,7 +136,14 @@ function code(parent, lines, start, [, mark, language]) {
   while (end < lines.length && !(lines[end].trim().startsWith(mark) && lines[end].trim().replaceAll(mark[0], "") === "")) end++;
   const text = lines.slice(start + 1, end).join("\n");
   const copy = iconButton("Copy code", icon("copy"), () => navigator.clipboard?.writeText(text));
-  parent.append(h("figure", { class: "code" }, h("figcaption", {}, h("span", {}, language || "text"), copy), h("pre", { tabindex: 0, role: "region", "aria-label": `Code${language ? ` in ${language}` : ""}` }, h("code", {}, text))));
+  parent.append(
+    h(
+      "figure",
+      { class: "code" },
+      h("figcaption", {}, h("span", {}, language || "text"), copy),
+      h("pre", { tabindex: 0, role: "region", "aria-label": `Code${language ? ` in ${language}` : ""}` }, h("code", {}, text)),
+    ),
+  );
   return end + 1;
 }
 
@@ -136,7 +154,14 @@ function list(parent, lines, start, depth) {
   let i = start;
   while (i < lines.length) {
     const match = ITEM.exec(lines[i]);
-    if (!match || match[1].length > indent.length + 1 || match[1].length < indent.length || /\d/.test(match[2]) !== isOrdered || RULE.test(lines[i])) break;
+    if (
+      !match ||
+      match[1].length > indent.length + 1 ||
+      match[1].length < indent.length ||
+      /\d/.test(match[2]) !== isOrdered ||
+      RULE.test(lines[i])
+    )
+      break;
     const width = match[0].length;
     const inner = [lines[i++].slice(width)];
     while (i < lines.length) {
@@ -150,7 +175,10 @@ function list(parent, lines, start, depth) {
     const item = h("li", { dir: "auto", class: task ? "task" : undefined });
     if (task) {
       inner[0] = inner[0].slice(4);
-      item.append(h("span", { class: "box", role: "img", "aria-label": task[1] === " " ? "open" : "done" }, task[1] === " " ? "☐" : "☑"), " ");
+      item.append(
+        h("span", { class: "box", role: "img", "aria-label": task[1] === " " ? "open" : "done" }, task[1] === " " ? "☐" : "☑"),
+        " ",
+      );
     }
     blocks(item, inner, depth + 1);
     unwrap(item);
@@ -169,16 +197,34 @@ function unwrap(item) {
 }
 
 function table(parent, lines, start) {
-  const cells = line => line.trim().replace(/^\||\|$/g, "").split("|").slice(0, 40);
-  const aligned = cells(lines[start + 1]).map(cell => (/^\s*:-+:\s*$/.test(cell) ? "center" : /-+:\s*$/.test(cell) ? "right" : undefined));
-  const row = (line, tag) => h("tr", {}, cells(line).map((text, i) => {
-    const cell = h(tag, { dir: "auto", class: aligned[i], scope: tag === "th" ? "col" : undefined });
-    inline(cell, text.trim());
-    return cell;
-  }));
+  const cells = line =>
+    line
+      .trim()
+      .replace(/^\||\|$/g, "")
+      .split("|")
+      .slice(0, 40);
+  const aligned = cells(lines[start + 1]).map(cell =>
+    /^\s*:-+:\s*$/.test(cell) ? "center" : /-+:\s*$/.test(cell) ? "right" : undefined,
+  );
+  const row = (line, tag) =>
+    h(
+      "tr",
+      {},
+      cells(line).map((text, i) => {
+        const cell = h(tag, { dir: "auto", class: aligned[i], scope: tag === "th" ? "col" : undefined });
+        inline(cell, text.trim());
+        return cell;
+      }),
+    );
   const body = h("tbody");
   let i = start + 2;
   for (; i < lines.length && lines[i].includes("|") && lines[i].trim() !== ""; i++) body.append(row(lines[i], "td"));
-  parent.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Table" }, h("table", {}, h("thead", {}, row(lines[start], "th")), body)));
+  parent.append(
+    h(
+      "div",
+      { class: "table", tabindex: 0, role: "region", "aria-label": "Table" },
+      h("table", {}, h("thead", {}, row(lines[start], "th")), body),
+    ),
+  );
   return i;
 }

@@ -65,7 +65,8 @@ class SessionList extends HTMLElement {
       } else {
         this.#next = answer.next ?? null;
         this.#empty = answer.sessions.length === 0 ? this.#empty + 1 : 0;
-        if (answer.sessions.length > 0) this.#pages.push({ after, first: this.#total, size: answer.sessions.length, rows: answer.sessions.map(lean) });
+        if (answer.sessions.length > 0)
+          this.#pages.push({ after, first: this.#total, size: answer.sessions.length, rows: answer.sessions.map(lean) });
         this.#total += answer.sessions.length;
       }
       this.#say("");
@@ -107,12 +108,27 @@ class SessionList extends HTMLElement {
     if (missing) this.#more(missing);
     else if (last >= this.#total - PAGE / 2 && this.#next !== null) {
       if (this.#empty < EMPTY_PAGES) this.#more();
-      else fill(this.#note, h("button", { type: "button", class: "button", onclick: () => { this.#empty = 0; this.#more(); } }, "Nothing among these; look further"));
+      else
+        fill(
+          this.#note,
+          h(
+            "button",
+            {
+              type: "button",
+              class: "button",
+              onclick: () => {
+                this.#empty = 0;
+                this.#more();
+              },
+            },
+            "Nothing among these; look further",
+          ),
+        );
     }
   }
 
   #tidy(first, last) {
-    const near = page => page.first < last + KEPT_PAGES / 2 * PAGE && page.first + page.size > first - KEPT_PAGES / 2 * PAGE;
+    const near = page => page.first < last + (KEPT_PAGES / 2) * PAGE && page.first + page.size > first - (KEPT_PAGES / 2) * PAGE;
     for (const page of this.#pages) if (page.rows && !near(page)) page.rows = null;
   }
 
@@ -123,14 +139,38 @@ class SessionList extends HTMLElement {
 
   #row(index) {
     const session = this.#at(index);
-    const row = h("div", {
-      class: "row-item", role: "option", id: `${this.#name}-${index}`, "aria-posinset": index + 1, "aria-setsize": this.#next === null ? this.#total : -1,
-      onclick: () => { this.#activate(index); this.#choose(index); }, "data-empty": session ? undefined : true,
-    }, session ? [
-      h("span", { class: "line" }, h("span", { class: "name", dir: "auto" }, session.name), h("time", { datetime: session.active, title: `Expires ${fromNow(session.expires)}` }, shortTime(session.active))),
-      h("span", { class: "line small" }, h("span", { class: "who", dir: "auto" }, session.user ?? "nobody"), h("span", {}, [session.agent, plural(session.turns, "turn")].filter(Boolean).join(" · ")),
-        session.errors > 0 && h("span", { class: "chip bad" }, plural(session.errors, "failure"))),
-    ] : h("span", { class: "quiet" }, "…"));
+    const row = h(
+      "div",
+      {
+        class: "row-item",
+        role: "option",
+        id: `${this.#name}-${index}`,
+        "aria-posinset": index + 1,
+        "aria-setsize": this.#next === null ? this.#total : -1,
+        onclick: () => {
+          this.#activate(index);
+          this.#choose(index);
+        },
+        "data-empty": session ? undefined : true,
+      },
+      session
+        ? [
+            h(
+              "span",
+              { class: "line" },
+              h("span", { class: "name", dir: "auto" }, session.name),
+              h("time", { datetime: session.active, title: `Expires ${fromNow(session.expires)}` }, shortTime(session.active)),
+            ),
+            h(
+              "span",
+              { class: "line small" },
+              h("span", { class: "who", dir: "auto" }, session.user ?? "nobody"),
+              h("span", {}, [session.agent, plural(session.turns, "turn")].filter(Boolean).join(" · ")),
+              session.errors > 0 && h("span", { class: "chip bad" }, plural(session.errors, "failure")),
+            ),
+          ]
+        : h("span", { class: "quiet" }, "…"),
+    );
     row.style.transform = `translateY(${index * ROW}px)`;
     this.#mark(row, index);
     return row;
@@ -157,7 +197,8 @@ class SessionList extends HTMLElement {
   #activate(index) {
     this.#active = index;
     if (index * ROW < this.#box.scrollTop) this.#box.scrollTop = index * ROW;
-    else if ((index + 1) * ROW > this.#box.scrollTop + this.#box.clientHeight) this.#box.scrollTop = (index + 1) * ROW - this.#box.clientHeight;
+    else if ((index + 1) * ROW > this.#box.scrollTop + this.#box.clientHeight)
+      this.#box.scrollTop = (index + 1) * ROW - this.#box.clientHeight;
     this.#show();
     for (const [at, row] of this.#rows) this.#mark(row, at);
     this.#box.setAttribute("aria-activedescendant", `${this.#name}-${index}`);
@@ -171,8 +212,14 @@ class SessionList extends HTMLElement {
 
 // What a row shows: the rest of a session is not kept.
 const lean = session => ({
-  id: session.session_id, user: session.user_id, name: session.metadata.last_query || session.session_id, agent: session.metadata.last_agent_type,
-  turns: session.metadata.query_count, errors: session.context.error_count, active: session.last_activity_at, expires: session.expires_at,
+  id: session.session_id,
+  user: session.user_id,
+  name: session.metadata.last_query || session.session_id,
+  agent: session.metadata.last_agent_type,
+  turns: session.metadata.query_count,
+  errors: session.context.error_count,
+  active: session.last_activity_at,
+  expires: session.expires_at,
 });
 
 customElements.define("session-list", SessionList);

@@ -6,8 +6,17 @@ import { showSession } from "./session-view.js";
 import "./session-list.js";
 
 const HOUR = 3_600_000;
-const WITHIN = [["", "any time"], [HOUR, "last hour"], [24 * HOUR, "last day"], [7 * 24 * HOUR, "last week"]];
-const EXPIRING = [["", "whenever"], [HOUR, "within an hour"], [24 * HOUR, "within a day"]];
+const WITHIN = [
+  ["", "any time"],
+  [HOUR, "last hour"],
+  [24 * HOUR, "last day"],
+  [7 * 24 * HOUR, "last week"],
+];
+const EXPIRING = [
+  ["", "whenever"],
+  [HOUR, "within an hour"],
+  [24 * HOUR, "within a day"],
+];
 
 class SessionsPage extends HTMLElement {
   #list = document.createElement("session-list");
@@ -18,9 +27,13 @@ class SessionsPage extends HTMLElement {
     if (this.#view.isConnected) return;
     this.append(h("section", { class: "browse" }, h("header", {}, h("h1", {}, "Sessions")), this.#form(), this.#list), this.#view);
     this.#list.addEventListener("choose", event => {
-      location.hash = `#/sessions/${encodeURIComponent(event.detail.id)}${event.detail.user ? `?user=${encodeURIComponent(event.detail.user)}` : ""}`;
+      const { id, user } = event.detail;
+      location.hash = `#/sessions/${encodeURIComponent(id)}${user ? `?user=${encodeURIComponent(user)}` : ""}`;
     });
-    this.addEventListener("gone", () => { location.hash = "#/sessions"; this.#read(); });
+    this.addEventListener("gone", () => {
+      location.hash = "#/sessions";
+      this.#read();
+    });
     document.addEventListener("user-changed", this.#onUser);
     this.#read();
   }
@@ -46,16 +59,69 @@ class SessionsPage extends HTMLElement {
 
   #form() {
     const read = debounce(250, () => this.#read());
-    const input = (name, label, props) => h("label", { class: "field" }, h("span", {}, label), h("input", { type: "text", name, autocomplete: "off", spellcheck: "false", autocapitalize: "off", oninput: event => { this.#filters[name] = event.target.value.trim(); read(); }, ...props }));
-    const select = (name, label, options) => h("label", { class: "field" }, h("span", {}, label), h("select", { name, onchange: event => { this.#filters[name] = event.target.value; this.#read(); } }, options.map(([value, text]) => h("option", { value }, text))));
-    return h("details", { class: "filters" }, h("summary", {}, icon("filter"), h("span", {}, "Filter"), h("span", { class: "hint" })),
-      h("form", { role: "search", "aria-label": "Filter sessions", onsubmit: event => event.preventDefault(), onreset: () => { this.#filters = {}; setTimeout(() => this.#read()); } },
+    const input = (name, label, props) =>
+      h(
+        "label",
+        { class: "field" },
+        h("span", {}, label),
+        h("input", {
+          type: "text",
+          name,
+          autocomplete: "off",
+          spellcheck: "false",
+          autocapitalize: "off",
+          oninput: event => {
+            this.#filters[name] = event.target.value.trim();
+            read();
+          },
+          ...props,
+        }),
+      );
+    const select = (name, label, options) =>
+      h(
+        "label",
+        { class: "field" },
+        h("span", {}, label),
+        h(
+          "select",
+          {
+            name,
+            onchange: event => {
+              this.#filters[name] = event.target.value;
+              this.#read();
+            },
+          },
+          options.map(([value, text]) => h("option", { value }, text)),
+        ),
+      );
+    return h(
+      "details",
+      { class: "filters" },
+      h("summary", {}, icon("filter"), h("span", {}, "Filter"), h("span", { class: "hint" })),
+      h(
+        "form",
+        {
+          role: "search",
+          "aria-label": "Filter sessions",
+          onsubmit: event => event.preventDefault(),
+          onreset: () => {
+            this.#filters = {};
+            setTimeout(() => this.#read());
+          },
+        },
         !state.caller.user_id && input("user", "User"),
         select("agent", "Agent of the last turn", [["", "any"], ...state.agents.map(agent => [agent.name, agent.name])]),
-        select("within", "Used", WITHIN), select("expiring", "Expiring", EXPIRING),
-        select("failed", "Failures", [["", "with or without"], ["true", "with failures"], ["false", "without"]]),
+        select("within", "Used", WITHIN),
+        select("expiring", "Expiring", EXPIRING),
+        select("failed", "Failures", [
+          ["", "with or without"],
+          ["true", "with failures"],
+          ["false", "without"],
+        ]),
         input("metadata", "Metadata", { placeholder: "topic=tea" }),
-        h("button", { type: "reset", class: "button" }, "Clear")));
+        h("button", { type: "reset", class: "button" }, "Clear"),
+      ),
+    );
   }
 
   #read() {

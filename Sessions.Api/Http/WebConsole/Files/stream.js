@@ -76,10 +76,19 @@ export class TurnStream extends EventTarget {
     this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
     for (let tries = 0, pause = 500; !this.result && !this.error; tries++) {
       try {
-        await this.#hear(() => { tries = 0; pause = 500; });
+        await this.#hear(() => {
+          tries = 0;
+          pause = 500;
+        });
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        const mayPass = error instanceof ApiError ? error.status === 0 || error.status === 502 && !error.problem || error.status === 503 || error.code === "idempotency_in_progress" : true;
+        const mayPass =
+          error instanceof ApiError
+            ? error.status === 0 ||
+              (error.status === 502 && !error.problem) ||
+              error.status === 503 ||
+              error.code === "idempotency_in_progress"
+            : true;
         if (!mayPass || tries >= MAX_TRIES) this.error = error;
       }
       if (this.result || this.error) break;

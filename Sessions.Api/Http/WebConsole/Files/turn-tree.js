@@ -14,7 +14,10 @@ export class TurnTree {
       this.#turns.set(turn.turn, turn);
       const children = this.#children.get(turn.parent) ?? [];
       children.push(turn.turn);
-      this.#children.set(turn.parent, children.sort((a, b) => a - b));
+      this.#children.set(
+        turn.parent,
+        children.sort((a, b) => a - b),
+      );
       this.newest = Math.max(this.newest, turn.turn);
     }
   }
@@ -44,7 +47,7 @@ export class TurnTree {
   /** The newest turn of the branch that a turn begins. */
   tipOf(number) {
     let tip = number;
-    for (let children; (children = this.#children.get(tip)); ) tip = children.at(-1);
+    for (let children; (children = this.#children.get(tip));) tip = children.at(-1);
     return tip;
   }
 }
