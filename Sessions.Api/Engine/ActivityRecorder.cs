@@ -20,7 +20,8 @@ internal sealed class ActivityRecorder
         {
             switch (instrument)
             {
-                case "sessions.turn.duration" when Text(tags, "sessions.outcome") is { } outcome and not ("replayed" or "refused" or "cancelled"):
+                case "sessions.turn.duration"
+                    when Text(tags, "sessions.outcome") is { } outcome and not ("replayed" or "refused" or "cancelled"):
                     var hasFailed = outcome is "failed" or "unavailable";
                     _turns.Add(seconds, hasFailed);
                     Named(_agents, Text(tags, "sessions.agent_type")).Add(seconds, hasFailed);
@@ -57,7 +58,8 @@ internal sealed class ActivityRecorder
     {
         lock (_lock)
         {
-            var sample = new ActivitySample(number, at, _created, _removed, _refused, _turns.Summarize(), _waits.Summarize(), _store.Summarize());
+            var sample = new ActivitySample(
+                number, at, _created, _removed, _refused, _turns.Summarize(), _waits.Summarize(), _store.Summarize());
             _turns.Clear();
             _waits.Clear();
             _store.Clear();
@@ -76,7 +78,8 @@ internal sealed class ActivityRecorder
     {
         lock (_lock)
         {
-            return [.. named.OrderBy(entry => entry.Key, StringComparer.Ordinal).Select(entry => new NamedLatency(entry.Key, entry.Value.Summarize()))];
+            return [.. named.OrderBy(entry => entry.Key, StringComparer.Ordinal)
+                .Select(entry => new NamedLatency(entry.Key, entry.Value.Summarize()))];
         }
     }
 

@@ -38,7 +38,8 @@ internal sealed class ServerActivity(IMeterFactory meters, RunningTurns running,
             // A number that was not given out yet is from before a restart.
             var from = after > _number ? 0 : after;
             return new ActivityReport(
-                [.. _samples.Where(sample => sample.Number > from)], running.Count, gate.Waiting, _recorder.Agents(), _recorder.Operations());
+                [.. _samples.Where(sample => sample.Number > from)], running.Count, gate.Waiting,
+                _recorder.Agents(), _recorder.Operations());
         }
     }
 
@@ -58,7 +59,8 @@ internal sealed class ServerActivity(IMeterFactory meters, RunningTurns running,
             InstrumentPublished = (instrument, listener) =>
             {
                 // Of this server: there may be others in the process.
-                if (instrument.Meter.Name == SessionMetrics.MeterName && ReferenceEquals(instrument.Meter.Scope, meters) && !instrument.IsObservable)
+                var isOurs = instrument.Meter.Name == SessionMetrics.MeterName && ReferenceEquals(instrument.Meter.Scope, meters);
+                if (isOurs && !instrument.IsObservable)
                 {
                     listener.EnableMeasurementEvents(instrument);
                 }
@@ -98,7 +100,8 @@ internal sealed class ServerActivity(IMeterFactory meters, RunningTurns running,
                 _samples.Dequeue();
             }
 
-            _samples.Enqueue(_recorder.Take(++_number, TimeProvider.System.GetUtcNow()) with { RunningTurns = running.Count, WaitingTurns = gate.Waiting });
+            var sample = _recorder.Take(++_number, TimeProvider.System.GetUtcNow());
+            _samples.Enqueue(sample with { RunningTurns = running.Count, WaitingTurns = gate.Waiting });
         }
     }
 }
@@ -110,4 +113,5 @@ internal sealed class ServerActivity(IMeterFactory meters, RunningTurns running,
 /// <param name="Agents">Turns by agent, since somebody looks.</param>
 /// <param name="Operations">Operations of the store by name, since somebody looks.</param>
 internal sealed record ActivityReport(
-    IReadOnlyList<ActivitySample> Samples, int RunningTurns, int WaitingTurns, IReadOnlyList<NamedLatency> Agents, IReadOnlyList<NamedLatency> Operations);
+    IReadOnlyList<ActivitySample> Samples, int RunningTurns, int WaitingTurns, IReadOnlyList<NamedLatency> Agents,
+    IReadOnlyList<NamedLatency> Operations);

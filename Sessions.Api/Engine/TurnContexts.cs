@@ -33,7 +33,9 @@ internal sealed class TurnContexts(SessionLog log, AgentCatalog agents, LimitSet
         }
 
         // What is asked under /v1 is given all of the history that there is room for.
-        var bounds = turn.Response.IsEmpty ? agent.HistoryFor(AnswerOptions.None) : new HistoryBounds(int.MaxValue, limits.HistoryBytes, MayCut: false);
+        var bounds = turn.Response.IsEmpty
+            ? agent.HistoryFor(AnswerOptions.None)
+            : new HistoryBounds(int.MaxValue, limits.HistoryBytes, MayCut: false);
         await using var begun = await log.BeginAsync(new BeginRequest
         {
             Session = session,

@@ -145,4 +145,5 @@ internal sealed record UsageCount(DateOnly From)
 /// <param name="OutputTokens">Written by the model.</param>
 /// <param name="Uncounted">Turns whose tokens nobody has told.</param>
 /// <param name="ExecutionTime">How long the agent took for them.</param>
-internal readonly record struct UsageOfDay(int Turns, int Incomplete, long InputTokens, long OutputTokens, int Uncounted, TimeSpan ExecutionTime);
+internal readonly record struct UsageOfDay(
+    int Turns, int Incomplete, long InputTokens, long OutputTokens, int Uncounted, TimeSpan ExecutionTime);

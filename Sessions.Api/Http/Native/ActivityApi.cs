@@ -15,7 +15,8 @@ internal static class ActivityApi
         app.MapGet("/activity", Get)
             .WithTags("About")
             .WithSummary("What this process does, second by second")
-            .WithDescription("Recorded from the first question until nobody has asked for a minute; the first answer has no samples yet. after: the number of the last sample that you have.")
+            .WithDescription(
+                "Recorded from the first question until nobody has asked for a minute; the first answer has no samples yet.")
             .ForAdmins()
             .Problems(StatusCodes.Status422UnprocessableEntity)
             .AddOpenApiOperationTransformer((operation, _, _) =>
@@ -61,8 +62,8 @@ internal static class ActivityApi
 /// <param name="Agents">Turns by agent, since it is recorded.</param>
 /// <param name="StoreOperations">Operations of the store by name, since it is recorded.</param>
 internal sealed record ActivityResponse(
-    int RunningTurns, int WaitingTurns, ApiTime? LastCleanupAt, IReadOnlyList<SampleResponse> Samples, IReadOnlyList<NamedLatencyResponse> Agents,
-    IReadOnlyList<NamedLatencyResponse> StoreOperations);
+    int RunningTurns, int WaitingTurns, ApiTime? LastCleanupAt, IReadOnlyList<SampleResponse> Samples,
+    IReadOnlyList<NamedLatencyResponse> Agents, IReadOnlyList<NamedLatencyResponse> StoreOperations);
 
 /// <summary>What happened in one second.</summary>
 /// <param name="Number">Its number.</param>
@@ -76,8 +77,8 @@ internal sealed record ActivityResponse(
 /// <param name="QueueWait">How long they had waited for the turn before them.</param>
 /// <param name="Store">Operations of the store.</param>
 internal sealed record SampleResponse(
-    int Number, ApiTime At, int RunningTurns, int WaitingTurns, long SessionsCreated, long SessionsRemoved, long RequestsRefused, LatencyResponse Turns,
-    LatencyResponse QueueWait, LatencyResponse Store);
+    int Number, ApiTime At, int RunningTurns, int WaitingTurns, long SessionsCreated, long SessionsRemoved, long RequestsRefused,
+    LatencyResponse Turns, LatencyResponse QueueWait, LatencyResponse Store);
 
 /// <summary>How long things took, in seconds.</summary>
 /// <param name="Count">How many there were.</param>

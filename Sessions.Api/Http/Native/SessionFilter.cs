@@ -13,8 +13,8 @@ internal static class SessionFilter
     private const int MaxConditions = 16;
     /// <summary>What narrows a list, for the documentation.</summary>
     public const string Description =
-        "Narrowed by created_after, created_before, active_after, active_before, expires_after, expires_before (times as in RFC 3339), created_from (api, query or fork), "
-        + "agent_type (of the last turn), failed (true or false: whether a turn has failed) and metadata.<key>=<value>.";
+        "Narrowed by created_after, created_before, active_after, active_before, expires_after, expires_before (times as in RFC 3339), "
+        + "created_from (api, query or fork), agent_type (of the last turn), failed (true or false: whether a turn has failed) and metadata.<key>=<value>.";
 
     private const string Origins = "must be one of api, query, fork";
 
@@ -71,7 +71,9 @@ internal static class SessionFilter
                 var expiresBefore = Time(name, value);
                 return session => session.ExpiresAt < expiresBefore;
             case "failed":
-                var hasFailed = value is "true" or "false" ? value == "true" : throw new DomainException(Error.InvalidField(name, "must be true or false"));
+                var hasFailed = value is "true" or "false"
+                    ? value == "true"
+                    : throw new DomainException(Error.InvalidField(name, "must be true or false"));
                 return session => session.ErrorCount > 0 == hasFailed;
             case "metadata.query_count":
                 var count = int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number)

@@ -30,7 +30,9 @@ internal static class SessionsApi
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/", ListAsync)
             .WithSummary("List all sessions, newest activity first")
-            .WithDescription("Of all users, or of the one that user_id names. Without authentication for callers on this machine alone. " + SessionFilter.Description)
+            .WithDescription(
+                "Of all users, or of the one that user_id names. Without authentication for callers on this machine alone. "
+                + SessionFilter.Description)
             .WithPaging()
             .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
             .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
@@ -140,7 +142,8 @@ internal static class SessionsApi
         }
 
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
-        var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), SessionFilter.Read(request.QueryString, ofAll: true), cancellationToken);
+        var filter = SessionFilter.Read(request.QueryString, ofAll: true);
+        var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
         return SessionPages.Answer(userId, page);
     }
 
@@ -236,7 +239,9 @@ internal static class SessionsApi
     }
 
     private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
-        && (branches is ["all"] && !query.ContainsKey("tip") ? true : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
+        && (branches is ["all"] && !query.ContainsKey("tip")
+            ? true
+            : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
 
     private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));

@@ -15,18 +15,21 @@ internal static class TurnContextApi
     public static void MapTurnContext(this RouteGroupBuilder sessions) => sessions.MapGet("/{session_id}/turns/{turn}/context", GetAsync)
         .WithSummary("Tell what a turn's agent was given")
         .WithDescription(
-            "Which earlier turns, which summary, which tools. Nothing of it is stored twice: it is put together again in the way it was for the turn, by the agent's settings of today.")
+            "Which earlier turns, which summary, which tools. Nothing of it is stored twice: it is put together again in the way it was "
+            + "for the turn, by the agent's settings of today.")
         .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
 
     private static async Task<IResult> GetAsync(
-        [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] string turn, SessionOwner owner, TurnContexts contexts, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] string turn, SessionOwner owner,
+        TurnContexts contexts, CancellationToken cancellationToken)
     {
         if (!int.TryParse(turn, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number < 1)
         {
             throw new DomainException(Error.InvalidField("turn", "must be the number of a turn"));
         }
 
-        return Identifiers.IsSessionId(sessionId) && await contexts.FindAsync(SessionRef.ById(sessionId), owner.Value, number, cancellationToken) is { } found
+        return Identifiers.IsSessionId(sessionId)
+            && await contexts.FindAsync(SessionRef.ById(sessionId), owner.Value, number, cancellationToken) is { } found
             ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(sessionId, found))
             : Problem.From(Error.SessionNotFound(sessionId));
     }
@@ -104,7 +107,8 @@ internal sealed record TurnContextResponse
             }
         }
 
-        return (root.TryGetProperty("instructions", out var said) && said.ValueKind == JsonValueKind.String ? said.GetString() : null, tools);
+        var hasInstructions = root.TryGetProperty("instructions", out var said) && said.ValueKind == JsonValueKind.String;
+        return (hasInstructions ? said.GetString() : null, tools);
     }
 
     // A function by its name, anything else by what it is.

@@ -18,8 +18,8 @@ internal sealed record UsageAnswer(
     public static UsageAnswer Of(string userId, DateOnly today, UsageCount count) => new(
         userId, Date(count.From), Date(today), count.IsComplete, count.Sessions, count.Turns,
         [.. count.Days.Select(day => new UsageDayAnswer(
-            Date(day.Key.Day), day.Key.Agent, day.Usage.Turns, day.Usage.Incomplete, day.Usage.InputTokens, day.Usage.OutputTokens, day.Usage.Uncounted,
-            day.Usage.ExecutionTime.TotalSeconds))]);
+            Date(day.Key.Day), day.Key.Agent, day.Usage.Turns, day.Usage.Incomplete, day.Usage.InputTokens, day.Usage.OutputTokens,
+            day.Usage.Uncounted, day.Usage.ExecutionTime.TotalSeconds))]);
 
     private static string Date(DateOnly day) => day.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);
 }
@@ -34,4 +34,5 @@ internal sealed record UsageAnswer(
 /// <param name="TurnsWithoutTokens">Turns whose tokens nobody has told; they are in none of the sums.</param>
 /// <param name="ExecutionTime">How long the agent took for them, in seconds.</param>
 internal sealed record UsageDayAnswer(
-    string Date, string AgentType, int Turns, int Incomplete, long InputTokens, long OutputTokens, int TurnsWithoutTokens, double ExecutionTime);
+    string Date, string AgentType, int Turns, int Incomplete, long InputTokens, long OutputTokens, int TurnsWithoutTokens,
+    double ExecutionTime);

@@ -3,15 +3,17 @@ using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Http.WebConsole;
 
-/// <summary><c>/console</c>: the conversations, in a browser. Its files have no data; what they show they ask the API for, as any client.</summary>
+/// <summary>
+/// <c>/console</c>: the conversations, in a browser. Its files have no data; what they show they ask the API for, as any client.
+/// </summary>
 internal static class ConsoleApi
 {
     private const string Page = "index.html";
 
     // Nothing but the console's own files and answers of this server; no text can become markup or a script, whatever a page's code does.
     private const string Policy =
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        + "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
     /// <summary>Registers it.</summary>
     public static WebApplicationBuilder AddConsole(this WebApplicationBuilder builder)
