@@ -114,6 +114,7 @@ public abstract partial class ApiContract
         await server.QueryAsync("hello", "old", "ada");
         server.Time.Advance(TimeSpan.FromHours(1));
         await server.QueryAsync("say hello", "new", "ada", "model");
+        server.Time.Advance(TimeSpan.FromSeconds(1));
         await server.TryQueryAsync("fail", "bad", "ada", "model");
         var within = $"{server.Time.GetUtcNow().AddMinutes(90):yyyy-MM-dd'T'HH:mm:ss'Z'}";
 
@@ -126,6 +127,7 @@ public abstract partial class ApiContract
         (await server.GetAsync("/users/ada/sessions?user_id=grace")).IsProblem(422, "invalid_request");
 
         // That of all, of one user.
+        server.Time.Advance(TimeSpan.FromSeconds(1));
         await server.QueryAsync("hello", "others", "grace");
         Assert.Equal(["others", "bad", "new", "old"], Ids(await server.GetAsync("/sessions")));
         Assert.Equal(["bad", "new", "old"], Ids(await server.GetAsync("/sessions?user_id=ada")));

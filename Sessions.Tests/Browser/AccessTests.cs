@@ -9,42 +9,46 @@ namespace Sessions.Tests.Browser;
 /// <summary>Who may see what, and for whom the pages can be read.</summary>
 public sealed class AccessTests(Chromium chromium)
 {
-    public static MatrixTheoryData<string, ColorScheme, int> Looks => new(
-        ["chat", "chat/s", "sessions", "sessions/s", "users/ada", "live"], [ColorScheme.Light, ColorScheme.Dark], [1280, 390]);
+    // Each page, and what is there once it is.
+    private static readonly (string Route, string Shown)[] Pages =
+    [
+        ("chat", ".recent-list li"), ("chat/s", ".turn .fold"), ("sessions", ".row-item"), ("sessions/s", ".numbered .fold"),
+        ("users/ada", ".bars"), ("live", ".tiles strong"),
+    ];
+
+    public static MatrixTheoryData<ColorScheme, int> Looks => new([ColorScheme.Light, ColorScheme.Dark], [1280, 390]);
 
     [Theory]
     [MemberData(nameof(Looks))]
-    public async Task Pages_can_be_used_by_everybody(string route, ColorScheme colors, int width)
+    public async Task Pages_can_be_used_by_everybody(ColorScheme colors, int width)
     {
         await using var server = SessionsServer.Start([]);
-        await server.PostAsync("/sessions/s/turns", new { query = "Which tea?", response = "# Tea\n\n| a | b |\n|--|--|\n| 1 | [x](https://example.com) |\n\n```js\nlet x;\n```\n\n> quote\n\n- [x] done", user_id = "ada" });
-        await server.PostAsync("/sessions/s/turns", """{"query":"weather?","user_id":"ada","output":[{"type":"function_call","call_id":"c1","name":"get_weather","arguments":"{}"}]}""");
+        const string Text = "# Tea\n\n| a | b |\n|--|--|\n| 1 | [x](https://example.com) |\n\n```js\nlet x;\n```\n\n> quote\n\n- [x] done";
+        await server.PostAsync("/sessions/s/turns", new { query = "Which tea?", response = Text, user_id = "ada" });
+        await server.PostAsync("/sessions/s/turns", """
+            {"query":"weather?","user_id":"ada","output":[{"type":"function_call","call_id":"c1","name":"get_weather","arguments":"{}"}]}
+            """);
 
-        // What is looked for in the page is put into it by a script.
+        // What looks for faults is put into the page as a script.
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!, new()
         {
             ColorScheme = colors,
             ViewportSize = new() { Width = width, Height = 800 },
             BypassCSP = true,
         });
-        await console.GoAsync(route);
-        await Expect(console.Page.Locator(route switch
+        foreach (var (route, shown) in Pages)
         {
-            "chat" => ".recent-list li",
-            "chat/s" => ".turn .fold",
-            "sessions" => ".row-item",
-            "sessions/s" => ".numbered .fold",
-            "live" => ".tiles strong",
-            _ => ".bars",
-        }).First).ToBeAttachedAsync();
+            await console.GoAsync(route);
+            await Expect(console.Page.Locator(shown).First).ToBeAttachedAsync();
 
-        var result = await console.Page.RunAxe();
+            var result = await console.Page.RunAxe();
 
-        Assert.Empty(result.Violations.Where(violation => violation.Impact is "serious" or "critical")
-            .Select(violation => $"{violation.Id}: {violation.Help}: {string.Join(" | ", violation.Nodes.Select(node => node.Html))}"));
+            Assert.Empty(result.Violations.Where(violation => violation.Impact is "serious" or "critical").Select(violation =>
+                $"{route}: {violation.Id}: {violation.Help}: {string.Join(" | ", violation.Nodes.Select(node => node.Html))}"));
 
-        // Nothing is wider than the screen.
-        Assert.True(await console.Page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= innerWidth"));
+            // Nothing is wider than the screen.
+            Assert.True(await console.Page.EvaluateAsync<bool>("document.documentElement.scrollWidth <= innerWidth"), route);
+        }
     }
 
     [Fact]

@@ -12,6 +12,9 @@ internal sealed class ConsolePage : IAsyncDisposable
     /// <summary>Generous: the machine may be busy.</summary>
     private const float Deadline = 60_000;
 
+    // One that failed is shown until the next one, and is in no history.
+    private const string Kept = ".turn:not(.running, .failed)";
+
     private readonly ConcurrentQueue<string> _faults = new();
 
     private ConsolePage(IPage page) => Page = page;
@@ -44,10 +47,10 @@ internal sealed class ConsolePage : IAsyncDisposable
     /// <summary>Asks, and waits for the end of the answer.</summary>
     public async Task AskAsync(string text)
     {
-        var before = await Page.Locator(".turn:not(.running)").CountAsync();
+        var before = await Page.Locator(Kept).CountAsync();
         await SendAsync(text);
         await Assertions.Expect(Page.Locator(".turn.running")).ToHaveCountAsync(0);
-        await Assertions.Expect(Page.Locator(".turn")).ToHaveCountAsync(before + 1);
+        await Assertions.Expect(Page.Locator(Kept)).ToHaveCountAsync(before + 1);
     }
 
     /// <summary>Asks, and does not wait.</summary>
