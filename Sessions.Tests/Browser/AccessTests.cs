@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-using System.Text;
 using Deque.AxeCore.Playwright;
 using Microsoft.Playwright;
 using static Microsoft.Playwright.Assertions;
@@ -54,12 +52,13 @@ public sealed class AccessTests(Chromium chromium)
     [Fact]
     public async Task A_key_is_asked_for_and_opens_what_its_scope_allows()
     {
+        string ada = ApiKeys.NewKey(), app = ApiKeys.NewKey(), ops = ApiKeys.NewKey(), all = ApiKeys.NewKey();
         await using var server = SessionsServer.Start([
-            ("auth:mode", "api_key"),
-            .. Key("ada", "user"), ("auth:keys:ada:user_id", "ada"), .. Key("app", "service"), .. Key("ops", "admin"), .. Key("all", "read_all"),
+            ("auth:mode", "api_key"), .. AuthTests.Setting("ada", ada, "user", "ada"), .. AuthTests.Setting("app", app, "service"),
+            .. AuthTests.Setting("ops", ops, "admin"), .. AuthTests.Setting("all", all, "read_all"),
         ]);
-        await server.PostAsync("/query", new { query = "of ada", thread_id = "a" }, ("X-API-Key", "key of ada"));
-        await server.PostAsync("/query", new { query = "of grace", thread_id = "g", user_id = "grace" }, ("X-API-Key", "key of app"));
+        await server.PostAsync("/query", new { query = "of ada", thread_id = "a" }, ("X-API-Key", ada));
+        await server.PostAsync("/query", new { query = "of grace", thread_id = "g", user_id = "grace" }, ("X-API-Key", app));
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
         var page = console.Page;
         await console.GoAsync("chat");
@@ -67,7 +66,7 @@ public sealed class AccessTests(Chromium chromium)
         await SignInAsync(page, "no key at all");
         await Expect(page.GetByRole(AriaRole.Alert)).ToContainTextAsync("not known");
 
-        await SignInAsync(page, "key of ada");
+        await SignInAsync(page, ada);
         await Expect(page.Locator(".recent-list")).ToContainTextAsync("of ada");
         await Expect(page.Locator(".rail")).Not.ToContainTextAsync("Live");
         await console.GoAsync("sessions");
@@ -76,25 +75,26 @@ public sealed class AccessTests(Chromium chromium)
         await Expect(page.Locator(".session-view")).ToContainTextAsync("session_not_found");
 
         // Kept in this tab alone.
-        Assert.Equal("key of ada", await page.EvaluateAsync<string>("sessionStorage.getItem('console.key')"));
-        Assert.DoesNotContain("key of ada", await page.EvaluateAsync<string>("JSON.stringify(localStorage) + document.cookie"), StringComparison.Ordinal);
+        Assert.Equal(ada, await page.EvaluateAsync<string>("sessionStorage.getItem('console.key')"));
+        var elsewhere = await page.EvaluateAsync<string>("JSON.stringify(localStorage) + document.cookie");
+        Assert.DoesNotContain(ada, elsewhere, StringComparison.Ordinal);
         var other = await page.Context.NewPageAsync();
         await other.GotoAsync("/console/");
         await Expect(other.GetByLabel("API key or token")).ToBeVisibleAsync();
         await other.CloseAsync();
 
         await page.GetByLabel("Forget the key").ClickAsync();
-        await SignInAsync(page, "key of ops");
+        await SignInAsync(page, ops);
         await Expect(page.Locator(".tiles")).ToContainTextAsync("Active sessions");
         await Expect(page.Locator(".rail")).Not.ToContainTextAsync("Chat");
 
         await page.GetByLabel("Forget the key").ClickAsync();
-        await SignInAsync(page, "key of all");
+        await SignInAsync(page, all);
         await Expect(page.Locator(".row-item")).ToHaveCountAsync(2);
         await Expect(page.Locator(".rail")).Not.ToContainTextAsync("Chat");
 
         await page.GetByLabel("Forget the key").ClickAsync();
-        await SignInAsync(page, "key of app");
+        await SignInAsync(page, app);
         await console.GoAsync("sessions/g?user=grace");
         await Expect(page.Locator(".session h2")).ToHaveTextAsync("of grace");
         console.IsSound();
@@ -123,11 +123,6 @@ public sealed class AccessTests(Chromium chromium)
         await page.GetByLabel("API key or token").FillAsync(key);
         await page.GetByRole(AriaRole.Button, new() { Name = "Open" }).ClickAsync();
     }
-
-    private static IEnumerable<(string, string)> Key(string name, string scope) =>
-    [
-        ($"auth:keys:{name}:hash", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"key of {name}")))), ($"auth:keys:{name}:scopes:0", scope),
-    ];
 
     private static Task<bool> IsDarkAsync(IPage page) => page.EvaluateAsync<bool>("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 100");
 }
