@@ -54,6 +54,10 @@ try
     {
         api.WithServer(builder.AddRedisServer(durable: settings.StorageType == StorageType.Redis), settings).WithReplicas(replicas);
     }
+    else if (settings.StorageType == StorageType.Postgres)
+    {
+        api.WithServer(builder.AddPostgresServer(), settings).WithReplicas(replicas);
+    }
 
     if (builder.ExecutionContext.IsPublishMode)
     {

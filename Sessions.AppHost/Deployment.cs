@@ -17,7 +17,7 @@ internal static class Deployment
     /// <summary>How many API processes are to run here; refuses more than the store can serve.</summary>
     public static int ReadReplicas(SessionSettings settings, string? replicas, bool published = false)
     {
-        var shared = settings.StorageType is StorageType.Redis;
+        var shared = settings.StorageType is StorageType.Redis or StorageType.Postgres;
         if (int.TryParse(replicas ?? "1", NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count >= 1
             && (count == 1 || (shared && !published)))
         {
@@ -28,7 +28,7 @@ internal static class Deployment
         {
             (_, true) => "allowed when publishing: 1. On Container Apps, infra/api.tmpl.yaml says how many there may be.",
             (true, _) => "allowed: 1 or more.",
-            _ => "allowed: 1. Several replicas of the API need a store that they share (storage_type: redis), and "
+            _ => "allowed: 1. Several replicas of the API need a store that they share (storage_type: redis or postgres), and "
                 + $"{Settings.NameOf(settings.StorageType)} belongs to one process.",
         };
         throw new SettingsException($"replicas: '{replicas}' is not allowed; {reason}");
@@ -70,7 +70,8 @@ internal static class Deployment
                 "sessions.storage_type: sqlite can't be deployed to Azure Container Apps. The only disk that outlives a container there "
                 + "is a network share (Azure Files), where SQLite's locks and its write-ahead log don't work: sessions would be lost or "
                 + "the file damaged. "
-                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: redis, or memory for trying out.");
+                + "Deploy with Docker Compose to a machine with a local disk, or with storage_type: redis or postgres, or memory for "
+                + "trying out.");
         }
     }
 }

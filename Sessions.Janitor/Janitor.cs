@@ -112,7 +112,8 @@ internal sealed partial class Janitor : BackgroundService, IHealthCheck
         [LoggerMessage(EventId = 1, Level = LogLevel.Information, Message = "{Removed} expired sessions removed")]
         public static partial void Removed(ILogger logger, int removed);
 
-        [LoggerMessage(EventId = 2, Level = LogLevel.Warning, Message = "The API does not clean up: {Reason} Trying on, without a word until this changes")]
+        [LoggerMessage(EventId = 2, Level = LogLevel.Warning,
+            Message = "The API does not clean up: {Reason} Trying on, without a word until this changes")]
         public static partial void Trouble(ILogger logger, string reason);
 
         [LoggerMessage(EventId = 3, Level = LogLevel.Information, Message = "The API cleans up again")]

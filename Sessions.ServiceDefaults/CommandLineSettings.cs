@@ -14,7 +14,8 @@ public static class CommandLineSettings
 
     /// <summary>The names of all sections of <c>config.yaml</c>.</summary>
     public static IReadOnlyList<string> SectionNames { get; } =
-        [SessionSettings.Section, "responses", "openai", "auth", "agents", "limits", "streaming", "encryption", "rate_limit", "cors", "telemetry"];
+        [SessionSettings.Section, "responses", "openai", "auth", "agents", "limits", "streaming", "encryption", "rate_limit", "cors",
+            "telemetry"];
 
     /// <summary>Takes the settings out of a command line.</summary>
     /// <param name="args">The command line.</param>
@@ -91,7 +92,8 @@ public static class CommandLineSettings
     public static (ushort? Port, IReadOnlyList<(string Name, string Value)> Variables) HandOn(IReadOnlyList<string> args)
     {
         SettingsSection[] sections =
-            [new(SessionSettings.Section, typeof(SessionSettings)), .. SectionNames.Select(name => new SettingsSection(name, typeof(object)))];
+            [new(SessionSettings.Section, typeof(SessionSettings)),
+                .. SectionNames.Select(name => new SettingsSection(name, typeof(object)))];
         var (settings, others) = Split(args, sections);
         var ours = Settings.Keys(sections[0]).Select(key => $"--{key}").Append("--port").ToList();
         ushort? port = null;

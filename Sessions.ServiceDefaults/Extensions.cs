@@ -23,7 +23,8 @@ public static class Extensions
 
     /// <summary>Adds the common services. The <paramref name="sources"/> are the names of the service's own activity sources and
     /// meters.</summary>
-    public static TBuilder AddServiceDefaults<TBuilder>(this TBuilder builder, params string[] sources) where TBuilder : IHostApplicationBuilder
+    public static TBuilder AddServiceDefaults<TBuilder>(this TBuilder builder, params string[] sources)
+        where TBuilder : IHostApplicationBuilder
     {
         builder.ConfigureOpenTelemetry(sources);
         builder.AddDefaultHealthChecks();
@@ -40,7 +41,8 @@ public static class Extensions
     /// Logs, metrics and traces through OpenTelemetry, exported by OTLP to the collector that <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> names.
     /// Without one nothing is recorded either: what nobody reads should cost nothing.
     /// </summary>
-    public static TBuilder ConfigureOpenTelemetry<TBuilder>(this TBuilder builder, params string[] sources) where TBuilder : IHostApplicationBuilder
+    public static TBuilder ConfigureOpenTelemetry<TBuilder>(this TBuilder builder, params string[] sources)
+        where TBuilder : IHostApplicationBuilder
     {
         if (!Collector.IsUsable(builder))
         {
@@ -98,7 +100,8 @@ public static class Extensions
     public static WebApplication MapDefaultEndpoints(this WebApplication app)
     {
         app.MapHealthChecks(HealthPath, new HealthCheckOptions { ResponseWriter = WriteHealthAsync }).AllowAnonymous().DisableHttpMetrics();
-        app.MapHealthChecks(AlivenessPath, new HealthCheckOptions { ResponseWriter = WriteHealthAsync, Predicate = check => check.Tags.Contains(Live) }).AllowAnonymous().DisableHttpMetrics();
+        var alive = new HealthCheckOptions { ResponseWriter = WriteHealthAsync, Predicate = check => check.Tags.Contains(Live) };
+        app.MapHealthChecks(AlivenessPath, alive).AllowAnonymous().DisableHttpMetrics();
         return app;
     }
 

@@ -76,6 +76,9 @@ public enum StorageType
 
     /// <summary>In a Redis, shared by many replicas of the API; the connection string is <c>ConnectionStrings:redis</c>.</summary>
     Redis,
+
+    /// <summary>In a PostgreSQL: durable, shared by many replicas; the connection string is <c>ConnectionStrings:postgres</c>.</summary>
+    Postgres,
 }
 
 /// <summary>The caches there are.</summary>

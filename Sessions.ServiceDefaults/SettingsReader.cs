@@ -106,7 +106,9 @@ internal sealed class SettingsReader : IServiceProvider
             _toValidate.Add((section.Path, validatable));
         }
 
-        if (!string.IsNullOrEmpty(Value(section)) || Yaml(section.Path)?.KindOf(section.Path) == YamlKind.List)
+        var provider = Provider(section.Path);
+        if (!string.IsNullOrEmpty(Said(provider, section.Path))
+            || (provider as YamlConfigurationProvider)?.KindOf(section.Path) == YamlKind.List)
         {
             Refuse(section.Path, "must be a mapping of keys to values.");
         }
@@ -144,31 +146,32 @@ internal sealed class SettingsReader : IServiceProvider
                 continue;
             }
 
-            if (isSecret && Provider(child.Path) is YamlConfigurationProvider)
+            var provider = Provider(child.Path);
+            if (isSecret && provider is YamlConfigurationProvider)
             {
                 Refuse(child.Path,
                     $"is a secret and does not belong in a file; set the environment variable {EnvironmentName(child.Path)}.");
             }
-            else if (IsSet(child.Path))
+            else if (provider is not null)
             {
-                ReadProperty(child, settings, property);
+                ReadProperty(child, settings, property, provider);
             }
 
             var value = property.GetValue(settings);
             InForce.Add(new SettingInForce(
                 child.Path, isSecret ? null : value is Enum named ? Settings.NameOf(named) : value,
-                IsSet(child.Path) ? Origin(child.Path) : null, isSecret));
+                provider is null ? null : Origin(child.Path, provider), isSecret));
         }
     }
 
-    private void ReadProperty(IConfigurationSection section, object settings, PropertyInfo property)
+    private void ReadProperty(IConfigurationSection section, object settings, PropertyInfo property, IConfigurationProvider provider)
     {
         var type = Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType;
-        var kind = Yaml(section.Path)?.KindOf(section.Path);
-        var value = Value(section);
+        var kind = (provider as YamlConfigurationProvider)?.KindOf(section.Path);
+        var value = Said(provider, section.Path);
         if (type.IsArray && kind is not (YamlKind.Mapping or YamlKind.Nothing))
         {
-            ReadArray(section, settings, property, type.GetElementType()!);
+            ReadArray(section, value, settings, property, type.GetElementType()!);
         }
         else if (kind == YamlKind.Nothing)
         {
@@ -189,9 +192,9 @@ internal sealed class SettingsReader : IServiceProvider
     }
 
     // A list in the file; one after the other, separated by commas, in an environment variable.
-    private void ReadArray(IConfigurationSection section, object settings, PropertyInfo property, Type element)
+    private void ReadArray(IConfigurationSection section, string? line, object settings, PropertyInfo property, Type element)
     {
-        var texts = Value(section) is { } line
+        var texts = line is not null
             ? [.. line.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)
                 .Select(text => (section.Path, Text: text))]
             : section.GetChildren().Select(item => (item.Path, Text: item.Value ?? "")).ToList();
@@ -291,7 +294,9 @@ internal sealed class SettingsReader : IServiceProvider
         _faulty.Any(key => key.Equals(path, StringComparison.OrdinalIgnoreCase)
             || key.StartsWith($"{path}:", StringComparison.OrdinalIgnoreCase));
 
-    private string Origin(string key) => Provider(key) switch
+    private string Origin(string key) => Origin(key, Provider(key));
+
+    private string Origin(string key, IConfigurationProvider? provider) => provider switch
     {
         YamlConfigurationProvider yaml => $"{yaml.FilePath}, line {yaml.LineOf(key)}",
         EnvironmentVariablesConfigurationProvider => $"environment variable {EnvironmentName(key)}",
@@ -305,19 +310,15 @@ internal sealed class SettingsReader : IServiceProvider
 
     private bool IsSet(string key) => Provider(key) is not null;
 
-    private YamlConfigurationProvider? Yaml(string key) => Provider(key) as YamlConfigurationProvider;
-
     // The provider that has the last word on a key, or on the keys below it. An environment variable that is empty says nothing.
     private IConfigurationProvider? Provider(string key) =>
         _root.Providers.LastOrDefault(provider => Said(provider, key) is not null)
         ?? _root.Providers.LastOrDefault(provider => provider is YamlConfigurationProvider yaml && yaml.LineOf(key) is not null)
         ?? _root.Providers.LastOrDefault(provider => provider.GetChildKeys([], key).Any());
 
-    private string? Value(IConfigurationSection section) =>
-        _root.Providers.Reverse().Select(provider => Said(provider, section.Path)).FirstOrDefault(value => value is not null);
-
-    private static string? Said(IConfigurationProvider provider, string key) =>
-        provider.TryGet(key, out var value) && (provider is not EnvironmentVariablesConfigurationProvider || value?.Length > 0)
+    private static string? Said(IConfigurationProvider? provider, string key) =>
+        provider is not null && provider.TryGet(key, out var value)
+            && (provider is not EnvironmentVariablesConfigurationProvider || value?.Length > 0)
             ? value : null;
 
     private static Dictionary<string, PropertyInfo> Properties(Type type) =>

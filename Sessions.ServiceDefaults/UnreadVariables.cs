@@ -12,7 +12,7 @@ public static partial class UnreadVariables
 {
     private const int Slips = 2;
 
-    private static readonly string[] Connections = ["ConnectionStrings__redis"];
+    private static readonly string[] Connections = ["ConnectionStrings__redis", "ConnectionStrings__postgres"];
 
     /// <summary>Warns of them at the start.</summary>
     public static void AddUnreadVariables(this IHostApplicationBuilder builder, params ReadOnlySpan<SettingsSection> sections)
@@ -31,16 +31,19 @@ public static partial class UnreadVariables
     /// <summary>What to say of those among the names.</summary>
     public static IEnumerable<string> Find(IEnumerable<string> names, params ReadOnlySpan<SettingsSection> sections)
     {
-        List<string> roots = [];
+        List<string> roots = ["ConnectionStrings"];
         foreach (var section in sections)
         {
-            roots.Add(section.Name.ToUpperInvariant());
+            roots.Add(section.Name);
         }
 
-        var variables = Settings.Keys(sections)
-            .Select(key => key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant()).ToList();
+        var variables = Settings.Keys(sections).Select(key => key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant())
+            .Concat(Connections).Append(YamlConfiguration.PathKey)
+            .ToLookup(variable => variable.Contains('*', StringComparison.Ordinal));
+        List<(string Name, string Plain)> plain = [.. variables[false].Select(variable => (variable, NearMiss.Plain(variable)))];
+        List<NamedVariable> named = [.. variables[true].Select(NamedVariable.Of)];
         return names.Where(name => !name.Equals(YamlConfiguration.PathKey, StringComparison.OrdinalIgnoreCase))
-            .Select(name => (Name: name, Meant: Meant(name, roots, variables)))
+            .Select(name => (Name: name, Meant: Meant(name, roots, plain, named)))
             .Where(found => found.Meant is not null)
             .OrderBy(found => found.Name, StringComparer.Ordinal)
             .Select(found => $"The environment variable {found.Name} is not read. "
@@ -48,36 +51,26 @@ public static partial class UnreadVariables
     }
 
     // Null where it looks like none of ours, and empty where it does and nothing is near.
-    private static string? Meant(string name, List<string> roots, List<string> variables)
+    private static string? Meant(string name, List<string> roots, List<(string Name, string Plain)> variables, List<NamedVariable> named)
     {
         var parts = name.Split("__", 2);
-        if (parts.Length == 2 && (roots.Contains(parts[0], StringComparer.OrdinalIgnoreCase)
-            || parts[0].Equals("ConnectionStrings", StringComparison.OrdinalIgnoreCase)))
+        if (parts.Length == 2 && roots.Contains(parts[0], StringComparer.OrdinalIgnoreCase))
         {
             return null;
         }
 
         // One of ours but for a slip or a separator.
         var plain = NearMiss.Plain(name);
-        if (variables.Concat(Connections).Append(YamlConfiguration.PathKey)
-            .Where(variable => !variable.Contains('*', StringComparison.Ordinal))
-            .Where(variable => Math.Abs(NearMiss.Plain(variable).Length - plain.Length) <= Slips)
-            .Where(variable => NearMiss.Plain(variable)[0] == plain.FirstOrDefault()) is var near
+        if (variables.Where(variable => Math.Abs(variable.Plain.Length - plain.Length) <= Slips
+                && variable.Plain[0] == plain.FirstOrDefault()).Select(variable => variable.Name) is var near
             && NearMiss.Find(name, near) is { } meant)
         {
             return meant;
         }
 
-        // A name of the user's choice is in it: AGENTS_HELPER_MODEL.
-        foreach (var variable in variables.Where(variable => variable.Contains('*', StringComparison.Ordinal)))
+        if (named.Select(variable => variable.Meant(name)).FirstOrDefault(found => found is not null) is { } ofName)
         {
-            var (before, after) = (variable[..variable.IndexOf("__*", StringComparison.Ordinal)],
-                variable[(variable.IndexOf("*__", StringComparison.Ordinal) + 3)..]);
-            var pattern = $"^{string.Join("_+", before.Split("__"))}_+(.+?)_+{after}$";
-            if (Regex.Match(name, pattern, RegexOptions.IgnoreCase) is { Success: true } match)
-            {
-                return $"{before}__{match.Groups[1].Value}__{after}".ToUpperInvariant();
-            }
+            return ofName;
         }
 
         if (parts.Length == 2 && NearMiss.Plain(parts[0]) is "session" or "sessions")
@@ -86,6 +79,29 @@ public static partial class UnreadVariables
         }
 
         return name.StartsWith("SESSIONS_", StringComparison.OrdinalIgnoreCase) && !Injected.IsMatch(name) ? "" : null;
+    }
+
+    // One with a name of the user's choice in it, which AGENTS_HELPER_MODEL is meant to be.
+    private sealed record NamedVariable(string Before, string After)
+    {
+        public static NamedVariable Of(string variable) => new(
+            variable[..variable.IndexOf("__*", StringComparison.Ordinal)],
+            variable[(variable.IndexOf("*__", StringComparison.Ordinal) + 3)..]);
+
+        public string? Meant(string name)
+        {
+            // Most are told apart by their ends, for which no expression need be made.
+            if (!name.StartsWith(Before.Split("__")[0], StringComparison.OrdinalIgnoreCase)
+                || !name.EndsWith(After, StringComparison.OrdinalIgnoreCase))
+            {
+                return null;
+            }
+
+            var pattern = $"^{string.Join("_+", Before.Split("__"))}_+(.+?)_+{After}$";
+            return Regex.Match(name, pattern, RegexOptions.IgnoreCase) is { Success: true } match
+                ? $"{Before}__{match.Groups[1].Value}__{After}".ToUpperInvariant()
+                : null;
+        }
     }
 
     private sealed partial class Warning(List<string> found, ILogger<Warning> logger) : IHostedService

@@ -19,7 +19,8 @@ internal static class ArchiveCommands
             await using var app = StoreCommands.Open(input);
             await app.Services.CheckSealingAsync(cancellationToken);
             await using var output = input.Get(target) == "-" ? Console.OpenStandardOutput() : PrivateFile.Create(input.Get(target));
-            var written = await Archive.ExportAsync(app.Services.GetRequiredService<SessionLog>(), null, PipeWriter.Create(output), cancellationToken);
+            var written = await Archive.ExportAsync(
+                app.Services.GetRequiredService<SessionLog>(), null, PipeWriter.Create(output), cancellationToken);
             return $"{written.Sessions} sessions with {written.Turns} turns are exported.";
         });
     }

@@ -2,6 +2,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Sessions.Api.Engine.Agents;
 using Sessions.Api.Http.Auth;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Api.Storage.Redis;
 using Sessions.Api.Storage.Sqlite;
 using Sessions.ServiceDefaults;
@@ -39,6 +40,7 @@ internal sealed partial class Banner(
         StorageType.Memory => "memory: sessions are lost when the process ends",
         StorageType.Sqlite => $"sqlite, {SqliteFile.Locate(sessions.DbPath, YamlConfiguration.BaseFolder(configuration))}",
         StorageType.Redis => $"redis, {string.Join(", ", RedisConnectionString.Read(configuration, "sessions.storage_type").EndPoints)}",
+        StorageType.Postgres => $"postgres, {PostgresConnectionString.Describe(PostgresConnectionString.Read(configuration))}",
         _ => Settings.NameOf(sessions.StorageType),
     };
 

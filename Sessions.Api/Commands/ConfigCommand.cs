@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Api.Storage.Redis;
 using Sessions.ServiceDefaults;
 
@@ -14,7 +15,10 @@ internal static class ConfigCommand
 
     private static readonly string[] Shown = ["urls", "http_ports", "https_ports", "AllowedHosts"];
     private static readonly string[] Masked =
-        ["OPENAI_API_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT", .. RedisConnectionString.Names.Select(name => $"ConnectionStrings:{name}")];
+    [
+        "OPENAI_API_KEY", "OTEL_EXPORTER_OTLP_ENDPOINT", PostgresConnectionString.Key,
+        .. RedisConnectionString.Names.Select(name => $"ConnectionStrings:{name}"),
+    ];
 
     public static Command Create() =>
         new Command("config", "Shows the configuration in force, and where each value comes from; secrets are not shown").Runs(input =>

@@ -12,11 +12,13 @@ internal static class EncryptionCommands
     public static Command Rekey()
     {
         Option<bool> data = new("--data") { Description = "Gives everybody new keys, too, and seals everything with them" };
-        const string Description = "Wraps all users' keys with the current master key, and seals what is not sealed yet (encryption.enabled)";
+        const string Description =
+            "Wraps all users' keys with the current master key, and seals what is not sealed yet (encryption.enabled)";
         return new Command("rekey", Description) { data }.Runs(async (input, cancellationToken) =>
         {
             await using var app = StoreCommands.Open(input);
-            var sealer = app.Services.GetService<Sealer>() ?? throw new SettingsException("encryption.enabled is false: there is no key to wrap.");
+            var sealer = app.Services.GetService<Sealer>()
+                ?? throw new SettingsException("encryption.enabled is false: there is no key to wrap.");
             var rekey = new Rekey(app.Services.GetRequiredService<ISessionStore>(), sealer);
             return (await rekey.RunAsync(input.Get(data), cancellationToken)).ToString();
         });

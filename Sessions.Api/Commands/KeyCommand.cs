@@ -74,7 +74,8 @@ internal static class KeyCommand
         return lines.ToString();
     }
 
-    private static Scope ReadScope(string text) => Enum.GetValues<Scope>().Where(scope => Settings.NameOf(scope) == text).Select(scope => (Scope?)scope).FirstOrDefault()
+    private static Scope ReadScope(string text) =>
+        Enum.GetValues<Scope>().Where(scope => Settings.NameOf(scope) == text).Select(scope => (Scope?)scope).FirstOrDefault()
         ?? throw new SettingsException(
             $"The argument SCOPES: '{text}' is not a scope; allowed: {Scopes}.{NearMiss.Ask(text, Scopes.Split(", "))}");
 }

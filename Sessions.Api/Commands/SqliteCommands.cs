@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Sessions.Api.Engine.Sealing;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Api.Storage.Sqlite;
 using Sessions.ServiceDefaults;
 
@@ -58,8 +59,17 @@ internal static class SqliteCommands
 
     /// <summary>Does now what the first start of a new version does.</summary>
     public static Command Migrate() =>
-        new Command("migrate", "Brings the database to this version's format, as the next start would (storage_type: sqlite)").Runs(input =>
+        new Command(
+            "migrate", "Brings the database to this version's format, as the next start would (storage_type: sqlite, postgres)")
+            .Runs(input =>
         {
+            var builder = input.CreateBuilder();
+            if (builder.AddSettings<SessionSettings>(SessionSettings.Section).StorageType == StorageType.Postgres)
+            {
+                using var database = PostgresConnection.Open(PostgresConnectionString.Read(builder.Configuration));
+                return $"The tables in PostgreSQL have format {PostgresSchema.Version} now.";
+            }
+
             var path = SqliteFile.Existing(Locate(input)).Path;
             var before = VersionOf(path);
             SqliteFile.Prepare(path);

@@ -28,7 +28,8 @@ internal readonly struct ApiTime(DateTimeOffset value)
     {
         time = default;
         var span = text.AsSpan();
-        return IsForm(span) && DateTimeOffset.TryParse(WithoutNanoseconds(text), CultureInfo.InvariantCulture, DateTimeStyles.None, out time);
+        return IsForm(span)
+            && DateTimeOffset.TryParse(WithoutNanoseconds(text), CultureInfo.InvariantCulture, DateTimeStyles.None, out time);
     }
 
     private static bool IsForm(ReadOnlySpan<char> text)

@@ -31,7 +31,8 @@ internal sealed record Error(string Code, string Message)
     public (int? Status, string? Code)? Provider { get; init; }
 
     /// <summary>A field breaks a rule.</summary>
-    public static Error InvalidField(string field, string rule) => new("invalid_request", $"{field}: {rule}.") { Field = field, Rule = rule };
+    public static Error InvalidField(string field, string rule) =>
+        new("invalid_request", $"{field}: {rule}.") { Field = field, Rule = rule };
 
     /// <summary>A limit was passed.</summary>
     public static Error LimitExceeded(string field, string rule, string limit) =>
@@ -40,6 +41,10 @@ internal sealed record Error(string Code, string Message)
     /// <summary>There is no such session, or not for this owner: the same words for both.</summary>
     public static Error SessionNotFound(string sessionId) =>
         new("session_not_found", $"There is no session '{Shorten(sessionId)}'. It may have expired, been deleted, or be another user's.");
+
+    /// <summary>The id is taken.</summary>
+    public static Error SessionExists(string sessionId) =>
+        new("session_exists", $"There is a session '{Shorten(sessionId)}' already.") { SessionId = sessionId };
 
     /// <summary>Another turn runs, and it is not waited for, or was waited for long enough.</summary>
     public static Error SessionBusy(string sessionId) =>
@@ -51,17 +56,24 @@ internal sealed record Error(string Code, string Message)
 
     /// <summary>The session went away while its turn ran.</summary>
     public static Error SessionGone(string sessionId) =>
-        new("session_gone", "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.") { SessionId = sessionId };
+        new(
+            "session_gone",
+            "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.")
+        {
+            SessionId = sessionId,
+            MayRetry = false,
+        };
 
     /// <summary>There is no such response any more, or not for this owner.</summary>
     public static Error ResponseNotFound(ResponseId id) => new("response_not_found", $"Response with id '{id}' not found.");
 
     /// <summary>The turn to go on from is not there.</summary>
-    public static Error NoSuchTurn(string field, int turnCount) => new("no_such_turn", $"{field}: must be a turn of the session: 0 to {turnCount}.")
-    {
-        Field = field,
-        Rule = $"must be a turn of the session: 0 to {turnCount}",
-    };
+    public static Error NoSuchTurn(string field, int turnCount) =>
+        new("no_such_turn", $"{field}: must be a turn of the session: 0 to {turnCount}.")
+        {
+            Field = field,
+            Rule = $"must be a turn of the session: 0 to {turnCount}",
+        };
 
     /// <summary>An idempotency key came with another request than before.</summary>
     public static Error IdempotencyKeyReused { get; } =
@@ -81,7 +93,11 @@ internal sealed record Error(string Code, string Message)
 
     /// <summary>There is no room for more.</summary>
     public static Error StorageFull(string limit) =>
-        new("storage_full", $"There is no room for more ({limit}): delete sessions, or wait until some have expired.") { Limit = limit, RetryAfter = TimeSpan.FromSeconds(30) };
+        new("storage_full", $"There is no room for more ({limit}): delete sessions, or wait until some have expired.")
+        {
+            Limit = limit,
+            RetryAfter = TimeSpan.FromSeconds(30),
+        };
 
     /// <summary>At most 128 characters of something that a client sent.</summary>
     public static string Shorten(string text) =>

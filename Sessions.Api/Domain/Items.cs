@@ -120,7 +120,8 @@ internal static class ItemTexts
     private static void Add(JsonElement item, ItemSide side, ref MemoryStream? texts)
     {
         var role = side == ItemSide.Input ? "user" : "assistant";
-        if (!item.TryGetProperty("role", out var said) || said.ValueKind != JsonValueKind.String || !said.ValueEquals(role) || !item.TryGetProperty("content", out var content))
+        if (!item.TryGetProperty("role", out var said) || said.ValueKind != JsonValueKind.String || !said.ValueEquals(role)
+            || !item.TryGetProperty("content", out var content))
         {
             return;
         }

@@ -7,7 +7,8 @@ namespace Sessions.Api.Domain;
 /// <summary>A message of one text as an item in JSON, without its id: the form that <see cref="ItemsForm.Text"/> stands for.</summary>
 internal static class MessageItem
 {
-    private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+    private static readonly JsonWriterOptions Options =
+        new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     /// <summary>Writes it.</summary>
     /// <param name="role"><c>user</c> or <c>assistant</c>.</param>
@@ -26,7 +27,7 @@ internal static class MessageItem
             if (role == "assistant")
             {
                 json.WriteString("type"u8, "output_text"u8);
-                json.WriteString("text"u8, text.Span);
+                JsonText.WriteString(json, "text"u8, text.Span);
                 json.WriteStartArray("annotations"u8);
                 json.WriteEndArray();
                 json.WriteStartArray("logprobs"u8);
@@ -35,7 +36,7 @@ internal static class MessageItem
             else
             {
                 json.WriteString("type"u8, "input_text"u8);
-                json.WriteString("text"u8, text.Span);
+                JsonText.WriteString(json, "text"u8, text.Span);
             }
 
             json.WriteEndObject();

@@ -30,6 +30,9 @@ internal readonly record struct Owner
     /// <summary>A user who also gets sessions that nobody has claimed; <see cref="Anyone"/> where none is named.</summary>
     public static Owner Claiming(string? userId) => userId is null ? Anyone : new(userId, mayClaim: true, isAnyone: false);
 
+    /// <summary>Whether it is the same one, whatever of nobody's it may have besides.</summary>
+    public bool IsSameAs(Owner other) => IsAnyone == other.IsAnyone && string.Equals(UserId, other.UserId, StringComparison.Ordinal);
+
     /// <summary>Whether a session bound to <paramref name="sessionUser"/> may be had.</summary>
     public bool MayHave(string? sessionUser) =>
         IsAnyone || (sessionUser is null ? MayClaim : string.Equals(UserId, sessionUser, StringComparison.Ordinal));

@@ -114,7 +114,8 @@ internal sealed record Turn
 /// <param name="OutputTokens">Written by the model.</param>
 /// <param name="CachedInputTokens">Of those read, how many came out of the provider's cache.</param>
 /// <param name="ReasoningTokens">Of those written, how many the model kept to itself.</param>
-internal readonly record struct TokenUsage(long? InputTokens, long? OutputTokens, long? CachedInputTokens = null, long? ReasoningTokens = null);
+internal readonly record struct TokenUsage(
+    long? InputTokens, long? OutputTokens, long? CachedInputTokens = null, long? ReasoningTokens = null);
 
 /// <summary>What the turns up to one of them amount to.</summary>
 /// <param name="Text">In words, as an agent wrote it.</param>

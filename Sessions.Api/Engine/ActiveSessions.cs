@@ -12,7 +12,7 @@ internal sealed partial class ActiveSessions
 {
     private static readonly TimeSpan MinimumAge = TimeSpan.FromSeconds(15);
 
-    private readonly ISessionStore _store;
+    private readonly SessionLog _log;
     private readonly TimeProvider _time;
     private readonly ILogger<ActiveSessions> _logger;
     private readonly KeyValuePair<string, object?> _tag;
@@ -21,11 +21,13 @@ internal sealed partial class ActiveSessions
     private long _countedAt;
     private long? _count;
 
-    public ActiveSessions(ISessionStore store, SessionSettings settings, TimeProvider time, IMeterFactory meters, ILogger<ActiveSessions> logger)
+    public ActiveSessions(
+        SessionLog log, SessionSettings settings, TimeProvider time, IMeterFactory meters, ILogger<ActiveSessions> logger)
     {
-        (_store, _time, _logger) = (store, time, logger);
+        (_log, _time, _logger) = (log, time, logger);
         _tag = new("sessions.store", Settings.NameOf(settings.StorageType));
-        meters.Create(SessionMetrics.MeterName).CreateObservableGauge("sessions.active", Observe, "{session}", "Sessions that have not expired.");
+        meters.Create(SessionMetrics.MeterName).CreateObservableGauge(
+            "sessions.active", Observe, "{session}", "Sessions that have not expired.");
     }
 
     private IEnumerable<Measurement<long>> Observe()
@@ -46,7 +48,7 @@ internal sealed partial class ActiveSessions
         long? count = null;
         try
         {
-            count = (await _store.CountAsync(CancellationToken.None)).ActiveSessions;
+            count = (await _log.CountAsync(CancellationToken.None)).ActiveSessions;
         }
         catch (StoreUnavailableException e)
         {

@@ -84,7 +84,8 @@ internal readonly record struct RawJson(ReadOnlyMemory<byte> Bytes)
 }
 
 /// <summary>The JSON of an export, generated at compile time.</summary>
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(ArchiveLine))]
 internal sealed partial class ArchiveLineJson : JsonSerializerContext
 {

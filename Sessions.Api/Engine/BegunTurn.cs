@@ -1,4 +1,5 @@
 using Sessions.Api.Domain;
+using Sessions.Api.Storage;
 
 namespace Sessions.Api.Engine;
 
@@ -36,49 +37,138 @@ internal sealed record BeginRequest
     public required TimeSpan Wait { get; init; }
 
     /// <summary>How long the turn may take at the most: the session lives at least that long.</summary>
-    public required TimeSpan AtLeast { get; init; }
+    public required TimeSpan MinLifetime { get; init; }
 
     /// <summary>Whether the turn only reads: it will not be committed, and nothing is held.</summary>
     public bool ReadsOnly { get; init; }
 }
 
-/// <summary>A turn that has begun. Disposed of when it has ended, which lets go of its session if that was not done yet.</summary>
-internal abstract class BegunTurn : IAsyncDisposable
+/// <summary>What opening a session gave, with its texts opened.</summary>
+/// <param name="Opened">What the store gave: goes back to it.</param>
+/// <param name="Session">The head; <see langword="null"/>: there is no session.</param>
+/// <param name="Path">The last turns of the path, oldest first: those that were asked for, and what else of them is known.</param>
+/// <param name="IsCut">Whether the path has more that were asked for.</param>
+/// <param name="KeyIds">The keys that these texts are sealed with.</param>
+internal sealed record Opening(OpenedSession Opened, Session? Session, IReadOnlyList<Turn> Path, bool IsCut, Guid[] KeyIds)
 {
+    /// <summary>The turn that has answered the same request before.</summary>
+    public Turn? Replay { get; init; }
+
+    /// <summary>Those that were asked for.</summary>
+    public IReadOnlyList<Turn> History { get; init; } = Path;
+}
+
+/// <summary>
+/// A turn that has begun, with what holds its session meanwhile. Disposed of when it has ended, which lets go of its session if that was
+/// not done yet.
+/// </summary>
+internal sealed class BegunTurn : IAsyncDisposable
+{
+    private readonly SessionLog _log;
+    private readonly Lock _lock = new();
+    private CancellationTokenSource? _cancelled;
+    private CancellationTokenSource? _lost;
+    private LeaseKeeper? _lease;
+    private int _disposed;
+
+    public BegunTurn(SessionLog log, BeginRequest request, Opening opening)
+    {
+        // The turn that is continued was read in any case.
+        (_log, Request, Opening, History) = (log, request, opening, request.HistoryTurns == 0 ? [] : opening.History);
+        var session = opening.Session;
+        SessionId = session?.Id ?? request.Session.Id ?? throw new InvalidOperationException("A session is created by its id.");
+        SessionKey = session?.Key ?? Domain.SessionKey.New();
+        ExpectedNumber = (session?.TurnCount ?? 0) + 1;
+        Nonce = TurnNonce.New(ExpectedNumber);
+        Parent = request.AfterTurn ?? session?.TurnCount ?? 0;
+        Removals = log.Removals;
+    }
+
     /// <summary>What was asked for.</summary>
-    public abstract BeginRequest Request { get; }
+    public BeginRequest Request { get; }
 
     /// <summary>The session as it is before the turn; <see langword="null"/>: there is none yet.</summary>
-    public abstract Session? Session { get; }
+    public Session? Session => Opening.Session;
 
     /// <summary>The id of the session, also of one that the turn is going to create.</summary>
-    public abstract string SessionId { get; }
+    public string SessionId { get; }
 
     /// <summary>The key of the session, also of one that the turn is going to create.</summary>
-    public abstract Guid SessionKey { get; }
+    public Guid SessionKey { get; }
 
     /// <summary>The last turns of the path, oldest first. May be unpacked as it is used: copy what is needed twice.</summary>
-    public abstract IReadOnlyList<Turn> History { get; }
+    public IReadOnlyList<Turn> History { get; }
 
     /// <summary>Whether turns that were asked for did not fit into <see cref="BeginRequest.HistoryBytes"/>.</summary>
-    public abstract bool IsCut { get; }
+    public bool IsCut => Opening.IsCut;
 
     /// <summary>The turn that has answered the same request before: then nothing is held, and nothing is to be run.</summary>
-    public abstract Turn? Replay { get; }
+    public Turn? Replay => Opening.Replay;
 
     /// <summary>The number that the turn is going to have; of a chain others may come in between.</summary>
-    public abstract int ExpectedNumber { get; }
+    public int ExpectedNumber { get; }
 
     /// <summary>What the ids of the turn are made of.</summary>
-    public abstract TurnNonce Nonce { get; }
+    public TurnNonce Nonce { get; }
 
     /// <summary>Cancelled when the turn is to stop because somebody asked for it on another replica.</summary>
-    public abstract CancellationToken Cancelled { get; }
+    public CancellationToken Cancelled => SourceOf(ref _cancelled).Token;
 
     /// <summary>
     /// Cancelled when the turn can't be committed any more: its session was deleted, erased or evicted, or another process has it.
     /// </summary>
-    public abstract CancellationToken Lost { get; }
+    public CancellationToken Lost => SourceOf(ref _lost).Token;
 
-    public abstract ValueTask DisposeAsync();
+    /// <summary>What it began with.</summary>
+    public Opening Opening { get; }
+
+    /// <summary>The turn that it continues.</summary>
+    public int Parent { get; }
+
+    /// <summary>The run of that turn.</summary>
+    public int ParentRun =>
+        Parent == 0 ? 0
+        : Opening.Path is [.., var last] && last.Number == Parent ? last.RunStart
+        : Session?.LastTurn is { } newest && newest.Number == Parent ? newest.RunStart
+        : throw new InvalidOperationException("The store gave no turn to go on from.");
+
+    /// <summary>How many removals there had been when it began.</summary>
+    public long Removals { get; }
+
+    /// <summary>The session that the turn creates, if there is none.</summary>
+    public NewSession? Create => Session is not null ? null : new NewSession(
+        SessionId, SessionKey, Request.Kind, Request.Owner.UserId, default,
+        Request.Kind == SessionKind.Session ? SessionOrigin.Query : SessionOrigin.Api, Request.ReservedBy);
+
+    /// <summary>Whether the turn grows beside others.</summary>
+    public bool IsBesideOthers => (Session?.Kind ?? Request.Kind) == SessionKind.Chain;
+
+    /// <summary>Keeps the lease until the turn ends.</summary>
+    public void Keep(LeaseKeeper lease) => _lease = lease;
+
+    /// <summary>Somebody asked for the turn to stop.</summary>
+    public void Cancel() => _ = SourceOf(ref _cancelled).CancelAsync();
+
+    /// <summary>The turn can't be committed any more.</summary>
+    public void Lose() => _ = SourceOf(ref _lost).CancelAsync();
+
+    /// <summary>Stops keeping the lease: a renewal that came after the end would take it again.</summary>
+    public ValueTask StopKeepingAsync() => Interlocked.Exchange(ref _lease, null) is { } lease ? lease.DisposeAsync() : default;
+
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _disposed, 1) == 0)
+        {
+            await _log.EndAsync(this);
+        }
+    }
+
+    // Made for whoever wants it first: most turns end before anybody could ask.
+    private CancellationTokenSource SourceOf(ref CancellationTokenSource? source)
+    {
+        lock (_lock)
+        {
+            return source ??= new CancellationTokenSource();
+        }
+    }
 }

@@ -15,7 +15,7 @@ internal sealed partial class CleanupSchedule(
     private const double Patience = 1.5;
 
     private readonly Lock _lock = new();
-    private DateTimeOffset _last = time.GetUtcNow();
+    private DateTimeOffset _lastAttempt = time.GetUtcNow();
     private bool _lastWasAsked;
     private DateTimeOffset? _lastCleanupAt;
 
@@ -54,7 +54,7 @@ internal sealed partial class CleanupSchedule(
                 // Whatever it is: the next one will find it again, until then nothing is wrong with what clients see, and nobody else is
                 // to end for it.
                 Log.Failed(logger, e is StoreUnavailableException or StoredDataException ? e.Message : Failures.Describe(e));
-                Note(asked: false);
+                Attempted(asked: false);
             }
         }
     }
@@ -77,7 +77,12 @@ internal sealed partial class CleanupSchedule(
         }
 
         var took = time.GetElapsedTime(started);
-        Note(asked);
+        Attempted(asked);
+        lock (_lock)
+        {
+            _lastCleanupAt = time.GetUtcNow();
+        }
+
         activity?.SetTag("sessions.removed", removed);
         metrics.CleanedUp(trigger, removed);
         Log.Removed(logger, removed, took.TotalSeconds);
@@ -88,16 +93,16 @@ internal sealed partial class CleanupSchedule(
     {
         lock (_lock)
         {
-            return _last + (options.CleanupInterval * (_lastWasAsked ? Patience : 1));
+            return _lastAttempt + (options.CleanupInterval * (_lastWasAsked ? Patience : 1));
         }
     }
 
-    private void Note(bool asked)
+    // Also one that failed is not tried again before the next one is due.
+    private void Attempted(bool asked)
     {
         lock (_lock)
         {
-            _last = time.GetUtcNow();
-            _lastCleanupAt = _last;
+            _lastAttempt = time.GetUtcNow();
             _lastWasAsked = asked;
         }
     }

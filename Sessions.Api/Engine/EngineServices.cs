@@ -7,6 +7,7 @@ using Sessions.Api.Engine.Sealing;
 using Sessions.Api.Engine.Streams;
 using Sessions.Api.Storage;
 using Sessions.Api.Storage.Memory;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Api.Storage.Redis;
 using Sessions.Api.Storage.Sqlite;
 using Sessions.ServiceDefaults;
@@ -66,7 +67,8 @@ internal static class EngineServices
                 break;
             case StorageType.Sqlite:
                 // Now, so that a file that can't be used is said before anything starts.
-                services.AddSingleton(SqliteFile.Prepare(SqliteFile.Locate(settings.DbPath, YamlConfiguration.BaseFolder(builder.Configuration))));
+                var path = SqliteFile.Locate(settings.DbPath, YamlConfiguration.BaseFolder(builder.Configuration));
+                services.AddSingleton(SqliteFile.Prepare(path));
                 services.AddSingleton<ISessionStore, SqliteSessionStore>();
                 if (settings.Cache == CacheType.Redis)
                 {
@@ -79,6 +81,11 @@ internal static class EngineServices
                 builder.AddRedisConnection(new RedisKeys());
                 services.AddSingleton<ISessionStore, RedisSessionStore>();
                 break;
+            case StorageType.Postgres:
+                // Now, so that a PostgreSQL that can't be used is said before anything starts.
+                builder.AddPostgresConnection();
+                services.AddSingleton<ISessionStore, PostgresSessionStore>();
+                break;
         }
     }
 
@@ -86,7 +93,8 @@ internal static class EngineServices
     {
         // Now, so that a connection string that is none is said before anything starts.
         var connection = RedisConnection.OpenForCache(RedisConnectionString.Read(builder.Configuration, "sessions.cache"));
-        builder.Services.AddSingleton(all => new SharedTail(connection, "sessions:", settings.Timeout, all.GetRequiredService<ILogger<SharedTail>>()));
+        builder.Services.AddSingleton(all => new SharedTail(
+            connection, RedisKeys.DefaultPrefix, settings.Timeout, all.GetRequiredService<ILogger<SharedTail>>()));
         builder.Services.AddHealthChecks().AddCheck<SharedTailHealthCheck>("cache");
     }
 
@@ -99,21 +107,22 @@ internal static class EngineServices
             return;
         }
 
-        if (settings.StorageType == StorageType.Redis)
+        services.AddSingleton<IUserKeys>(all => settings.StorageType switch
         {
-            services.AddSingleton<IUserKeys>(all => new RedisUserKeys(
-                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), "sessions:", all.GetRequiredService<TimeProvider>()));
-        }
-        else
-        {
-            services.AddSingleton<IUserKeys>(all => new SqliteUserKeys(all.GetRequiredService<SqliteFile>().Path));
-        }
+            StorageType.Redis => new RedisUserKeys(
+                all.GetRequiredService<RedisCommands>(), all.GetRequiredService<IDatabase>(), RedisKeys.DefaultPrefix,
+                all.GetRequiredService<TimeProvider>()),
+            StorageType.Postgres => new PostgresUserKeys(all.GetRequiredService<PostgresDatabase>()),
+            _ => new SqliteUserKeys(all.GetRequiredService<SqliteFile>().Path),
+        });
 
         if (encryption.Enabled)
         {
-            services.AddSingleton(MasterKeys.Read(encryption.KeyFile, encryption.MasterKey, YamlConfiguration.BaseFolder(builder.Configuration)));
+            services.AddSingleton(MasterKeys.Read(
+                encryption.KeyFile, encryption.MasterKey, YamlConfiguration.BaseFolder(builder.Configuration)));
             services.AddSingleton(all => new UserKeyRing(
-                all.GetRequiredService<IUserKeys>(), all.GetRequiredService<MasterKeys>(), Longest(settings.Timeout, responses.Timeout), all.GetRequiredService<TimeProvider>()));
+                all.GetRequiredService<IUserKeys>(), all.GetRequiredService<MasterKeys>(), Longest(settings.Timeout, responses.Timeout),
+                all.GetRequiredService<TimeProvider>()));
             services.AddSingleton(all => new Sealer(all.GetRequiredService<UserKeyRing>(), all.GetRequiredService<StorePolicy>().Damage));
         }
 
@@ -142,33 +151,40 @@ internal static class EngineServices
             StoredBytes = settings.StorageType == StorageType.Memory ? limits.StoredBytes : 0,
             IsRunning = all.GetRequiredService<RunningTurns>().IsRunning,
             Damage = new DamageReport { OnFirst = (what, reason) => EngineLog.Damaged(logger, what, reason) },
-            Events = new StoreEvents { Created = metrics.Created, Expired = metrics.Expired, Evicted = metrics.Evicted, Removed = events.RemovedAsync },
+            Events = new StoreEvents
+            {
+                Created = metrics.Created,
+                Expired = metrics.Expired,
+                Evicted = metrics.Evicted,
+                Removed = events.RemovedAsync,
+            },
         };
     }
 
     private static SessionLog LogOf(SessionSettings settings, IServiceProvider all)
     {
-        var time = all.GetRequiredService<TimeProvider>();
         var meters = all.GetRequiredService<IMeterFactory>();
         return new SessionLog(all.GetRequiredService<ISessionStore>(), new SessionLogOptions
         {
             Policy = all.GetRequiredService<StorePolicy>(),
             Events = all.GetRequiredService<LogEvents>(),
-            Tail = settings.StorageType == StorageType.Memory ? null : new HistoryTail(time, meters, all.GetService<SharedTail>()),
+            Tail = settings.StorageType == StorageType.Memory
+                ? null : new HistoryTail(all.GetRequiredService<TimeProvider>(), meters, all.GetService<SharedTail>()),
             Sealer = all.GetService<Sealer>(),
             Meter = new StoreMeter(Settings.NameOf(settings.StorageType), meters),
-            Time = time,
         });
     }
 
     private sealed class SharedTailHealthCheck(SharedTail tail) : IHealthCheck
     {
-        public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => tail.CheckAsync(cancellationToken);
+        public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+            tail.CheckAsync(cancellationToken);
     }
 
     private sealed class LogHealthCheck(SessionLog log) : IHealthCheck
     {
-        public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => await log.CheckAsync(cancellationToken);
+        public async Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) =>
+            await log.CheckAsync(cancellationToken);
     }
 
     // Before anything is served: whether keys, settings and what is stored go together.

@@ -21,7 +21,7 @@ internal sealed record Tail(Session Session, IReadOnlyList<Turn> Turns, Guid[] K
     private const int BytesPerTail = 1024;
 
     /// <summary>What the store is told of it.</summary>
-    public KnownTail Known => new(Session.Key, Session.Revision, Turns[^1].Number, Turns[^1].Nonce, Session.Rewrites);
+    public RememberedTail Remembered => new(Session.Key, Session.Revision, Turns[^1].Number, Turns[^1].Nonce, Session.Rewrites);
 
     /// <summary>What it takes in memory, roughly.</summary>
     public long BytesInMemory

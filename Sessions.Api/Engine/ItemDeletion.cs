@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text.Json;
 using Sessions.Api.Domain;
 
@@ -6,6 +7,8 @@ namespace Sessions.Api.Engine;
 /// <summary>Takes items out of a turn. Their bytes go; their places stay taken, by <c>null</c>.</summary>
 internal static class ItemDeletion
 {
+    private static readonly SearchValues<byte> Nothing = SearchValues.Create("[nul,]"u8);
+
     /// <summary>Items without the one at a place.</summary>
     /// <returns><see langword="null"/>: there is none at that place, or no longer.</returns>
     /// <exception cref="JsonException">They can't be read.</exception>
@@ -29,6 +32,10 @@ internal static class ItemDeletion
         ItemsForm.Text => Items.OfJson("[null]"u8.ToArray()),
         _ => Items.OfJson(Nulls(Count(items.Bytes.Span))),
     };
+
+    /// <summary>Whether there were items, and all were deleted.</summary>
+    public static bool IsEmptied(Items items) =>
+        items.Form == ItemsForm.Json && items.Bytes.Span is [_, (byte)'n', ..] and var array && array.IndexOfAnyExcept(Nothing) < 0;
 
     private static byte[] Nulls(int count) =>
         [.. "["u8, .. System.Text.Encoding.ASCII.GetBytes(string.Join(',', Enumerable.Repeat("null", count))), .. "]"u8];

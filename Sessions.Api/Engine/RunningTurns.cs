@@ -34,7 +34,8 @@ internal sealed class RunningTurns
     {
         lock (_lock)
         {
-            return _bySession.TryGetValue(sessionId, out var entries) && entries.Exists(entry => owner.IsAnyone || entry.Owner == owner);
+            return _bySession.TryGetValue(sessionId, out var entries)
+                && entries.Exists(entry => owner.IsAnyone || entry.Owner.IsSameAs(owner));
         }
     }
 

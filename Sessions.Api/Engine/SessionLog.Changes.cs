@@ -56,27 +56,110 @@ internal sealed partial class SessionLog
 
     /// <summary>
     /// Deletes an item: its bytes leave the store, what is remembered, previews, streams and replays; its place stays taken. A summary
-    /// that covers it goes.
+    /// that covers it goes. With a call goes its output, which says nothing without it.
     /// </summary>
     /// <returns>The session as it is then; <see langword="null"/>: there is no such item for this owner.</returns>
     public async ValueTask<Session?> DeleteItemAsync(ItemId item, Owner owner, CancellationToken cancellationToken)
     {
-        var session = await ReplaceTurnAsync(item.Key, item.Nonce, owner, Without, cancellationToken);
+        var session = await DeleteItemAsync(item.Key, item, owner, cancellationToken);
         if (session is not null)
         {
             // It is not to live on in what went on from there.
             foreach (var branch in await BranchesOfAsync(session, cancellationToken))
             {
-                await ReplaceTurnAsync(branch, item.Nonce, Owner.Anyone, Without, cancellationToken);
+                await DeleteItemAsync(branch.Key, item, Owner.Anyone, cancellationToken);
             }
         }
 
         return session;
+    }
 
-        Turn? Without(Session _, Turn turn) =>
-            ItemDeletion.Without(item.Side == ItemSide.Input ? turn.Input : turn.Output, item.Index) is not { } left ? null
-            : item.Side == ItemSide.Input ? turn with { Input = left, HistoryTokens = null }
-            : turn with { Output = left, HistoryTokens = null };
+    private async ValueTask<Session?> DeleteItemAsync(Guid key, ItemId item, Owner owner, CancellationToken cancellationToken)
+    {
+        List<(TurnNonce Nonce, ItemSide Side, int Index)> gone = [(item.Nonce, item.Side, item.Index)];
+        if (await FindTurnAsync(key, item.Nonce, owner, cancellationToken) is { } found)
+        {
+            gone.AddRange(await OutputsOfAsync(found.Session, found.Turn, item, owner, cancellationToken));
+        }
+
+        Session? session = null;
+        foreach (var ofTurn in gone.GroupBy(place => place.Nonce))
+        {
+            var changed = await ReplaceTurnAsync(key, ofTurn.Key, owner, (_, turn) => Without(turn, ofTurn), cancellationToken);
+            if (ofTurn.Key == item.Nonce && changed is null)
+            {
+                return null;
+            }
+
+            session = changed ?? session;
+        }
+
+        return session;
+
+        Turn? Without(Turn turn, IEnumerable<(TurnNonce Nonce, ItemSide Side, int Index)> places)
+        {
+            Turn? changed = null;
+            foreach (var (_, side, index) in places)
+            {
+                var before = changed ?? turn with { HistoryTokens = null };
+                if (ItemDeletion.Without(side == ItemSide.Input ? before.Input : before.Output, index) is { } left)
+                {
+                    changed = side == ItemSide.Input ? before with { Input = left } : before with { Output = left };
+                }
+                else if (turn.Nonce == item.Nonce && (side, index) == (item.Side, item.Index))
+                {
+                    return null;
+                }
+            }
+
+            return changed;
+        }
+    }
+
+    // Where the outputs of a call are: on each path that goes on from it the first one that no call before it has.
+    private async ValueTask<List<(TurnNonce Nonce, ItemSide Side, int Index)>> OutputsOfAsync(
+        Session session, Turn turn, ItemId item, Owner owner, CancellationToken cancellationToken)
+    {
+        List<(TurnNonce, ItemSide, int)> outputs = [];
+        if (ToolCalls.Find(turn, item.Side, item.Index) is not { } call)
+        {
+            return outputs;
+        }
+
+        if (call.Output is { } here)
+        {
+            return [(turn.Nonce, here.Side, here.Index)];
+        }
+
+        // How many outputs are those of other calls with that id, by the turns behind which it still waits.
+        Dictionary<int, int> waiting = new() { [turn.Number] = call.Ahead };
+        for (int? after = turn.Number; after is not null;)
+        {
+            var request = new TurnPageRequest { Limit = PageTurns, MaxBytes = PageBytes, After = after, AllBranches = true };
+            if (await ReadTurnsAsync(SessionRef.ByKey(session.Key), owner, request, cancellationToken) is not { } page)
+            {
+                break;
+            }
+
+            foreach (var next in page.Turns)
+            {
+                if (waiting.TryGetValue(next.Parent, out var ahead))
+                {
+                    if (ToolCalls.FindOutput(next, call.CallId, ref ahead) is { } output)
+                    {
+                        outputs.Add((next.Nonce, output.Side, output.Index));
+                    }
+                    else
+                    {
+                        waiting[next.Number] = ahead;
+                    }
+                }
+            }
+
+            after = page.HasMore && page.Turns.Count > 0 ? page.Turns[^1].Number : null;
+        }
+
+        return outputs;
     }
 
     /// <summary>Deletes a response: it is found no more; of a chain its items go with it, those in a conversation stay.</summary>
@@ -97,63 +180,101 @@ internal sealed partial class SessionLog
     /// <remarks>With it go the chains that went on from its turns: they hold copies of them.</remarks>
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
-        Session? head = null;
-        try
-        {
-            head = (await _store.OpenAsync(new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;
-        }
-        catch (StoredDataException)
-        {
-            // What can't be read can be deleted all the same.
-        }
-
-        var deleted = await _meter.TimeAsync("delete", _store, (session, owner, cancellationToken),
+        var head = await HeadToDeleteAsync(session, owner, cancellationToken);
+        var deleted = await CallAsync("delete", (session, owner, cancellationToken),
             static (store, x) => store.DeleteAsync(x.session, x.owner, x.cancellationToken));
-        if (deleted && session.Id is not null)
+        if (deleted && (session.Id ?? head?.Id) is { } id)
         {
-            _policy.Damage.Forget($"session '{session.Id}'");
+            _policy.Damage.Forget(DamageReport.NameOf(id));
         }
 
         if (deleted && head is not null)
         {
             foreach (var branch in await BranchesOfAsync(head, cancellationToken))
             {
-                await _store.DeleteAsync(SessionRef.ByKey(branch), Owner.Anyone, cancellationToken);
+                await _store.DeleteAsync(branch, Owner.Anyone, cancellationToken);
             }
         }
 
         return deleted;
     }
 
-    /// <summary>An id for a chain that goes on from a turn of a session: it tells the session, so that both go together.</summary>
-    public static string NewBranchId(Guid sessionKey, TimeProvider time) => $"{sessionKey:N}.{Identifiers.NewSessionId(time)}";
-
-    private async ValueTask<List<Guid>> BranchesOfAsync(Session source, CancellationToken cancellationToken)
+    // What can't be read can be deleted all the same.
+    private async ValueTask<Session?> HeadToDeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
-        List<Guid> keys = [];
-        if (source.Kind == SessionKind.Chain)
+        try
         {
-            return keys;
+            return await GetAsync(session, owner, cancellationToken);
+        }
+        catch (StoredDataException)
+        {
         }
 
-        var prefix = $"{source.Key:N}.";
-        PageCursor? after = null;
-        do
+        try
+        {
+            return (await _store.OpenAsync(new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;
+        }
+        catch (StoredDataException)
+        {
+            return null;
+        }
+    }
+
+    // Null: nobody can say.
+    private static IReadOnlyList<string>? NotedBranches(Session source)
+    {
+        try
+        {
+            return BranchMarker.Read(source);
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    private async ValueTask<IReadOnlyList<SessionRef>> BranchesOfAsync(Session source, CancellationToken cancellationToken)
+    {
+        if (source.Kind == SessionKind.Chain || source.TurnCount == 0)
+        {
+            return [];
+        }
+
+        List<SessionRef> branches = [];
+        if (NotedBranches(source) is { } ids)
+        {
+            foreach (var id in ids)
+            {
+                // By their keys: that is what they are changed by.
+                var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
+                if ((await _store.OpenAsync(request, cancellationToken)).Session is { } chain)
+                {
+                    branches.Add(SessionRef.ByKey(chain.Key));
+                }
+            }
+
+            return branches;
+        }
+
+        // Oldest activity first: what becomes active meanwhile goes to the end, where it is met again.
+        var prefix = BranchMarker.PrefixOf(source.Key);
+        for (var (after, isFirst) = ((PageCursor?)null, true); isFirst || after is not null; isFirst = false)
         {
             var request = new SessionPageRequest
             {
-                UserId = source.UserId,
                 Kind = SessionKind.Chain,
                 Limit = BranchPageSize,
                 MaxBytes = PageBytes,
                 After = after,
+                Ascending = true,
             };
             var page = await _store.ListAsync(request, cancellationToken);
-            keys.AddRange(page.Items.Where(chain => chain.Id.StartsWith(prefix, StringComparison.Ordinal)).Select(chain => chain.Key));
+            branches.AddRange(page.Items.Where(chain => chain.Id.StartsWith(prefix, StringComparison.Ordinal))
+                .Select(chain => SessionRef.ByKey(chain.Key)));
             after = page.Next;
         }
-        while (after is not null);
-        return keys;
+
+        return [.. branches.Distinct()];
     }
 
     /// <inheritdoc cref="ISessionStore.EraseAsync"/>
@@ -161,7 +282,7 @@ internal sealed partial class SessionLog
     {
         try
         {
-            return await _meter.TimeAsync("erase_user", _store, (userId, cancellationToken),
+            return await CallAsync("erase_user", (userId, cancellationToken),
                 static (store, x) => store.EraseAsync(x.userId, x.cancellationToken));
         }
         finally
@@ -178,7 +299,7 @@ internal sealed partial class SessionLog
     public async ValueTask<int> SweepAsync(CancellationToken cancellationToken)
     {
         _tail?.RemoveExpired();
-        var removed = await _meter.TimeAsync("remove_expired", _store, cancellationToken, static (store, x) => store.SweepAsync(x));
+        var removed = await CallAsync("remove_expired", cancellationToken, static (store, x) => store.SweepAsync(x));
         if (_sealer is not null)
         {
             await _sealer.Ring.RemoveExpiredAsync(cancellationToken);
@@ -189,12 +310,12 @@ internal sealed partial class SessionLog
 
     /// <inheritdoc cref="ISessionStore.CancelAsync"/>
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
-        _meter.TimeAsync("cancel_turn", _store, (session, owner, cancellationToken),
+        CallAsync("cancel_turn", (session, owner, cancellationToken),
             static (store, x) => store.CancelAsync(x.session, x.owner, x.cancellationToken));
 
     /// <inheritdoc cref="ISessionStore.CountAsync"/>
     public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) =>
-        _meter.TimeAsync("get_statistics", _store, cancellationToken, static (store, x) => store.CountAsync(x));
+        CallAsync("get_statistics", cancellationToken, static (store, x) => store.CountAsync(x));
 
     /// <summary>The store, the users' keys, and what can't be read.</summary>
     public async ValueTask<HealthCheckResult> CheckAsync(CancellationToken cancellationToken)
@@ -220,7 +341,8 @@ internal sealed partial class SessionLog
 
         var damaged = _policy.Damage.Count;
         return damaged == 0 ? result : HealthCheckResult.Degraded(
-            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, and the log names what; nothing is removed but by a deletion or its expiry.");
+            $"{(damaged == 1 ? "One thing that is stored can't" : $"{damaged} things that are stored can't")} be read, "
+            + "and the log names what; nothing is removed but by a deletion or its expiry.");
     }
 
     private async ValueTask<Session?> ReplaceTurnAsync(
@@ -274,7 +396,7 @@ internal sealed partial class SessionLog
         }
         catch (JsonException e)
         {
-            var damaged = new StoredDataException($"session '{session.Id}'", "What is stored of the session is damaged.", e);
+            var damaged = new StoredDataException(DamageReport.NameOf(session.Id), "What is stored of the session is damaged.", e);
             Report(damaged, session);
             throw damaged;
         }

@@ -44,10 +44,10 @@ internal sealed partial class SessionLog
                 case CopyStatus.IdTaken when mayBeReplay:
                     var existing = await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken);
                     return existing is null ? throw new DomainException(Error.SessionNotFound(session.Id))
-                        : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(SessionExists(session.Id))
+                        : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(Error.SessionExists(session.Id))
                         : (AsCreated(session, existing), true);
                 case CopyStatus.IdTaken:
-                    throw new DomainException(SessionExists(session.Id));
+                    throw new DomainException(Error.SessionExists(session.Id));
                 case CopyStatus.Full:
                     throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
             }
@@ -60,19 +60,10 @@ internal sealed partial class SessionLog
     }
 
     /// <summary>Ties a key to the id of the session that its request is going to create.</summary>
-    public async ValueTask<KeyReservation> ReserveAsync(
-        Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _meter.TimeAsync("reserve_session_id", _store, (key, owner, sessionId, cancellationToken),
-                static (store, x) => store.ReserveAsync(x.key, x.owner, x.sessionId, x.cancellationToken));
-        }
-        catch (StoredDataException e) when (Report(e, null))
-        {
-            throw;
-        }
-    }
+    public ValueTask<KeyReservation> ReserveAsync(
+        Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+        CallAsync("reserve_session_id", (key, owner, sessionId, cancellationToken),
+            static (store, x) => store.ReserveAsync(x.key, x.owner, x.sessionId, x.cancellationToken));
 
     /// <summary>Makes a session that starts with the first turns of another one. Where there is encryption they are sealed anew.</summary>
     /// <exception cref="DomainException"><c>session_not_found</c>, <c>invalid_request</c>, <c>session_exists</c>,
@@ -80,6 +71,12 @@ internal sealed partial class SessionLog
     public async ValueTask<Session> ForkAsync(
         SessionRef source, Owner owner, int? afterTurn, NewSession session, CancellationToken cancellationToken)
     {
+        if (session.Kind == SessionKind.Chain)
+        {
+            // Noted first: a note of what did not come to be does no harm.
+            await ChangeMetadataAsync(source, owner, head => BranchMarker.Add(head, session.Id), cancellationToken);
+        }
+
         CopyResult result;
         if (_sealer is null)
         {
@@ -99,11 +96,19 @@ internal sealed partial class SessionLog
             result = await ForkSealedAsync(head, owner, afterTurn ?? head.TurnCount, session, cancellationToken);
         }
 
+        if (result.Status == CopyStatus.Created && session.Kind == SessionKind.Chain
+            && await GetAsync(source, owner, cancellationToken) is null)
+        {
+            // Whoever has deleted the source meanwhile may have looked for its chains before this one was noted.
+            await _store.DeleteAsync(SessionRef.ByKey(session.Key), Owner.Anyone, CancellationToken.None);
+            throw new DomainException(Error.SessionNotFound(source.ToString()));
+        }
+
         return result.Status switch
         {
             CopyStatus.Created => await OpenMadeAsync(result.Session!, cancellationToken),
             CopyStatus.NoSuchTurn => throw new DomainException(NoTurnToForkAfter(result.Session?.TurnCount ?? 0)),
-            CopyStatus.IdTaken => throw new DomainException(SessionExists(session.Id)),
+            CopyStatus.IdTaken => throw new DomainException(Error.SessionExists(session.Id)),
             CopyStatus.Full => throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes")),
             _ => throw new DomainException(Error.SessionNotFound(source.ToString())),
         };
@@ -111,9 +116,6 @@ internal sealed partial class SessionLog
 
     private static Error NoTurnToForkAfter(int turnCount) =>
         Error.InvalidField("after_turn", $"must be a turn of the session: 0 to {turnCount}");
-
-    private static Error SessionExists(string id) =>
-        new("session_exists", $"There is a session '{Error.Shorten(id)}' already.") { SessionId = id };
 
     // The store does not tell which request has created a session; what is known of both must go together at least.
     private static bool MayHaveCreated(NewSession request, Session existing) =>
@@ -136,18 +138,8 @@ internal sealed partial class SessionLog
         TurnCount = 0,
     };
 
-    private async ValueTask<CopyResult> CopyAsync(string operation, CopyRequest request, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _meter.TimeAsync(operation, _store, (request, cancellationToken),
-                static (store, x) => store.CopyAsync(x.request, x.cancellationToken));
-        }
-        catch (StoredDataException e) when (Report(e, null))
-        {
-            throw;
-        }
-    }
+    private ValueTask<CopyResult> CopyAsync(string operation, CopyRequest request, CancellationToken cancellationToken) =>
+        CallAsync(operation, (request, cancellationToken), static (store, x) => store.CopyAsync(x.request, x.cancellationToken));
 
     private async ValueTask<CopyResult> ForkSealedAsync(
         Session source, Owner owner, int afterTurn, NewSession session, CancellationToken cancellationToken)
@@ -166,7 +158,8 @@ internal sealed partial class SessionLog
             AfterTurn = afterTurn,
             Summary = summary,
             Turns = SealAsync(
-                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken), cancellationToken),
+                scope, session.Id, session.Key, session.Kind, FirstTurnsAsync(source, owner, afterTurn, cancellationToken),
+                cancellationToken),
         }, cancellationToken);
         if (result.Status == CopyStatus.Created
             && (await GetAsync(SessionRef.ByKey(source.Key), owner, cancellationToken))?.Rewrites != source.Rewrites)

@@ -27,10 +27,9 @@ internal sealed partial class SessionLog
             {
                 if (entry.Session is { } archived)
                 {
-                    for (; session is not null && (last?.Number ?? 0) < session.TurnCount;)
+                    foreach (var missing in MissingTurns(session, last, session?.TurnCount))
                     {
-                        last = MissingAfter(last, session);
-                        yield return new(null, new ArchivedTurn(last, null));
+                        yield return missing;
                     }
 
                     scope?.Dispose();
@@ -43,10 +42,9 @@ internal sealed partial class SessionLog
                 }
                 else if (session is not null && entry.Turn is { } turn)
                 {
-                    for (; (last?.Number ?? 0) < turn.Turn.Number - 1;)
+                    foreach (var missing in MissingTurns(session, last, turn.Turn.Number - 1))
                     {
-                        last = MissingAfter(last, session);
-                        yield return new(null, new ArchivedTurn(last, null));
+                        yield return missing;
                     }
 
                     last = await OpenExportedAsync(scope, session, turn.Turn);
@@ -54,10 +52,9 @@ internal sealed partial class SessionLog
                 }
             }
 
-            for (; session is not null && (last?.Number ?? 0) < session.TurnCount;)
+            foreach (var missing in MissingTurns(session, last, session?.TurnCount))
             {
-                last = MissingAfter(last, session);
-                yield return new(null, new ArchivedTurn(last, null));
+                yield return missing;
             }
         }
         finally
@@ -123,23 +120,25 @@ internal sealed partial class SessionLog
         }
     }
 
-    // What stands in the place of a turn that the store could not read.
-    private static Turn MissingAfter(Turn? last, Session session)
+    // What stands in the place of turns that the store could not read: behind the last one that it could, up to a number.
+    private static IEnumerable<ArchiveEntry> MissingTurns(Session? session, Turn? last, int? until)
     {
-        var number = (last?.Number ?? 0) + 1;
-        return new Turn
+        for (var number = (last?.Number ?? 0) + 1; number <= until; number++)
         {
-            Number = number,
-            Parent = number - 1,
-            RunStart = last?.RunStart ?? 1,
-            Nonce = TurnNonce.OfNumber(number),
-            Status = TurnStatus.Incomplete,
-            IncompleteReason = Unreadable,
-            Input = Items.None,
-            Output = Items.None,
-            AgentType = "unknown",
-            AgentUsed = "unknown",
-            CreatedAt = last?.CreatedAt ?? session.CreatedAt,
-        };
+            yield return new(null, new ArchivedTurn(new Turn
+            {
+                Number = number,
+                Parent = number - 1,
+                RunStart = last?.RunStart ?? 1,
+                Nonce = TurnNonce.OfNumber(number),
+                Status = TurnStatus.Incomplete,
+                IncompleteReason = Unreadable,
+                Input = Items.None,
+                Output = Items.None,
+                AgentType = "unknown",
+                AgentUsed = "unknown",
+                CreatedAt = last?.CreatedAt ?? session!.CreatedAt,
+            }, null));
+        }
     }
 }

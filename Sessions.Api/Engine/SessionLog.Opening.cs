@@ -15,7 +15,7 @@ internal sealed partial class SessionLog
             while (true)
             {
                 var tail = mayRecall ? await RecallAsync(request, cancellationToken) : null;
-                var asked = tail is null ? request : request with { Known = tail.Known };
+                var asked = tail is null ? request : request with { Remembered = tail.Remembered };
                 var opened = await _meter.TimeAsync(operation, _store, (asked, cancellationToken),
                     static (store, x) => store.OpenAsync(x.asked, x.cancellationToken));
                 Count(request, opened, tail);
@@ -56,8 +56,8 @@ internal sealed partial class SessionLog
     {
         switch (opened.Status)
         {
-            case OpenStatus.AsKnown:
-            case OpenStatus.Opened when opened.FollowsKnown:
+            case OpenStatus.Unchanged:
+            case OpenStatus.Opened when opened.FollowsRemembered:
                 return tail is null
                     ? throw new InvalidOperationException("The store knows what nobody named.")
                     : await FollowAsync(opened, tail, cancellationToken);
@@ -106,8 +106,8 @@ internal sealed partial class SessionLog
             path = [.. path, .. opened.Turns];
         }
 
-        Tail.Take(path, opened.Request.HistoryTurns, opened.Request.HistoryBytes, out var isCut);
-        return new Opening(opened, head ?? tail.Session, path, isCut, keyIds);
+        var history = Tail.Take(path, opened.Request.HistoryTurns, opened.Request.HistoryBytes, out var isCut);
+        return new Opening(opened, head ?? tail.Session, path, isCut, keyIds) { History = history };
     }
 
     private async ValueTask<Opening> ReplayAsync(OpenedSession opened, CancellationToken cancellationToken)
@@ -129,13 +129,18 @@ internal sealed partial class SessionLog
         };
     }
 
-    private async ValueTask<WriteResult> WriteAsync(
-        string operation, OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
+    private ValueTask<WriteResult> WriteAsync(
+        string operation, OpenedSession opened, SessionChange change, CancellationToken cancellationToken) =>
+        CallAsync(operation, (opened, change, cancellationToken),
+            static (store, x) => store.WriteAsync(x.opened, x.change, x.cancellationToken));
+
+    // Calls the store, timed. What it can't read is told.
+    private async ValueTask<T> CallAsync<TArguments, T>(
+        string operation, TArguments arguments, Func<ISessionStore, TArguments, ValueTask<T>> call)
     {
         try
         {
-            return await _meter.TimeAsync(operation, _store, (opened, change, cancellationToken),
-                static (store, x) => store.WriteAsync(x.opened, x.change, x.cancellationToken));
+            return await _meter.TimeAsync(operation, _store, arguments, call);
         }
         catch (StoredDataException e) when (Report(e, null))
         {
@@ -163,23 +168,16 @@ internal sealed partial class SessionLog
     }
 
     // Which session can't be read is kept beside, so that it is not told any longer once that was removed.
-    private async ValueTask<Session> ReadableAsync(SealScope scope, Session session)
-    {
-        try
-        {
-            return await scope.OpenAsync(session);
-        }
-        catch (StoredDataException e) when (Report(e, session))
-        {
-            throw;
-        }
-    }
+    private ValueTask<Session> ReadableAsync(SealScope scope, Session session) => ReadableAsync(session, scope.OpenAsync(session));
 
-    private async ValueTask<Turn[]> ReadableAsync(SealScope scope, Session session, IReadOnlyList<Turn> turns)
+    private ValueTask<Turn[]> ReadableAsync(SealScope scope, Session session, IReadOnlyList<Turn> turns) =>
+        ReadableAsync(session, scope.OpenAsync(session, turns));
+
+    private async ValueTask<T> ReadableAsync<T>(Session session, ValueTask<T> opening)
     {
         try
         {
-            return await scope.OpenAsync(session, turns);
+            return await opening;
         }
         catch (StoredDataException e) when (Report(e, session))
         {
@@ -253,7 +251,7 @@ internal sealed partial class SessionLog
         return null;
     }
 
-    private async ValueTask RememberAsync(Session session, IReadOnlyList<Turn> path, LogTurn turn, SealScope? scope)
+    private async ValueTask RememberAsync(Session session, IReadOnlyList<Turn> path, BegunTurn turn, SealScope? scope)
     {
         // Where an item was deleted meanwhile, the path still has it.
         if (path.Count == 0 || path[^1].Number != session.TurnCount || session.Rewrites != (turn.Session?.Rewrites ?? 0))
@@ -297,7 +295,7 @@ internal sealed partial class SessionLog
         {
             _tail.Count(
                 tail is null ? _tail.Shared is { IsPaused: true } ? "bypassed" : "miss"
-                : opened.Status == OpenStatus.AsKnown || opened.FollowsKnown ? "hit"
+                : opened.Status == OpenStatus.Unchanged || opened.FollowsRemembered ? "hit"
                 : "stale");
         }
     }

@@ -15,6 +15,29 @@ internal sealed partial class SessionLog
     private const int PageTurns = 100;
     private const int PageBytes = 1024 * 1024;
 
+    /// <summary>The session that an id names: by its own id, or by <c>conv_</c> and its key, as <c>/v1</c> shows it.</summary>
+    /// <remarks>
+    /// Whoever's it is: one that the caller may not have is refused like any other, not made anew under that name. Where there is neither,
+    /// the id is what a new session gets.
+    /// </remarks>
+    public ValueTask<SessionRef> RefOfAsync(string id, CancellationToken cancellationToken) =>
+        ConversationId.TryParse(id, out var key) ? RefOfAsync(id, key, cancellationToken) : new(SessionRef.ById(id));
+
+    private async ValueTask<SessionRef> RefOfAsync(string id, Guid key, CancellationToken cancellationToken)
+    {
+        try
+        {
+            var request = new OpenRequest { Session = SessionRef.ByKey(key), Owner = Owner.Anyone };
+            return SessionRef.ById(
+                (await _store.OpenAsync(request, cancellationToken)).Session is { Kind: not SessionKind.Chain } session ? session.Id : id);
+        }
+        catch (StoredDataException)
+        {
+            // It is there, and told as damaged by whatever reads it; it can be deleted all the same.
+            return SessionRef.ByKey(key);
+        }
+    }
+
     /// <summary>Reads a session's head.</summary>
     public async ValueTask<Session?> GetAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
         (await OpenAsync("get", new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;
@@ -23,27 +46,8 @@ internal sealed partial class SessionLog
     public async ValueTask<TurnPage?> ReadTurnsAsync(
         SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
     {
-        if (await ReadSealedAsync(session, owner, request, cancellationToken) is not { } page)
-        {
-            return null;
-        }
-
-        if (_sealer is null)
-        {
-            return page;
-        }
-
-        try
-        {
-            using var scope = _sealer.For(page.Session.UserId, cancellationToken);
-            var turns = await ReadableAsync(scope, page.Session, page.Turns);
-            return page with { Session = await ReadableAsync(scope, page.Session), Turns = turns };
-        }
-        catch (KeyDestroyedException)
-        {
-            await _store.DeleteAsync(SessionRef.ByKey(page.Session.Key), Owner.Anyone, cancellationToken);
-            return null;
-        }
+        var page = await ReadSealedAsync(session, owner, request, cancellationToken);
+        return page is null ? null : await UnsealAsync(page, cancellationToken);
     }
 
     /// <summary>Finds the turn that ids under <c>/v1</c> name.</summary>
@@ -60,7 +64,7 @@ internal sealed partial class SessionLog
                 return null;
             }
 
-            if (opening.Session.Revision == tail.Session.Revision && opening.Opened.Status == OpenStatus.AsKnown)
+            if (opening.Session.Revision == tail.Session.Revision && opening.Opened.Status == OpenStatus.Unchanged)
             {
                 return (opening.Session, remembered);
             }
@@ -79,7 +83,8 @@ internal sealed partial class SessionLog
 
             if (page.Turns.FirstOrDefault(turn => turn.Nonce == nonce) is { } found)
             {
-                return await OpenFoundAsync(page.Session, found, cancellationToken);
+                return await UnsealAsync(page with { Turns = [found] }, cancellationToken) is { } opened
+                    ? (opened.Session, opened.Turns[0]) : null;
             }
 
             after = page.HasMore && page.Turns.Count > 0 && page.Session.Kind == SessionKind.Chain ? page.Turns[^1].Number : null;
@@ -101,7 +106,7 @@ internal sealed partial class SessionLog
         {
             // The store can't look into what it keeps: it is filtered here.
             var limit = filter is null ? request.Limit - sessions.Count : Math.Min(ScannedAtOnce, ScanLimit - scanned);
-            var page = await _meter.TimeAsync("list", _store, (Request: request with { Limit = limit }, cancellationToken),
+            var page = await CallAsync("list", (Request: request with { Limit = limit }, cancellationToken),
                 static (store, x) => store.ListAsync(x.Request, x.cancellationToken));
             for (var i = 0; i < page.Items.Count; i++)
             {
@@ -136,38 +141,31 @@ internal sealed partial class SessionLog
 
     private static PageCursor CursorOf(Session session) => new(session.LastActivityAt.ToMicroseconds(), session.Id);
 
-    private async ValueTask<(Session Session, Turn Turn)?> OpenFoundAsync(Session session, Turn turn, CancellationToken cancellationToken)
+    // Null: its keys were destroyed, and the session with them.
+    private async ValueTask<TurnPage?> UnsealAsync(TurnPage page, CancellationToken cancellationToken)
     {
         if (_sealer is null)
         {
-            return (session, turn);
+            return page;
         }
 
         try
         {
-            using var scope = _sealer.For(session.UserId, cancellationToken);
-            return (await ReadableAsync(scope, session), (await ReadableAsync(scope, session, [turn]))[0]);
+            using var scope = _sealer.For(page.Session.UserId, cancellationToken);
+            var turns = await ReadableAsync(scope, page.Session, page.Turns);
+            return page with { Session = await ReadableAsync(scope, page.Session), Turns = turns };
         }
         catch (KeyDestroyedException)
         {
-            await _store.DeleteAsync(SessionRef.ByKey(session.Key), Owner.Anyone, cancellationToken);
+            await _store.DeleteAsync(SessionRef.ByKey(page.Session.Key), Owner.Anyone, cancellationToken);
             return null;
         }
     }
 
-    private async ValueTask<TurnPage?> ReadSealedAsync(
-        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await _meter.TimeAsync("read_history", _store, (session, owner, request, cancellationToken),
-                static (store, x) => store.ReadTurnsAsync(x.session, x.owner, x.request, x.cancellationToken));
-        }
-        catch (StoredDataException e) when (Report(e, null))
-        {
-            throw;
-        }
-    }
+    private ValueTask<TurnPage?> ReadSealedAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+        CallAsync("read_history", (session, owner, request, cancellationToken),
+            static (store, x) => store.ReadTurnsAsync(x.session, x.owner, x.request, x.cancellationToken));
 
     // A list goes past what can't be read. Sessions of one user are opened with its keys read once.
     private sealed class ListReader(SessionLog log, CancellationToken cancellationToken) : IDisposable

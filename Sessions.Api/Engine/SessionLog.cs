@@ -25,9 +25,6 @@ internal sealed record SessionLogOptions
 
     /// <summary>How long a lease lasts that is not renewed: how long a session is held by a process that has died.</summary>
     public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(10);
-
-    /// <summary>The clock of what is remembered. Leases and waiting go by real time.</summary>
-    public TimeProvider Time { get; init; } = TimeProvider.System;
 }
 
 /// <summary>
@@ -43,7 +40,7 @@ internal sealed partial class SessionLog
     // A caller that waits for a lease asks again and again: soon at first, and then less often.
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(2);
     private static readonly TimeSpan LongestPause = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan Place = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan WaiterTimeout = TimeSpan.FromMilliseconds(500);
 
     private readonly ISessionStore _store;
     private readonly StorePolicy _policy;
@@ -53,7 +50,7 @@ internal sealed partial class SessionLog
     private readonly StoreMeter _meter;
     private readonly TimeSpan _lease;
     private readonly bool _hasLeases;
-    private readonly ConcurrentDictionary<LogTurn, bool> _running = new();
+    private readonly ConcurrentDictionary<BegunTurn, bool> _running = new();
     private readonly ConcurrentDictionary<Guid, string> _damaged = new();
 
     /// <summary>Makes the log of a store.</summary>
@@ -88,8 +85,8 @@ internal sealed partial class SessionLog
             Tip = request.AfterTurn,
             Idempotency = request.Idempotency,
             Lease = request.ReadsOnly ? null : new LeaseRequest(
-                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.AtLeast,
-                Waits: request.Wait > TimeSpan.Zero, Place, IsExclusive: request.Kind != SessionKind.Chain),
+                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.MinLifetime,
+                Waits: request.Wait > TimeSpan.Zero, WaiterTimeout, IsExclusive: request.Kind != SessionKind.Chain),
         };
         var opening = await OpenPatientlyAsync(open, request.Wait, cancellationToken);
         var id = request.Session.Id ?? opening.Session?.Id ?? request.Session.ToString();
@@ -118,7 +115,7 @@ internal sealed partial class SessionLog
             throw new DomainException(Error.NoSuchTurn("after_turn", 0));
         }
 
-        var turn = new LogTurn(this, request, opening, Tail.Take(opening.Path, request.HistoryTurns, request.HistoryBytes, out _));
+        var turn = new BegunTurn(this, request, opening);
         if (turn.Replay is null && !request.ReadsOnly)
         {
             _running[turn] = true;
@@ -137,23 +134,28 @@ internal sealed partial class SessionLog
     /// <exception cref="DomainException"><c>session_gone</c>, <c>storage_full</c>.</exception>
     public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
-        var log = (LogTurn)begun;
-        await log.StopKeepingAsync();
-        turn = turn with { Number = log.ExpectedNumber, Parent = log.Parent, Nonce = log.Nonce, StartedSession = log.Session is null };
-        using var scope = await WritingScopeAsync(log.Session?.UserId ?? log.Request.Owner.UserId, cancellationToken);
-        var change = new AppendTurn(scope?.Seal(log.SessionId, log.SessionKey, turn) ?? turn, log.ParentRun)
+        await begun.StopKeepingAsync();
+        turn = turn with
         {
-            BesideOthers = log.IsBesideOthers,
-            Summary = scope is null ? summary : scope.Seal(log.SessionId, log.SessionKey, summary),
-            Create = log.Create,
+            Number = begun.ExpectedNumber,
+            Parent = begun.Parent,
+            Nonce = begun.Nonce,
+            StartedSession = begun.Session is null,
         };
-        var result = await WriteAsync("commit_turn", log.Opening.Opened, change, cancellationToken);
+        using var scope = await WritingScopeAsync(begun.Session?.UserId ?? begun.Request.Owner.UserId, cancellationToken);
+        var change = new AppendTurn(scope?.Seal(begun.SessionId, begun.SessionKey, turn) ?? turn, begun.ParentRun)
+        {
+            BesideOthers = begun.IsBesideOthers,
+            Summary = scope is null ? summary : scope.Seal(begun.SessionId, begun.SessionKey, summary),
+            Create = begun.Create,
+        };
+        var result = await WriteAsync("commit_turn", begun.Opening.Opened, change, cancellationToken);
         switch (result.Status)
         {
             case WriteStatus.Stale:
                 return null;
             case WriteStatus.Gone:
-                throw new DomainException(Error.SessionGone(log.SessionId));
+                throw new DomainException(Error.SessionGone(begun.SessionId));
             case WriteStatus.Full:
                 throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
         }
@@ -165,10 +167,10 @@ internal sealed partial class SessionLog
 
         if (_tail is not null && result.Session is { } head)
         {
-            IReadOnlyList<Turn> path = [.. log.Opening.Path, turn];
-            path = Tail.Take(path, Math.Max(log.Request.HistoryTurns, log.Opening.Path.Count), long.MaxValue, out _);
-            head = OpenedHead(head, log.Session) with { LastTurn = turn, Summary = summary ?? log.Session?.Summary };
-            await RememberAsync(head, path, log, scope);
+            IReadOnlyList<Turn> path = [.. begun.Opening.Path, turn];
+            path = Tail.Take(path, Math.Max(begun.Request.HistoryTurns, begun.Opening.Path.Count), long.MaxValue, out _);
+            head = OpenedHead(head, begun.Session) with { LastTurn = turn, Summary = summary ?? begun.Session?.Summary };
+            await RememberAsync(head, path, begun, scope);
         }
 
         return turn;
@@ -177,25 +179,24 @@ internal sealed partial class SessionLog
     /// <summary>Ends a turn that failed: counted and recorded, and nothing else.</summary>
     public async ValueTask FailAsync(BegunTurn begun, string error, CancellationToken cancellationToken)
     {
-        var log = (LogTurn)begun;
-        await log.StopKeepingAsync();
+        await begun.StopKeepingAsync();
 
         // A failure binds no session: it is the session's user who reads it.
-        var reader = log.Session is null ? log.Request.Owner.UserId : log.Session.UserId;
+        var reader = begun.Session is null ? begun.Request.Owner.UserId : begun.Session.UserId;
         using var scope = await WritingScopeAsync(reader, cancellationToken);
         Utf8Text text = error;
-        var change = new RecordFailure(scope?.SealError(log.SessionId, log.SessionKey, text) ?? text, log.Create);
-        var result = await WriteAsync("fail_turn", log.Opening.Opened, change, cancellationToken);
-        if (_tail is not null && result is { Status: WriteStatus.Written, Session: { } head } && log.Session is not null
-            && log.Request.AfterTurn is null)
+        var change = new RecordFailure(scope?.SealError(begun.SessionId, begun.SessionKey, text) ?? text, begun.Create);
+        var result = await WriteAsync("fail_turn", begun.Opening.Opened, change, cancellationToken);
+        if (_tail is not null && result is { Status: WriteStatus.Written, Session: { } head } && begun.Session is not null
+            && begun.Request.AfterTurn is null)
         {
-            head = OpenedHead(head, log.Session) with { LastError = text, LastTurn = log.Session.LastTurn };
-            await RememberAsync(head, log.Opening.Path, log, scope);
+            head = OpenedHead(head, begun.Session) with { LastError = text, LastTurn = begun.Session.LastTurn };
+            await RememberAsync(head, begun.Opening.Path, begun, scope);
         }
     }
 
     /// <summary>Lets go of a turn that has ended, or was not to be.</summary>
-    internal async ValueTask EndAsync(LogTurn turn)
+    internal async ValueTask EndAsync(BegunTurn turn)
     {
         await turn.StopKeepingAsync();
         _running.TryRemove(turn, out _);

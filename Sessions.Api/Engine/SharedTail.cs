@@ -231,13 +231,15 @@ internal sealed partial class SharedTail : IAsyncDisposable
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 70, Level = LogLevel.Warning, Message = "The cache fails, and sessions are read from the disk until it is back: {Reason}")]
+        [LoggerMessage(EventId = 70, Level = LogLevel.Warning,
+            Message = "The cache fails, and sessions are read from the disk until it is back: {Reason}")]
         public static partial void Away(ILogger logger, string reason, Exception? exception);
 
         [LoggerMessage(EventId = 71, Level = LogLevel.Information, Message = "The cache is back")]
         public static partial void Back(ILogger logger);
 
-        [LoggerMessage(EventId = 72, Level = LogLevel.Warning, Message = "What the cache holds of the session with key {Key} can't be read, and is removed")]
+        [LoggerMessage(EventId = 72, Level = LogLevel.Warning,
+            Message = "What the cache holds of the session with key {Key} can't be read, and is removed")]
         public static partial void Damaged(ILogger logger, string key, Exception? exception);
     }
 }

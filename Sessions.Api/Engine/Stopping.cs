@@ -17,7 +17,8 @@ internal sealed class Stopping : IDisposable
     public CancellationToken TimeIsUp => _timeIsUp.Token;
 
     /// <summary>The answer from now on.</summary>
-    public static Error Refusal { get; } = new("shutting_down", "The server is stopping; nothing of this request was kept.") { RetryAfter = RetryAfter };
+    public static Error Refusal { get; } =
+        new("shutting_down", "The server is stopping; nothing of this request was kept.") { RetryAfter = RetryAfter };
 
     /// <summary>The server was told to stop.</summary>
     public void Request() => _isRequested = true;

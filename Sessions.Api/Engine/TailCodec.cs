@@ -59,7 +59,7 @@ internal static class TailCodec
         var body = entry[HeaderBytes..];
         if (scope is not null)
         {
-            if (SealedText.FormOf(body.Span) != TextForm.Sealed || await scope.FindKeyAsync(SealedText.KeyIdOf(body.Span)) is not { } key)
+            if (SealedText.FormOf(body.Span) != TextForm.Sealed || await scope.FindAsync(SealedText.KeyIdOf(body.Span)) is not { } key)
             {
                 return null;
             }

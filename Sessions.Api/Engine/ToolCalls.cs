@@ -31,7 +31,7 @@ internal static class ToolCalls
     {
         var waiting = WaitingAfter(history);
         RequireCalls(Read(input), ref waiting, sessionId);
-        if (waiting is [var open, ..])
+        if (waiting?.Find(call => !call.MayBeLeft) is { CallId: { } open })
         {
             throw new DomainException(new Error("tool_output_required", $"No tool output found for function call {Error.Shorten(open)}.")
             {
@@ -62,7 +62,7 @@ internal static class ToolCalls
 
     private static bool HasOrphans(Items input)
     {
-        List<string>? waiting = null;
+        List<Waiting>? waiting = null;
         foreach (var part in Read(input) ?? [])
         {
             if (!Follow(part, ref waiting))
@@ -75,11 +75,18 @@ internal static class ToolCalls
     }
 
     // An output in the history that has no call is one whose call was deleted.
-    private static List<string>? WaitingAfter(IReadOnlyList<Turn> history)
+    private static List<Waiting>? WaitingAfter(IReadOnlyList<Turn> history)
     {
-        List<string>? waiting = null;
+        List<Waiting>? waiting = null;
         foreach (var turn in history)
         {
+            // A response that was deleted took along what answered the calls before it. It may be given again; left out, agents are not
+            // told these calls any more.
+            if (waiting is not null && ItemDeletion.IsEmptied(turn.Input) && ItemDeletion.IsEmptied(turn.Output))
+            {
+                waiting = waiting.ConvertAll(call => call with { MayBeLeft = true });
+            }
+
             foreach (var part in Read(turn.Input) ?? [])
             {
                 Follow(part, ref waiting);
@@ -94,14 +101,15 @@ internal static class ToolCalls
         return waiting;
     }
 
-    private static void RequireCalls(List<Part>? parts, ref List<string>? waiting, string? sessionId)
+    private static void RequireCalls(List<Part>? parts, ref List<Waiting>? waiting, string? sessionId)
     {
         foreach (var part in parts ?? [])
         {
             if (!Follow(part, ref waiting))
             {
                 throw new DomainException(
-                    new Error("tool_call_not_found", $"No tool call found for function call output with call_id {Error.Shorten(part.CallId)}.")
+                    new Error("tool_call_not_found",
+                        $"No tool call found for function call output with call_id {Error.Shorten(part.CallId)}.")
                     {
                         Field = "input",
                         Rule = "must have only outputs of function calls that wait for one",
@@ -113,16 +121,81 @@ internal static class ToolCalls
 
     // Whether it is a call, or the output of one that waits. Ids need not be unique over a whole conversation: some servers count from 0
     // in each answer.
-    private static bool Follow(Part part, ref List<string>? waiting)
+    private static bool Follow(Part part, ref List<Waiting>? waiting)
     {
         if (part.IsOutput)
         {
-            return waiting?.Remove(part.CallId) == true;
+            var call = waiting?.FindIndex(call => call.CallId == part.CallId) ?? -1;
+            if (call >= 0)
+            {
+                waiting!.RemoveAt(call);
+            }
+
+            return call >= 0;
         }
 
-        (waiting ??= []).Add(part.CallId);
+        (waiting ??= []).Add(new Waiting(part.CallId));
         return true;
     }
+
+    /// <summary>The call that stands at a place of a turn.</summary>
+    /// <returns>
+    /// Its id; where its output is, if that is in the same turn; else how many outputs with that id are those of calls before it.
+    /// <see langword="null"/>: no call stands there.
+    /// </returns>
+    public static (string CallId, int Ahead, (ItemSide Side, int Index)? Output)? Find(Turn turn, ItemSide side, int index)
+    {
+        var parts = Read(side == ItemSide.Input ? turn.Input : turn.Output);
+        if (parts?.Find(part => part.Index == index) is not { IsOutput: false, CallId: { } callId })
+        {
+            return null;
+        }
+
+        int? ahead = null;
+        var waiting = 0;
+        foreach (var (at, part) in PartsOf(turn).Where(one => one.Part.CallId == callId))
+        {
+            if (!part.IsOutput)
+            {
+                ahead ??= at == side && part.Index == index ? waiting : null;
+                waiting++;
+            }
+            else if (ahead is 0)
+            {
+                return (callId, 0, (at, part.Index));
+            }
+            else
+            {
+                waiting = Math.Max(0, waiting - 1);
+                ahead = ahead is > 0 ? ahead - 1 : ahead;
+            }
+        }
+
+        return (callId, ahead ?? 0, null);
+    }
+
+    /// <summary>Where in a turn the output is of a call with that id.</summary>
+    /// <param name="turn">The turn.</param>
+    /// <param name="callId">The id.</param>
+    /// <param name="ahead">How many outputs with that id are those of other calls; as many less as there are in the turn.</param>
+    public static (ItemSide Side, int Index)? FindOutput(Turn turn, string callId, ref int ahead)
+    {
+        foreach (var (side, part) in PartsOf(turn))
+        {
+            if (part.IsOutput && part.CallId == callId && ahead-- == 0)
+            {
+                return (side, part.Index);
+            }
+        }
+
+        return null;
+    }
+
+    private static IEnumerable<(ItemSide Side, Part Part)> PartsOf(Turn turn) =>
+    [
+        .. (Read(turn.Input) ?? []).Select(part => (ItemSide.Input, part)),
+        .. (Read(turn.Output) ?? []).Select(part => (ItemSide.Output, part)),
+    ];
 
     // Most items are texts, and most of the others no calls: those cost nothing here.
     private static List<Part>? Read(Items items)
@@ -135,18 +208,18 @@ internal static class ToolCalls
         List<Part>? parts = null;
         var reader = new Utf8JsonReader(items.Bytes.Span);
         reader.Read();
-        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        for (var index = 0; reader.Read() && reader.TokenType != JsonTokenType.EndArray; index++)
         {
-            if (reader.TokenType == JsonTokenType.StartObject && ReadItem(ref reader) is { } part)
+            if (reader.TokenType == JsonTokenType.StartObject && ReadItem(ref reader) is var (isOutput, callId))
             {
-                (parts ??= []).Add(part);
+                (parts ??= []).Add(new Part(isOutput, callId, index));
             }
         }
 
         return parts;
     }
 
-    private static Part? ReadItem(ref Utf8JsonReader reader)
+    private static (bool IsOutput, string CallId)? ReadItem(ref Utf8JsonReader reader)
     {
         var (isCall, isOutput) = (false, false);
         string? callId = null;
@@ -168,8 +241,10 @@ internal static class ToolCalls
             }
         }
 
-        return callId is not null && (isCall || isOutput) ? new Part(isOutput, callId) : null;
+        return callId is not null && (isCall || isOutput) ? (isOutput, callId) : null;
     }
 
-    private readonly record struct Part(bool IsOutput, string CallId);
+    private readonly record struct Waiting(string CallId, bool MayBeLeft = false);
+
+    private readonly record struct Part(bool IsOutput, string CallId, int Index);
 }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Engine;
@@ -63,6 +64,11 @@ internal sealed record TurnCommand
 
     /// <summary>Whether that Response is kept, so that it is found by its id; else it is only told.</summary>
     public bool KeepsResponse { get; init; } = true;
+
+    /// <summary>About how many bytes it takes to hold.</summary>
+    public long Bytes => Input.Length + (Response?.Bytes ?? 0) + (2L * (Options.Instructions?.Length ?? 0))
+        + Options.Tools.Sum(tool => (2L * (tool.Name.Length + (tool.Description?.Length ?? 0)))
+            + (tool.Parameters is { } parameters ? JsonMarshal.GetRawUtf8Value(parameters).Length : 0));
 }
 
 /// <summary>Makes the Response of a turn (see <see cref="Turn.Response"/>).</summary>
@@ -71,6 +77,9 @@ internal abstract class ResponseMaker
     /// <summary>Makes it out of what came of the run: called once, just before the commit, or when the turn has failed after it had
     /// begun.</summary>
     public abstract ReadOnlyMemory<byte> Make(RunOutcome outcome);
+
+    /// <summary>About how many bytes it takes to hold.</summary>
+    public abstract long Bytes { get; }
 }
 
 /// <summary>How much of a history is given.</summary>
@@ -116,4 +125,7 @@ internal sealed record AppendCommand
 
     /// <summary>What to do while another turn runs; <see langword="null"/>: as configured.</summary>
     public OnBusy? OnBusy { get; init; }
+
+    /// <inheritdoc cref="TurnCommand.CalledFrom"/>
+    public string? CalledFrom { get; init; }
 }

@@ -17,7 +17,8 @@ internal abstract record TurnEvent
 /// <param name="Number">The number that the turn is going to have.</param>
 /// <param name="SessionCreated">Whether the turn brings the session into being.</param>
 /// <param name="At">When.</param>
-internal sealed record TurnBegun(string SessionId, Guid SessionKey, TurnNonce Nonce, int Number, bool SessionCreated, DateTimeOffset At) : TurnEvent;
+internal sealed record TurnBegun(string SessionId, Guid SessionKey, TurnNonce Nonce, int Number, bool SessionCreated, DateTimeOffset At)
+    : TurnEvent;
 
 /// <summary>An item of the output begins. Each item is done before the next one is added.</summary>
 /// <param name="Index">Its place in the output, from 0.</param>

@@ -64,7 +64,8 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
         return await WaitAsync(name, mine, cancellationToken);
     }
 
-    private async ValueTask<Ticket> WaitAsync((string SessionId, string? UserId) name, LinkedListNode<Waiter> mine, CancellationToken cancellationToken)
+    private async ValueTask<Ticket> WaitAsync(
+        (string SessionId, string? UserId) name, LinkedListNode<Waiter> mine, CancellationToken cancellationToken)
     {
         try
         {

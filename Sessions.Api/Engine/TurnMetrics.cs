@@ -6,9 +6,6 @@ namespace Sessions.Api.Engine;
 /// <summary>What is counted and traced about turns. docs/observability.md lists every instrument.</summary>
 internal sealed class TurnMetrics
 {
-    /// <summary>The name under which Microsoft.Extensions.AI reports each call of an agent, as spans and metrics.</summary>
-    public const string AgentSourceName = "Sessions.Agents";
-
     private readonly Histogram<double> _duration;
     private readonly Histogram<double> _queueWait;
 
@@ -16,7 +13,10 @@ internal sealed class TurnMetrics
     {
         var meter = meters.Create(SessionMetrics.MeterName);
         _duration = meter.CreateHistogram("sessions.turn.duration", "s", "How long a turn took, from its place in the queue to its commit.",
-            advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300] });
+            advice: new InstrumentAdvice<double>
+            {
+                HistogramBucketBoundaries = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+            });
         _queueWait = meter.CreateHistogram("sessions.turn.queue_wait", "s", "How long a query waited for the turn before it.",
             advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = [0.0001, 0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60] });
     }

@@ -67,9 +67,9 @@ internal sealed partial class TurnRunner(
         using var activity = TurnMetrics.Source.StartActivity("turn");
         activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
 
-        if (command.CalledFrom == sessionId && command.Store && running.IsRunning(sessionId))
+        if (command.Store)
         {
-            throw new DomainException(Error.SessionBusy(sessionId));
+            RefuseCallBack(command.CalledFrom, sessionId);
         }
 
         using var ticket = await EnterAsync(sessionId, command.Kind, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
@@ -87,7 +87,7 @@ internal sealed partial class TurnRunner(
             Idempotency = command.Idempotency,
             ReservedBy = reservedBy,
             Wait = WaitFor(command.OnBusy),
-            AtLeast = command.Agent.Timeout + CommitMargin,
+            MinLifetime = command.Agent.Timeout + CommitMargin,
             ReadsOnly = !command.Store,
         };
         var began = time.GetTimestamp();
@@ -261,6 +261,7 @@ internal sealed partial class TurnRunner(
     private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
         var (sessionId, _) = await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken);
+        RefuseCallBack(command.CalledFrom, sessionId);
         using var ticket = await EnterAsync(sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
         using var entry = running.Add(sessionId, command.Owner);
         var request = new BeginRequest
@@ -274,7 +275,7 @@ internal sealed partial class TurnRunner(
             HistoryBytes = limits.HistoryBytes,
             Idempotency = command.Idempotency,
             Wait = WaitFor(command.OnBusy),
-            AtLeast = CommitMargin,
+            MinLifetime = CommitMargin,
         };
         for (var attempt = 1; attempt <= MaxAttempts; attempt++)
         {
@@ -337,6 +338,15 @@ internal sealed partial class TurnRunner(
 
         var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
         return reservation.SameBody ? (reservation.SessionId, key.Key) : throw new DomainException(Error.IdempotencyKeyReused);
+    }
+
+    // It would wait for the turn that waits for it.
+    private void RefuseCallBack(string? calledFrom, string sessionId)
+    {
+        if (calledFrom == sessionId && running.IsRunning(sessionId))
+        {
+            throw new DomainException(Error.SessionBusy(sessionId));
+        }
     }
 
     // The branches of a chain grow side by side; but a request with a key waits for none but itself.

@@ -1,4 +1,5 @@
 using Sessions.Api.Engine;
+using Sessions.Api.Engine.Streams;
 
 namespace Sessions.Api.Http;
 
@@ -30,7 +31,7 @@ internal sealed class Admission
     public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
     /// <summary>The answer where there is no room.</summary>
-    public static Problem Overloaded => new(StatusCodes.Status503ServiceUnavailable, "overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
+    public static Problem Overloaded => Problem.From(StreamedTurns.Overloaded);
 
     /// <summary>Whether an orchestrator asks how the server is.</summary>
     public static bool IsProbe(HttpRequest request) => request.Path.Value is "/health" or "/alive";

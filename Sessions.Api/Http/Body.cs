@@ -15,7 +15,8 @@ namespace Sessions.Api.Http;
 /// rule. An absent body, or null, is an empty object: what is required is checked where it is used.
 /// </summary>
 /// <param name="Value">What the body says.</param>
-internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
+/// <param name="Length">How many bytes it had.</param>
+internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
 {
     private static readonly JsonTypeInfo<T> Type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
 
@@ -82,7 +83,7 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
                 {
                     try
                     {
-                        return new(Parse(context, read.Buffer));
+                        return new(Parse(context, read.Buffer), arrived);
                     }
                     finally
                     {
@@ -184,12 +185,12 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
         var field = e.Path is ['$', '.', .. var path] ? path.Split('.', '[')[0] : null;
         if (e.InnerException is not JsonException && type.Properties.FirstOrDefault(property => property.Name == field) is { } known)
         {
-            return Problem.InvalidField(known.Name, $"must be {Kind(known.PropertyType)}, given once");
+            return Problem.From(Error.InvalidField(known.Name, $"must be {Kind(known.PropertyType)}, given once"));
         }
 
         if (e.Path == "$" && e.InnerException is not JsonException)
         {
-            return Problem.InvalidField("body", "must be a JSON object");
+            return Problem.From(Error.InvalidField("body", "must be a JSON object"));
         }
 
         return new Problem(StatusCodes.Status400BadRequest, "invalid_json",
@@ -210,6 +211,6 @@ internal sealed record Body<T>(T Value) : IBindableFromHttpContext<Body<T>>, IEn
         MediaTypeHeaderValue.TryParse(request.ContentType, out var type) && type.Charset is { Length: > 0 } charset
         && !charset.Equals("utf-8", StringComparison.OrdinalIgnoreCase) && !charset.Equals("\"utf-8\"", StringComparison.OrdinalIgnoreCase);
 
-    private static ProblemException TooLarge(long bytes, bool isContent) => new(Problem.LimitExceeded("body", $"must be at most {bytes} bytes",
-        isContent ? "limits.content_bytes" : "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
+    private static ProblemException TooLarge(long bytes, bool isContent) =>
+        new(Problem.TooLarge(bytes, isContent ? "limits.content_bytes" : "limits.request_body_bytes"));
 }

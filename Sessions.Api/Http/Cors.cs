@@ -39,7 +39,7 @@ internal static class Cors
                 .WithOrigins(origins)
                 .WithMethods("GET", "POST", "PATCH", "DELETE")
                 .AllowAnyHeader()
-                .WithExposedHeaders("ETag", "Location", "Retry-After", "x-request-id", "x-should-retry", RequestKeys.ReplayedHeader)
+                .WithExposedHeaders("ETag", "Location", "Retry-After", "x-request-id", RetryHeaders.ShouldRetry, RequestKeys.ReplayedHeader)
                 .SetPreflightMaxAge(TimeSpan.FromMinutes(10))));
         }
     }
@@ -47,7 +47,7 @@ internal static class Cors
     /// <summary>Answers what browsers ask before they send, and tells them who may read the answers.</summary>
     public static void UseConfiguredCors(this WebApplication app)
     {
-        if (app.Services.GetRequiredService<CorsSettings>().Origins.Length > 0)
+        if (app.Services.GetRequiredService<CorsSettings>().All.Length > 0)
         {
             app.UseCors();
         }

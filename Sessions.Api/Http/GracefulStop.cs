@@ -13,7 +13,7 @@ internal sealed partial class GracefulStop(
     Admission admission, Stopping stopping, StreamedTurns streams, LimitSettings limits, IHostApplicationLifetime lifetime, ILogger<GracefulStop> logger) : IHostedLifecycleService, IHealthCheck
 {
     /// <summary>How long the answers may take on their way, and the rest of the stop.</summary>
-    public static readonly TimeSpan Rest = TimeSpan.FromSeconds(3);
+    public static readonly TimeSpan Margin = TimeSpan.FromSeconds(3);
 
     // Whoever sends requests to a server that is to stop has not been told yet, or its proxy has not: every answer from the signal on
     // closes its connection. It is waited until that is over, shortly.
@@ -40,7 +40,7 @@ internal sealed partial class GracefulStop(
         {
             Log.TimeIsUp(logger, admission.Requests, streams.Running);
             stopping.EndTurns();
-            await WithinAsync(ended, Rest / 2, cancellationToken);
+            await WithinAsync(ended, Margin / 2, cancellationToken);
         }
 
         for (var lingered = TimeSpan.Zero;

@@ -2,7 +2,7 @@ using System.Net;
 
 namespace Sessions.Api.Http;
 
-/// <summary>Requests that certainly come from this machine.</summary>
+/// <summary>What certainly comes from this machine, or stays on it.</summary>
 internal static class LocalRequests
 {
     private static readonly string[] Forwarded = ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"];
@@ -18,9 +18,10 @@ internal static class LocalRequests
             && !Array.Exists(Forwarded, header => request.Headers.ContainsKey(header));
     }
 
-    // No address: a Unix socket.
-    private static bool IsLoopback(IPAddress? address) => address is null || IPAddress.IsLoopback(address);
+    /// <summary>Whether an address is this machine's own. No address: a Unix socket.</summary>
+    public static bool IsLoopback(IPAddress? address) => address is null || IPAddress.IsLoopback(address);
 
-    private static bool IsLoopbackName(string name) =>
-        name.Equals("localhost", StringComparison.OrdinalIgnoreCase) || (IPAddress.TryParse(name.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
+    /// <summary>Whether a host is named as only this machine can be.</summary>
+    public static bool IsLoopbackName(string name) => name.Equals("localhost", StringComparison.OrdinalIgnoreCase)
+        || (IPAddress.TryParse(name.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text.Json.Serialization;
 using Microsoft.AspNetCore.WebUtilities;
 using Sessions.Api.Domain;
@@ -90,13 +89,12 @@ internal sealed record Problem : IResult
         ClosesConnection = error == Stopping.Refusal,
     };
 
-    /// <summary>A field of the request breaks a rule.</summary>
-    public static Problem InvalidField(string field, string rule) =>
-        new(StatusCodes.Status422UnprocessableEntity, "invalid_request", $"{field}: {rule}.") { Errors = new() { [field] = [rule] } };
-
-    /// <summary>A limit was passed.</summary>
-    public static Problem LimitExceeded(string field, string rule, string limit, int status = StatusCodes.Status422UnprocessableEntity) =>
-        new(status, "limit_exceeded", $"{field}: {rule} ({limit}).") { Errors = new() { [field] = [rule] }, Limit = limit };
+    /// <summary>A body is too large.</summary>
+    public static Problem TooLarge(long bytes, string limit)
+    {
+        var error = Error.LimitExceeded("body", $"must be at most {bytes} bytes", limit);
+        return new(StatusCodes.Status413PayloadTooLarge, error.Code, error.Message) { Errors = new() { ["body"] = [error.Rule!] }, Limit = limit };
+    }
 
     /// <summary>What the framework answers with a bare status.</summary>
     public static Problem FromStatus(int status) => status switch
@@ -125,19 +123,10 @@ internal sealed record Problem : IResult
         var response = httpContext.Response;
         response.StatusCode = Status;
         SecurityHeaders.Set(response.Headers);
-        if (MayRetry is { } may)
-        {
-            response.Headers["x-should-retry"] = may ? "true" : "false";
-        }
-
+        RetryHeaders.Set(response.Headers, RetryAfter, MayRetry);
         if (ClosesConnection)
         {
             response.Headers.Connection = "close";
-        }
-
-        if (RetryAfter is { } wait)
-        {
-            response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
         }
 
         if (AcceptEncoding is not null)

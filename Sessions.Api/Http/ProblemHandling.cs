@@ -2,16 +2,12 @@ using Microsoft.AspNetCore.Diagnostics;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.OpenAi;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http;
 
 /// <summary>Turns whatever ends a request early into a problem: nothing else ever reaches a client.</summary>
 internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogger<ProblemHandling> logger) : IExceptionHandler
 {
-    // Nobody mends it sooner.
-    private static readonly TimeSpan DamageRetry = TimeSpan.FromMinutes(1);
-
     public async ValueTask<bool> TryHandleAsync(HttpContext httpContext, Exception exception, CancellationToken cancellationToken)
     {
         if (httpContext.RequestAborted.IsCancellationRequested)
@@ -47,22 +43,17 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
         {
             case ProblemException known:
                 return known.Problem;
-            case DomainException known:
-                return Problem.From(known.Error);
             case OpenAiException known:
-                return Problem.InvalidField(known.Error.Param ?? "body", known.Error.Message);
-            case StoredDataException damaged:
-                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_damaged", damaged.Message) { RetryAfter = DamageRetry };
-            case StoreUnavailableException unavailable:
-                if (!unavailable.WasKnown)
+                return Problem.From(new Error("invalid_request", known.Error.Message)
                 {
-                    Log.StoreUnavailable(logger, unavailable.Message, unavailable.InnerException);
-                }
-
-                return new Problem(StatusCodes.Status503ServiceUnavailable, "storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
+                    Field = known.Error.Param ?? "body",
+                    Rule = known.Error.Message,
+                });
             case BadHttpRequestException bad:
                 // Where this request ends, and the next one begins, can't be told.
                 return Problem.FromStatus(bad.StatusCode) with { ClosesConnection = true };
+            case var _ when Failures.ErrorOf(exception, logger) is { } error:
+                return Problem.From(error);
             default:
                 var problem = Problem.FromStatus(StatusCodes.Status500InternalServerError);
                 problem.TraceFrom(context);
@@ -95,9 +86,6 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 1, Level = LogLevel.Error, Message = "The store is unavailable: {Reason}")]
-        public static partial void StoreUnavailable(ILogger logger, string reason, Exception? exception);
-
         [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
         public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
     }

@@ -87,11 +87,9 @@ internal static class RateLimits
             return context => IsLimited(context) ? limited.Value(context) : next(context);
         });
 
-        bool IsLimited(HttpContext context) => (settings.Loopback || !IsLocal(context.Connection.RemoteIpAddress)) && !Admission.IsProbe(context.Request);
+        bool IsLimited(HttpContext context) =>
+            (settings.Loopback || !LocalRequests.IsLoopback(context.Connection.RemoteIpAddress)) && !Admission.IsProbe(context.Request);
     }
-
-    // No address: a Unix socket.
-    private static bool IsLocal(IPAddress? address) => address is null || IPAddress.IsLoopback(address);
 
     /// <summary>Who asks: a name, or a place among the addresses.</summary>
     internal readonly record struct Caller(string? Name, int Place)

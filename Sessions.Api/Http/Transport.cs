@@ -53,7 +53,7 @@ internal static class Transport
         services.AddSingleton<GracefulStop>();
         services.AddHostedService(all => all.GetRequiredService<GracefulStop>());
         services.AddHealthChecks().AddCheck<GracefulStop>("server");
-        services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(limits.ShutdownSeconds) + GracefulStop.Rest);
+        services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(limits.ShutdownSeconds) + GracefulStop.Margin);
     }
 
     /// <summary>Lets requests in, or not.</summary>

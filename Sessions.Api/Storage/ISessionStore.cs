@@ -43,7 +43,8 @@ internal interface ISessionStore
     /// Opens a session, or finds that there is none: its head, the last turns on a path within bounds, and the turn that has answered the
     /// same request before. Nothing is created. Where a lease is asked for and the store has leases, the session is held for this caller
     /// from now on until <see cref="WriteAsync"/> ends the turn or <see cref="ReleaseAsync"/> lets go; never waits for one
-    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.AtLeast"/>, its
+    /// (<see cref="OpenStatus.Busy"/>). Where a turn begins and less is left of the session than <see cref="LeaseRequest.MinLifetime"/>,
+    /// its
     /// expiry moves that far in the same step.
     /// </summary>
     ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken);
@@ -202,6 +203,9 @@ internal sealed class DamageReport
     /// <summary>Called for each thing that is met for the first time.</summary>
     public Action<string, Exception?> OnFirst { get; init; } = (_, _) => { };
 
+    /// <summary>How a session is named, whatever of it can't be read: it is forgotten by that when the session is gone.</summary>
+    public static string NameOf(string sessionId) => $"session '{sessionId}'";
+
     /// <summary>How many things can't be read, as far as is known.</summary>
     public int Count
     {
@@ -248,7 +252,7 @@ internal sealed class DamageReport
 /// </param>
 internal sealed record Page<T>(IReadOnlyList<T> Items, PageCursor? Next);
 
-/// <summary>A place in a list of sessions: just behind the entry with these keys, which need not exist any more.</summary>
+/// <summary>A position in a list of sessions: just behind the entry with these keys, which need not exist any more.</summary>
 /// <param name="Position">Its last activity in microseconds since 1970.</param>
 /// <param name="Id">Its id, which orders those with the same activity (ordinal).</param>
 internal readonly record struct PageCursor(long Position, string Id);
@@ -268,7 +272,7 @@ internal sealed record SessionPageRequest
     /// <summary>How many bytes they may have together, by what a list shows of them: at least one is given, however large.</summary>
     public int MaxBytes { get; init; } = int.MaxValue;
 
-    /// <summary>Start behind this place; <see langword="null"/>: at the start.</summary>
+    /// <summary>Start behind this position; <see langword="null"/>: at the start.</summary>
     public PageCursor? After { get; init; }
 
     /// <summary>Oldest activity first, rather than newest.</summary>
@@ -335,20 +339,21 @@ internal sealed record OpenRequest
     public LeaseRequest? Lease { get; init; }
 
     /// <summary>What the caller remembers of the session.</summary>
-    public KnownTail? Known { get; init; }
+    public RememberedTail? Remembered { get; init; }
 }
 
 /// <summary>A turn is to begin.</summary>
 /// <param name="Token">Names the lease: who comes with the same one again has it already.</param>
 /// <param name="Duration">How long it lasts unless it is renewed.</param>
-/// <param name="AtLeast">How much the session must have left to live, so that it does not expire while the turn runs.</param>
+/// <param name="MinLifetime">How much the session must have left to live, so that it does not expire while the turn runs.</param>
 /// <param name="Waits">
-/// Whether the caller comes back where the session is held: it then keeps its place in front of those who come later, for
-/// <paramref name="Place"/>.
+/// Whether the caller comes back where the session is held: it then stays in front of those who come later, for
+/// <paramref name="WaiterTimeout"/>.
 /// </param>
-/// <param name="Place">How long such a place lasts without coming back.</param>
+/// <param name="WaiterTimeout">How long it does so without coming back.</param>
 /// <param name="IsExclusive">Whether others are kept away: not for chains, whose branches grow side by side.</param>
-internal sealed record LeaseRequest(Guid Token, TimeSpan Duration, TimeSpan AtLeast, bool Waits, TimeSpan Place, bool IsExclusive = true);
+internal sealed record LeaseRequest(
+    Guid Token, TimeSpan Duration, TimeSpan MinLifetime, bool Waits, TimeSpan WaiterTimeout, bool IsExclusive = true);
 
 /// <summary>What a caller remembers of a session, so that it need not be sent again.</summary>
 /// <param name="Key">The session's key.</param>
@@ -356,7 +361,7 @@ internal sealed record LeaseRequest(Guid Token, TimeSpan Duration, TimeSpan AtLe
 /// <param name="LastTurn">The number of the last turn that is remembered; 0: none.</param>
 /// <param name="LastNonce">The nonce of that turn: where the log has another one there, what is remembered was lost in a failover.</param>
 /// <param name="Rewrites">The session's <see cref="Session.Rewrites"/> then.</param>
-internal readonly record struct KnownTail(Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites);
+internal readonly record struct RememberedTail(Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites);
 
 /// <summary>What came of opening a session.</summary>
 internal enum OpenStatus
@@ -367,7 +372,7 @@ internal enum OpenStatus
     Opened,
 
     /// <summary>It is open, and still as the caller remembers it: neither head nor turns are given.</summary>
-    AsKnown,
+    Unchanged,
 
     /// <summary>The session is not to be had by this owner.</summary>
     NotFound,
@@ -400,13 +405,13 @@ internal class OpenedSession(OpenRequest request, OpenStatus status)
     public Session? Session { get; init; }
 
     /// <summary>
-    /// The last turns of the path, oldest first: all that were asked for and fit; or, where <see cref="FollowsKnown"/>, those behind the
-    /// last one that the caller remembers.
+    /// The last turns of the path, oldest first: all that were asked for and fit; or, where <see cref="FollowsRemembered"/>, those behind
+    /// the last one that the caller remembers.
     /// </summary>
     public IReadOnlyList<Turn> Turns { get; init; } = [];
 
     /// <summary>Whether <see cref="Turns"/> go on behind what the caller remembers, which still holds.</summary>
-    public bool FollowsKnown { get; init; }
+    public bool FollowsRemembered { get; init; }
 
     /// <summary>
     /// Whether the path has more turns than were given, that were asked for but did not fit into <see cref="OpenRequest.HistoryBytes"/>.
@@ -652,7 +657,7 @@ internal sealed class StoreUnavailableException(string message, TimeSpan retryAf
     /// <summary>When it is worth trying again.</summary>
     public TimeSpan RetryAfter { get; } = retryAfter;
 
-    /// <summary>Whether nothing was tried, because the trouble is known. Then it has been logged already.</summary>
+    /// <summary>Whether it is the same trouble as before, and has been logged already.</summary>
     public bool WasKnown { get; init; }
 }
 

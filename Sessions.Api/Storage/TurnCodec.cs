@@ -221,11 +221,11 @@ internal static class TurnCodec
             Usage = parts.HasFlag(Parts.Usage) ? new TokenUsage(input, output, cached, reasoning) : null,
             FinishReason = parts.HasFlag(Parts.FinishReason) ? ReadFinishReason(ref reader) : null,
             HistoryTokens = (int?)reader.ReadIf(parts.HasFlag(Parts.HistoryTokens)),
-            Input = Items.Of(Known((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.InputForm)) ?? (long)ItemsForm.Text)), default),
-            Output = Items.Of(Known((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.OutputForm)) ?? (long)ItemsForm.Text)), default),
+            Input = Items.Of(Defined((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.InputForm)) ?? (long)ItemsForm.Text)), default),
+            Output = Items.Of(Defined((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.OutputForm)) ?? (long)ItemsForm.Text)), default),
             Parent = (int?)reader.ReadIf(parts.HasFlag(Parts.Parent)) ?? number - 1,
             RunStart = (int?)reader.ReadIf(parts.HasFlag(Parts.RunStart)) ?? 1,
-            Status = Known((TurnStatus)(reader.ReadIf(parts.HasFlag(Parts.Status)) ?? 0)),
+            Status = Defined((TurnStatus)(reader.ReadIf(parts.HasFlag(Parts.Status)) ?? 0)),
             IncompleteReason = reader.ReadTextIf(parts.HasFlag(Parts.IncompleteReason)),
         };
     }
@@ -271,7 +271,7 @@ internal static class TurnCodec
         _ => throw new InvalidDataException("A turn has no such finish reason."),
     };
 
-    private static T Known<T>(T value) where T : struct, Enum => Enum.IsDefined(value) ? value
+    private static T Defined<T>(T value) where T : struct, Enum => Enum.IsDefined(value) ? value
         : throw new InvalidDataException($"{value} is not a {typeof(T).Name}.");
 
     private readonly record struct Lengths(int Input, int Output, int Response)

@@ -6,6 +6,16 @@ namespace Sessions.Tests.Api;
 public abstract partial class ApiContract
 {
     [Fact]
+    public async Task What_is_wrong_with_an_input_is_said_with_one_full_stop()
+    {
+        var server = Start();
+
+        var answer = (await server.PostAsync("/query", """{"query":"a","input":[{"type":"input_video"}]}""")).IsProblem(422, "invalid_request");
+
+        Assert.Matches(@"[^.]\.$", (string?)answer.Json["detail"]);
+    }
+
+    [Fact]
     public async Task An_expired_session_is_gone_and_its_id_starts_afresh()
     {
         var server = Start(("sessions:timeout_hours", "0.5"), ("sessions:cleanup_interval_minutes", "6000"));
@@ -121,7 +131,7 @@ public abstract partial class ApiContract
 
         // The model answers with a digest of what it was given: how many queries, and a hash over all of them.
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(
-            http, Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
+            http, ChatCompletionsServer.Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
 
         var answers = await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(async () =>
         {
@@ -142,7 +152,7 @@ public abstract partial class ApiContract
         Assert.All(answers, turns => Assert.Equal(turns.Order(), turns));
         var queries = history.Select(turn => (string)turn["query"]!).ToList();
         Assert.Equal(Clients * Each, queries.Distinct().Count());
-        Assert.All(history, turn => Assert.Equal(Digest(queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
+        Assert.All(history, turn => Assert.Equal(ChatCompletionsServer.Digest(queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
     }
 
     [Fact]
@@ -352,12 +362,6 @@ public abstract partial class ApiContract
         }
         while (next is not null);
         return turns;
-    }
-
-    private static string Digest(IEnumerable<string> texts)
-    {
-        var all = string.Join('\n', texts);
-        return Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(all)));
     }
 
     // The model tells when it is asked, and answers when it is told to.

@@ -195,14 +195,47 @@ public abstract partial class ApiContract
         Assert.Equal("application/json", (await server.PostAsync("/query", """{"query":"hello","stream":false}""", ("Accept", "text/event-stream"))).ContentType);
     }
 
-    [Fact]
-    public async Task Silence_is_broken_by_comments()
+    [Theory]
+    [InlineData("sessions/a")]
+    [InlineData("users/ada/sessions")]
+    public async Task A_stream_gives_nothing_again_of_what_was_deleted_or_erased(string deleted)
+    {
+        var server = Start();
+        (string, string) key = ("Idempotency-Key", "key-1");
+        const string Body = """{"query":"tell me","thread_id":"a","user_id":"ada","stream":true}""";
+        await using var reader = await EventReader.OpenAsync(server, Body, key);
+        var events = await reader.RestAsync();
+        await using (var replay = await EventReader.OpenAsync(server, Body, key))
+        {
+            Assert.Equal("true", Assert.Single(replay.Response.Headers.GetValues("Idempotency-Replayed")));
+            Assert.Equal("done", (await replay.RestAsync())[^1].Name);
+        }
+
+        Assert.Equal(200, (await server.DeleteAsync("/" + deleted)).Status);
+
+        (await server.PostAsync("/query", Body, ("Last-Event-ID", events[0].Id))).IsProblem(404, "stream_not_found");
+        await using var anew = await EventReader.OpenAsync(server, Body, key);
+        Assert.False(anew.Response.Headers.Contains("Idempotency-Replayed"));
+        Assert.True((bool)(await anew.RestAsync())[^1].Data["metadata"]!["session_created"]!);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Silence_is_broken_by_comments(bool isResumed)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(0);
         model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["at last"], _ => next.WaitAsync(http.RequestAborted));
         var server = Start([.. model.Agent("model", timeoutSeconds: 3600)]);
         using var request = new HttpRequestMessage(HttpMethod.Post, "/query") { Content = new StringContent(Streamed, System.Text.Encoding.UTF8, "application/json") };
+        await using var first = isResumed ? await EventReader.OpenAsync(server, Streamed) : null;
+        if (first is not null)
+        {
+            request.Headers.Add("Last-Event-ID", (await first.NextAsync())!.Value.Id);
+        }
+
+        // The headers come before anything is told.
         using var response = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
         using var lines = new StreamReader(await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
         var heartbeat = Task.Run(async () =>
@@ -218,11 +251,11 @@ public abstract partial class ApiContract
             return false;
         });
 
-        while (!heartbeat.IsCompleted)
+        await ServiceProcess.UntilAsync(() =>
         {
             server.Time.Advance(TimeSpan.FromSeconds(1));
-            await Task.Delay(1, TestContext.Current.CancellationToken);
-        }
+            return heartbeat.IsCompleted;
+        });
 
         Assert.True(await heartbeat);
         next.Release();

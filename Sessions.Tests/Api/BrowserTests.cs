@@ -47,6 +47,14 @@ public sealed partial class BrowserTests
     }
 
     [Fact]
+    public async Task A_list_of_origins_without_any_is_none()
+    {
+        await using var server = SessionsServer.Start([("cors:origins", " , ")]);
+
+        Assert.Equal(200, (await server.GetAsync("/health")).Status);
+    }
+
+    [Fact]
     public async Task The_page_to_try_it_out_may_run_its_own_scripts_and_nothing_else()
     {
         await using var server = SessionsServer.Start([]);

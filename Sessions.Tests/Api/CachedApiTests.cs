@@ -10,7 +10,7 @@ public sealed class CachedApiTests(RedisFixture redis) : ApiContract
     private string _connection = "";
 
     private protected override IEnumerable<(string Key, string Value)> Storage =>
-        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:cache", _connection)];
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "sqlite";
 

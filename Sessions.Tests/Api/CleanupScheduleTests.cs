@@ -8,8 +8,11 @@ namespace Sessions.Tests.Api;
 
 public sealed class CleanupScheduleTests : IDisposable
 {
+    private static readonly TimeSpan Deadline = TimeSpan.FromMinutes(1);
+
     private readonly FakeTimeProvider _time = new();
     private readonly SessionSettings _settings = new() { CleanupIntervalMinutes = 60, TimeoutHours = 0.001, MaxSessionsPerUser = 0 };
+    private readonly FaultySessionStore _store;
     private readonly CleanupSchedule _schedule;
 
     public CleanupScheduleTests()
@@ -17,7 +20,8 @@ public sealed class CleanupScheduleTests : IDisposable
         var meters = new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>();
         var metrics = new SessionMetrics(meters);
         var policy = new StorePolicy { Lifetime = _ => _settings.Timeout, MaxPerUser = _ => 0 };
-        var log = new SessionLog(new MemorySessionStore(policy, _time), new SessionLogOptions { Policy = policy, Events = new LogEvents() });
+        _store = new FaultySessionStore(new MemorySessionStore(policy, _time));
+        var log = new SessionLog(_store, new SessionLogOptions { Policy = policy, Events = new LogEvents() });
         _schedule = new CleanupSchedule(log, _settings, _time, metrics, NullLogger<CleanupSchedule>.Instance);
     }
 
@@ -62,12 +66,41 @@ public sealed class CleanupScheduleTests : IDisposable
         await _schedule.StopAsync(Cancel);
     }
 
+    [Fact]
+    public async Task One_that_failed_is_none_and_the_next_comes_when_it_is_due()
+    {
+        var failed = new TaskCompletionSource();
+        _store.Before = (_, _) =>
+        {
+            failed.TrySetResult();
+            return Task.FromException(new StoreUnavailableException("The disk is full.", TimeSpan.FromSeconds(1)));
+        };
+        await _schedule.StartAsync(Cancel);
+        _time.Advance(TimeSpan.FromMinutes(60));
+        await failed.Task.WaitAsync(Deadline, Cancel);
+        await Assert.ThrowsAsync<StoreUnavailableException>(() => _schedule.RunAsync(Cancel));
+        Assert.Null(_schedule.LastCleanupAt);
+
+        _store.Heal();
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        limit.CancelAfter(Deadline);
+        while (_schedule.LastCleanupAt is null)
+        {
+            _time.Advance(TimeSpan.FromMinutes(60));
+            await Task.Delay(1, limit.Token);
+        }
+
+        await _schedule.StopAsync(Cancel);
+    }
+
     // The clock stands still meanwhile: a clean-up that came too early shows by its time.
     private async Task<DateTimeOffset> CleanedAfterAsync(DateTimeOffset last)
     {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        limit.CancelAfter(Deadline);
         while (!(_schedule.LastCleanupAt > last))
         {
-            await Task.Delay(1, Cancel);
+            await Task.Delay(1, limit.Token);
         }
 
         return _schedule.LastCleanupAt.Value;

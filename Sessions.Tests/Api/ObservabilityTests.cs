@@ -10,7 +10,7 @@ public sealed class ObservabilityTests(RedisFixture redis)
 
     [Fact]
     public async Task The_documentation_names_every_instrument_of_the_Redis_store() =>
-        await CheckAsync(11, ("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+        await CheckAsync(11, ("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
 
     private static async Task CheckAsync(int least, params IEnumerable<(string, string)> settings)
     {

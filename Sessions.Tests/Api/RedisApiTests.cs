@@ -4,7 +4,7 @@ public sealed class RedisApiTests(RedisFixture redis) : ApiContract
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 
@@ -23,7 +23,7 @@ public sealed class RedisClusterApiTests(RedisClusterApiTests.Cluster cluster) :
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 
@@ -47,7 +47,7 @@ public sealed class GarnetApiTests(GarnetApiTests.Garnet garnet) : ApiContract, 
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 

@@ -14,7 +14,7 @@ public sealed class SlowClientTests
     public async Task Headers_that_do_not_come_to_an_end_are_not_waited_for()
     {
         await using var server = SessionsServer.Start([("limits:receive_seconds", "1")]);
-        using var client = await ConnectAsync(server);
+        using var client = await PlainClient.ConnectAsync(server.Client.BaseAddress!);
         await SendAsync(client, "POST /query HTTP/1.1\r\nHost: localhost\r\n");
 
         // One header after the other, each long before any time is up.
@@ -32,7 +32,7 @@ public sealed class SlowClientTests
     public async Task A_body_that_stands_still_is_not_waited_for()
     {
         await using var server = SessionsServer.Start([]);
-        using var client = await ConnectAsync(server);
+        using var client = await PlainClient.ConnectAsync(server.Client.BaseAddress!);
         await SendAsync(client, Head + "{");
 
         // Kestrel's own rule, after five seconds.
@@ -46,7 +46,7 @@ public sealed class SlowClientTests
     public async Task A_body_that_trickles_has_its_time_and_no_more()
     {
         await using var server = SessionsServer.Start([("limits:receive_seconds", "30")]);
-        using var client = await ConnectAsync(server);
+        using var client = await PlainClient.ConnectAsync(server.Client.BaseAddress!);
         await SendAsync(client, Head + new string(' ', 1000));
         await ServiceProcess.UntilAsync(() => server.Get<Admission>().Requests == 1);
 
@@ -69,20 +69,13 @@ public sealed class SlowClientTests
     public async Task A_body_in_several_pieces_is_one_body()
     {
         await using var server = SessionsServer.Start([]);
-        using var client = await ConnectAsync(server);
+        using var client = await PlainClient.ConnectAsync(server.Client.BaseAddress!);
         await SendAsync(client, "POST /query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"que");
         await ServiceProcess.UntilAsync(() => server.Get<Admission>().Requests == 1);
         await SendAsync(client, "ry\":\"hello");
         await SendAsync(client, "\"}");
 
         Assert.StartsWith("HTTP/1.1 200 ", await ReadToEndAsync(client), StringComparison.Ordinal);
-    }
-
-    private static async Task<TcpClient> ConnectAsync(SessionsServer server)
-    {
-        var client = new TcpClient { NoDelay = true };
-        await client.ConnectAsync(server.Client.BaseAddress!.Host, server.Client.BaseAddress.Port, Cancel);
-        return client;
     }
 
     private static async Task SendAsync(TcpClient client, string text) => await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(text), Cancel);

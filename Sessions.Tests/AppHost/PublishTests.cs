@@ -62,9 +62,23 @@ public sealed partial class PublishTests : IDisposable
         Assert.Equal(manifest.ToJsonString(), (await ManifestAsync(Redis)).ToJsonString());
     }
 
+    [Fact]
+    public async Task PostgreSQL_is_a_secret_connection_string_in_the_manifest()
+    {
+        var manifest = await ManifestAsync(
+            ("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", "Host=db.example.com;Password=secret"));
+
+        Assert.Equal(["api: project.v0", "cleanup-key: parameter.v0", "janitor: project.v0", "postgres: parameter.v0"], Kinds(manifest));
+        Assert.True((bool)manifest["postgres"]!["inputs"]!["value"]!["secret"]!);
+        Assert.Equal("postgres", (string?)manifest["api"]!["env"]!["SESSIONS__STORAGE_TYPE"]);
+        Assert.Equal("{postgres.connectionString}", (string?)manifest["api"]!["env"]!["ConnectionStrings__postgres"]);
+        Assert.DoesNotContain("example.com", manifest.ToJsonString(), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("api", "memory", "1")]
     [InlineData("api", "redis", "3")]
+    [InlineData("api", "postgres", "3")]
     [InlineData("janitor", "memory", "1")]
     public async Task What_azd_deploys_has_the_variables_of_the_manifest_probes_and_as_many_replicas_as_the_store_can_serve(
         string name, string storage, string replicas)
@@ -73,7 +87,8 @@ public sealed partial class PublishTests : IDisposable
         var template = await File.ReadAllTextAsync(Repository.File("Sessions.AppHost", "infra", $"{name}.tmpl.yaml"), Cancel);
 
         // What stands in {{ }} is filled in by azd; a YAML reader is not to trip over it.
-        template = IfRedis.Replace(template, condition => condition.Groups[storage == "redis" ? 1 : 2].Value);
+        template = IfStore.Replace(template, condition =>
+            condition.Groups[condition.Groups["stores"].Value.Contains($"\"{storage}\"", StringComparison.Ordinal) ? "then" : "else"].Value);
         var app = Yaml(Placeholder.Replace(template, "0"));
 
         var container = app["properties"]["template"]["containers"][0];
@@ -117,10 +132,12 @@ public sealed partial class PublishTests : IDisposable
         Assert.Contains("a store that they share", refused.Message, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void Redis_allows_as_many_replicas_as_are_asked_for_and_a_deployment_counts_them_itself()
+    [Theory]
+    [InlineData(StorageType.Redis)]
+    [InlineData(StorageType.Postgres)]
+    public void A_store_that_is_shared_allows_as_many_replicas_as_are_asked_for_and_a_deployment_counts_them_itself(StorageType storage)
     {
-        var settings = new SessionSettings { StorageType = StorageType.Redis };
+        var settings = new SessionSettings { StorageType = storage };
 
         Assert.Equal(1, Deployment.ReadReplicas(settings, null));
         Assert.Equal(3, Deployment.ReadReplicas(settings, "3"));
@@ -156,6 +173,7 @@ public sealed partial class PublishTests : IDisposable
     private static partial Regex Placeholder { get; }
 
     [GeneratedRegex(
-        @"\{\{ if eq \.Env\.SESSIONS__STORAGE_TYPE ""redis"" \}\}(.*?)(?:\{\{ else \}\}(.*?))?\{\{ end \}\}", RegexOptions.Singleline)]
-    private static partial Regex IfRedis { get; }
+        @"\{\{ if eq \.Env\.SESSIONS__STORAGE_TYPE (?<stores>[\w"" ]+) \}\}(?<then>.*?)(?:\{\{ else \}\}(?<else>.*?))?\{\{ end \}\}",
+        RegexOptions.Singleline)]
+    private static partial Regex IfStore { get; }
 }

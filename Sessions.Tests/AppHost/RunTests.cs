@@ -122,11 +122,34 @@ public sealed class RunTests
     }
 
     [Fact]
+    public async Task PostgreSQL_is_what_the_API_waits_for()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            ["--sessions:storage_type=postgres"], Cancel);
+
+        var database = builder.Resources.OfType<PostgresDatabaseResource>().Single();
+        var api = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "api");
+        Assert.Contains(api.Annotations.OfType<WaitAnnotation>(), wait => wait.Resource == database);
+        Assert.Empty(builder.Resources.OfType<RedisResource>());
+    }
+
+    [Fact]
     public async Task Replicas_on_a_Redis_that_is_there_already_hold_one_conversation_without_gaps()
     {
         using var redis = await RedisProcess.StartAsync();
-        await using var app = await StartAsync(
-            arguments: ["--sessions:storage_type=redis", $"--ConnectionStrings:cache={redis.Address}", "--replicas=2"]);
+        await HoldOneConversationAsync("--sessions:storage_type=redis", $"--ConnectionStrings:cache={redis.Address}");
+    }
+
+    [Fact]
+    public async Task Replicas_on_a_PostgreSQL_that_is_there_already_hold_one_conversation_without_gaps()
+    {
+        await using var postgres = await PostgresServer.StartAsync();
+        await HoldOneConversationAsync("--sessions:storage_type=postgres", $"--ConnectionStrings:postgres={postgres.ConnectionString}");
+    }
+
+    private static async Task HoldOneConversationAsync(params string[] arguments)
+    {
+        await using var app = await StartAsync(arguments: [.. arguments, "--replicas=2"]);
         using var client = app.CreateHttpClient("api", "http");
         Assert.DoesNotContain(
             app.Services.GetRequiredService<DistributedApplicationModel>().Resources, resource => resource is ContainerResource);

@@ -2,7 +2,7 @@ namespace Sessions.Tests;
 
 /// <summary>An attacker with a valid key of its own, on every route of the OpenAPI document: nothing of another user's ever comes back or
 /// is changed.</summary>
-public sealed class IsolationTests(RedisFixture redis) : IDisposable
+public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const string Canary = "canary-q8Zk";
     private const int Users = 5;
@@ -18,9 +18,15 @@ public sealed class IsolationTests(RedisFixture redis) : IDisposable
     [InlineData("memory")]
     [InlineData("sqlite")]
     [InlineData("redis")]
+    [InlineData("postgres")]
     public async Task Nothing_of_another_user_is_to_be_had_on_any_route(string store)
     {
-        (string, string)[] storage = store == "redis" ? [("ConnectionStrings:cache", await redis.NewDatabaseAsync())] : [("sessions:db_path", _folder["sessions.db"])];
+        (string, string)[] storage = store switch
+        {
+            "redis" => [("ConnectionStrings:redis", await redis.NewDatabaseAsync())],
+            "postgres" => [("ConnectionStrings:postgres", await postgres.NewSchemaAsync())],
+            _ => [("sessions:db_path", _folder["sessions.db"])],
+        };
         await using var server = SessionsServer.Start(
             [("sessions:storage_type", store), .. storage, ("auth:mode", "api_key"), .. AuthTests.Setting("attacker", Attacker, "user", "mallory"), .. AuthTests.Setting("service", Service, "service")]);
         var victims = await SeedAsync(server);

@@ -4,6 +4,7 @@ using System.Text.RegularExpressions;
 using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
 using Microsoft.Extensions.Configuration;
+using Sessions.Api.Storage.Postgres;
 using Sessions.ServiceDefaults;
 using StackExchange.Redis;
 using YamlDotNet.Core;
@@ -22,15 +23,20 @@ public sealed partial class ComposeTests : IDisposable
     {
         ["SESSIONS__CLEANUP_KEY"] = "a-long-random-text",
         ["REDIS_PASSWORD"] = "anotherlongrandomtext",
+        ["POSTGRES_PASSWORD"] = "yetanotherlongrandomtext",
         ["AUTH__KEYS__APP__HASH"] = new('a', 64),
         ["ENCRYPTION__MASTER_KEY"] = Convert.ToBase64String(new byte[32]),
         ["OPENAI_API_KEY"] = "none",
     };
 
     // What Compose itself reads, and what is the framework's.
-    private static readonly string[] OfCompose = ["COMPOSE_PROFILES", "PUBLISHED", "API_IMAGE", "JANITOR_IMAGE", "REDIS_PASSWORD"];
+    private static readonly string[] OfCompose =
+        ["COMPOSE_PROFILES", "PUBLISHED", "API_IMAGE", "JANITOR_IMAGE", "REDIS_PASSWORD", "POSTGRES_PASSWORD"];
     private static readonly string[] OfFramework =
-        ["HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__cache", "services__api__http__0"];
+    [
+        "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__cache", "ConnectionStrings__postgres",
+        "services__api__http__0",
+    ];
 
     private readonly TestFolder _folder = new();
     private readonly YamlMappingNode _file = Read();
@@ -48,7 +54,7 @@ public sealed partial class ComposeTests : IDisposable
         {
             Assert.DoesNotContain((string?)service.Value["user"], (string?[])[null, "", "0", "root"]);
             Assert.Equal("true", (string?)service.Value["read_only"]);
-            Assert.Equal(["/tmp"], Texts(service.Value["tmpfs"]));
+            Assert.Equal((string)service.Key! == "postgres" ? ["/tmp", "/var/run/postgresql"] : ["/tmp"], Texts(service.Value["tmpfs"]));
             Assert.Equal(["ALL"], Texts(service.Value["cap_drop"]));
             Assert.Equal(["no-new-privileges:true"], Texts(service.Value["security_opt"]));
             Assert.Equal("unless-stopped", (string?)service.Value["restart"]);
@@ -83,6 +89,29 @@ public sealed partial class ComposeTests : IDisposable
     }
 
     [Fact]
+    public async Task PostgreSQL_is_the_one_of_the_AppHost_has_a_profile_and_is_what_the_API_connects_to()
+    {
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            ["--sessions:storage_type=postgres"], Cancel);
+        var resource = builder.Resources.OfType<PostgresServerResource>().Single();
+        var image = resource.Annotations.OfType<ContainerImageAnnotation>().Single();
+
+        Assert.Equal($"{image.Image}:{image.Tag}", $"library/{Services["postgres"]["image"]}");
+        Assert.Equal(["postgres"], Texts(Services["postgres"]["profiles"]));
+        Assert.Equal("false", (string?)Services["api"]["depends_on"]["postgres"]["required"]);
+        Assert.Equal(
+            Texts(Services["postgres"]["volumes"]).Single().Split(':')[1],
+            resource.Annotations.OfType<ContainerMountAnnotation>().Single().Target);
+
+        var server = Environment("postgres", Secrets).ToDictionary();
+        var connection = PostgresConnectionString.Parse(
+            Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__postgres").Value);
+        Assert.Equal(
+            ("postgres", 5432, server["POSTGRES_USER"], server["POSTGRES_PASSWORD"], server["POSTGRES_DB"]),
+            (connection.Host, connection.Port, connection.Username, connection.Password, connection.Database));
+    }
+
+    [Fact]
     public void The_API_alone_is_reached_from_outside_and_on_this_machine_alone()
     {
         Assert.Equal(["127.0.0.1:8080:8080"], Texts(Services["api"]["ports"]).Select(port => Fill(port, [])));
@@ -98,7 +127,7 @@ public sealed partial class ComposeTests : IDisposable
         var mounted = Services.Values.Select(service => ((YamlMappingNode)service).Children)
             .Where(service => service.ContainsKey("volumes")).SelectMany(service => Texts(service["volumes"])).ToList();
 
-        Assert.Equal(["data:/app/data", "redis:/data"], mounted.Order());
+        Assert.Equal(["data:/app/data", "postgres:/var/lib/postgresql", "redis:/data"], mounted.Order());
         Assert.Equal(
             mounted.Select(volume => volume.Split(':')[0]).Order(),
             ((YamlMappingNode)_file["volumes"]).Children.Keys.Select(name => (string)name!).Order());
@@ -111,7 +140,7 @@ public sealed partial class ComposeTests : IDisposable
         Assert.All(Services, service =>
         {
             var seconds = double.Parse(((string)service.Value["stop_grace_period"]!).TrimEnd('s'), CultureInfo.InvariantCulture);
-            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds + 5, double.MaxValue);
+            Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds + 5, double.MaxValue);
         });
     }
 
@@ -130,7 +159,7 @@ public sealed partial class ComposeTests : IDisposable
     {
         var text = File.ReadAllText(Repository.File("deploy", "compose.yaml"));
         var filled = Variable.Matches(text).Select(match => match.Groups["name"].Value).ToHashSet();
-        var given = Services.Where(service => (string?)service.Key != "redis")
+        var given = Services.Where(service => (string?)service.Key is "api" or "janitor")
             .SelectMany(service => ((YamlMappingNode)service.Value["environment"]).Children.Keys.Select(key => (string)key!));
         var sample = Sample(commented: true).Keys;
         var sections = new ConfigurationBuilder().Add(new YamlConfigurationSource(Repository.File("config.yaml"))).Build()
@@ -174,7 +203,7 @@ public sealed partial class ComposeTests : IDisposable
         Assert.Equal(1, refused.ExitCode);
         Assert.Contains("REDIS_PASSWORD is empty", await refused.StandardError.ReadToEndAsync(Cancel), StringComparison.Ordinal);
 
-        var port = RedisProcess.FreePort();
+        var port = FreePort.Find();
         var environment = Environment("redis", Secrets);
         using var redis = Shell($"{command} --port {port} --bind 127.0.0.1 --dir {_folder.Path}", [.. environment]);
         try
@@ -207,6 +236,7 @@ public sealed partial class ComposeTests : IDisposable
         var file = Repository.File("deploy", "compose.yaml");
         Assert.Equal(0, await ComposeAsync($"-f {file} config --quiet"));
         Assert.Equal(0, await ComposeAsync($"-f {file} --profile redis config --quiet"));
+        Assert.Equal(0, await ComposeAsync($"-f {file} --profile postgres config --quiet"));
 
         static Task<int> ComposeAsync(string arguments) =>
             ExitAsync(Shell($"docker compose {arguments}", ("SESSIONS__CLEANUP_KEY", "text")));

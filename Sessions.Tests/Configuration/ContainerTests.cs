@@ -24,7 +24,7 @@ public sealed partial class ContainerTests
         var text = await File.ReadAllTextAsync(Repository.File(file.Split('/')), TestContext.Current.CancellationToken);
 
         var seconds = double.Parse(GracePeriod.Match(text).Groups[1].Value, CultureInfo.InvariantCulture);
-        Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Rest.TotalSeconds + 5, double.MaxValue);
+        Assert.InRange(seconds, new LimitSettings().ShutdownSeconds + GracefulStop.Margin.TotalSeconds + 5, double.MaxValue);
     }
 
     [GeneratedRegex("""terminationGracePeriodSeconds: (\d+)""")]

@@ -1,12 +1,13 @@
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.DependencyInjection;
+using Npgsql;
 using StackExchange.Redis;
 
 namespace Sessions.Tests;
 
 /// <summary>What users wrote can't be read from what is stored; and not at all once they are erased.</summary>
-public sealed class EncryptionTests(RedisFixture redis) : IDisposable
+public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const string Canary = "canary-Zw3q";
 
@@ -14,9 +15,6 @@ public sealed class EncryptionTests(RedisFixture redis) : IDisposable
     private readonly string _master = Convert.ToBase64String(RandomNumberGenerator.GetBytes(32));
 
     private string Path => _folder["sessions.db"];
-
-    internal static MasterKeys NewMasterKeys(params string[] keys) =>
-        MasterKeys.Read(null, keys is [] ? Convert.ToBase64String(RandomNumberGenerator.GetBytes(32)) : string.Join(',', keys), "/");
 
     public void Dispose() => _folder.Dispose();
 
@@ -39,7 +37,7 @@ public sealed class EncryptionTests(RedisFixture redis) : IDisposable
     public async Task Nothing_that_users_wrote_is_in_Redis()
     {
         var connection = await redis.NewDatabaseAsync();
-        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", connection));
+        await using var server = Start(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", connection));
         await TalkAsync(server, "a", "ada");
         Assert.Contains(Canary, await EverythingAsync(server), StringComparison.Ordinal);
 
@@ -52,6 +50,42 @@ public sealed class EncryptionTests(RedisFixture redis) : IDisposable
             var dump = await client.GetDatabase().KeyDumpAsync(key);
             Assert.DoesNotContain(Canary, Encoding.Latin1.GetString(dump!), StringComparison.Ordinal);
             Assert.DoesNotContain(Canary, string.Concat(await ReadAsync(client.GetDatabase(), key)), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Nothing_that_users_wrote_is_in_PostgreSQL_and_it_is_not_turned_off_by_mistake()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        (string, string)[] settings = [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection)];
+        await using (var server = Start(settings))
+        {
+            await TalkAsync(server, "a", "ada");
+            Assert.Contains(Canary, await EverythingAsync(server), StringComparison.Ordinal);
+        }
+
+        await using var source = NpgsqlDataSource.Create(connection);
+        Assert.Equal(1, await FindAsync("user_keys", "'ada'"));
+        Assert.Equal(1, await FindAsync("turns", "''"));
+        foreach (var table in (string[])["sessions", "turns", "reservations", "owners", "user_keys", "destroyed_keys"])
+        {
+            Assert.Equal(0, await FindAsync(table, $"'{Canary}'"));
+            Assert.Equal(0, await FindAsync(table, $"encode('{Canary}'::bytea, 'hex')"));
+        }
+
+        Assert.Contains("encryption.enabled", await RefusedAsync(
+            ("ENCRYPTION__ENABLED", "false"), ("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", connection)),
+            StringComparison.Ordinal);
+        await using var another = Start(settings);
+        Assert.Contains(Canary, await EverythingAsync(another), StringComparison.Ordinal);
+        Assert.Equal(200, (await another.DeleteAsync("/users/ada/sessions")).Status);
+        Assert.Equal(0, await FindAsync("user_keys", "'ada'"));
+        Assert.Equal(1, await FindAsync("destroyed_keys", "''"));
+
+        async Task<int> FindAsync(string table, string text)
+        {
+            await using var command = source.CreateCommand($"SELECT count(*)::int FROM {table} t WHERE position({text} in t::text) > 0");
+            return (int)(await command.ExecuteScalarAsync(TestStore.Cancel))!;
         }
     }
 

@@ -19,7 +19,7 @@ public sealed class HistoryTailTests
         }
 
         Assert.Equal(["q1", "q2", "q3", "q4", "q5"], await log.HistoryAsync("a"));
-        Assert.Equal(OpenStatus.AsKnown, log.Counting.Opened[^1].Status);
+        Assert.Equal(OpenStatus.Unchanged, log.Counting.Opened[^1].Status);
         Assert.Equal(["q4", "q5"], await log.HistoryAsync("a", turns: 2));
         Assert.Empty(await log.HistoryAsync("a", turns: 0));
         await using var cut = await log.BeginAsync("a", bytes: 20);
@@ -37,7 +37,7 @@ public sealed class HistoryTailTests
         await other.TurnAsync("a", query: "q3");
 
         Assert.Equal(["q1", "q2", "q3"], await log.HistoryAsync("a"));
-        Assert.True(log.Counting.Opened[^1].FollowsKnown);
+        Assert.True(log.Counting.Opened[^1].FollowsRemembered);
         await log.TurnAsync("a", query: "q4");
         Assert.Equal(["q1", "q2", "q3", "q4"], await other.HistoryAsync("a"));
     }

@@ -223,14 +223,35 @@ public sealed class SealingTests
     }
 
     [Fact]
+    public async Task What_finds_no_room_to_be_sealed_does_not_count_as_sealed()
+    {
+        await using var plain = TestLog.Open();
+        await FillAsync(plain);
+        await using var log = TestLog.Open(_master, plain);
+        var full = new CountingStore(log.Store) { AnswersWrite = () => new WriteResult(WriteStatus.Full) { Limit = "limits.stored_bytes" } };
+
+        var error = await Assert.ThrowsAsync<StoreUnavailableException>(() => new Rekey(full, log.Sealer!).RunAsync(data: false, Cancel));
+
+        Assert.Contains("limits.stored_bytes", error.Message, StringComparison.Ordinal);
+        Assert.False(await log.Keys.IsAllSealedAsync(Cancel));
+        Assert.Equal((2, 0), await RekeyAsync(log));
+
+        static async Task<(long, long)> RekeyAsync(TestLog log)
+        {
+            var result = await new Rekey(log.Store, log.Sealer!).RunAsync(data: false, Cancel);
+            return (result.Sessions, result.Unreadable);
+        }
+    }
+
+    [Fact]
     public async Task What_the_version_before_encrypted_is_sealed_anew()
     {
         await using var log = TestLog.Open(_master, hasTail: false);
         await log.TurnAsync("a", "ada");
         using (var key = await log.Sealer!.Ring.ForWritingAsync("ada", until: null, Cancel))
         {
-            string Former(TextField field) => Encoding.UTF8.GetString(FormerCipher.Encrypt(key, Encoding.UTF8.GetBytes($"former {field}"), field));
-            log.Tamper($"UPDATE turns SET query = '{Former(TextField.Input)}', response = '{Former(TextField.Output)}', query_bytes = NULL, response_bytes = NULL");
+            var (input, output) = (Former(key, "former Input", 'q'), Former(key, "former Output", 'r'));
+            log.Tamper($"UPDATE turns SET query = '{input}', response = '{output}', query_bytes = NULL, response_bytes = NULL");
         }
 
         Assert.Contains("earlier version", (await Assert.ThrowsAsync<StoredDataException>(async () => await log.TurnsAsync("a"))).Message, StringComparison.Ordinal);
@@ -240,6 +261,15 @@ public sealed class SealingTests
 
         var turn = Assert.Single(await log.TurnsAsync("a"));
         Assert.Equal(("former Input", "former Output"), (turn.Input.ToString(), turn.Output.ToString()));
+
+        // As that version did.
+        static string Former(UserKey key, string text, char field)
+        {
+            var cipher = new byte[16 + Aead.Overhead + Encoding.UTF8.GetByteCount(text)];
+            key.Id.TryWriteBytes(cipher);
+            Aead.Seal(key.Cipher, Encoding.UTF8.GetBytes(text), [(byte)field], cipher.AsSpan(16));
+            return "\u0001E1" + System.Buffers.Text.Base64Url.EncodeToString(cipher);
+        }
     }
 
     [Fact]

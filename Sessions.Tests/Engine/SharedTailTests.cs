@@ -23,7 +23,7 @@ public sealed class SharedTailTests
         }
 
         Assert.Equal(["canary-q1", "canary-q2", "canary-q3"], await other.HistoryAsync("a"));
-        Assert.Equal(OpenStatus.AsKnown, other.Counting.Opened[^1].Status);
+        Assert.Equal(OpenStatus.Unchanged, other.Counting.Opened[^1].Status);
         await using var client = await ConnectionMultiplexer.ConnectAsync(redis.Address);
         var key = (await log.GetAsync("a"))!.Key;
         byte[] entry = (await client.GetDatabase().HashGetAsync($"t:tail:{key:N}", "data"))!;

@@ -52,7 +52,7 @@ public sealed class StoreMeterTests : IDisposable
             HistoryTurns = 1,
             HistoryBytes = 1,
             Wait = TimeSpan.Zero,
-            AtLeast = TimeSpan.Zero,
+            MinLifetime = TimeSpan.Zero,
         };
         await metered.CreateAsync(TestLog.New("a"), isOwnId: true, null, Owner.Anyone, TestLog.Cancel);
         await using (var begun = await metered.BeginAsync(request, TestLog.Cancel))

@@ -70,7 +70,7 @@ internal sealed class TestLog : IAsyncDisposable
                 AfterTurn = after,
                 Idempotency = key,
                 Wait = wait,
-                AtLeast = TimeSpan.FromMinutes(2),
+                MinLifetime = TimeSpan.FromMinutes(2),
             }, Cancel);
 
     public static Turn NewTurn(Items input, Items output) => new()
@@ -157,7 +157,7 @@ internal sealed class TestLog : IAsyncDisposable
         }
 
         Tail = hasTail ? new HistoryTail(Time, shared: shared) : null;
-        Log = new SessionLog(Counting, new SessionLogOptions { Policy = Policy, Events = Events, Tail = Tail, Sealer = Sealer, Lease = TimeSpan.FromMilliseconds(60), Time = Time });
+        Log = new SessionLog(Counting, new SessionLogOptions { Policy = Policy, Events = Events, Tail = Tail, Sealer = Sealer, Lease = TimeSpan.FromMilliseconds(60) });
     }
 }
 
@@ -173,6 +173,9 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
 
     /// <summary>Called before a write.</summary>
     public Func<Task>? OnWrite { get; set; }
+
+    /// <summary>Answers writes in place of the store.</summary>
+    public Func<WriteResult>? AnswersWrite { get; set; }
 
     public int Released { get; private set; }
 
@@ -201,7 +204,7 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
             await act();
         }
 
-        return await store.WriteAsync(opened, change, cancellationToken);
+        return AnswersWrite?.Invoke() ?? await store.WriteAsync(opened, change, cancellationToken);
     }
 
     public ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken)

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using Microsoft.Extensions.Time.Testing;
+using Sessions.Api.Storage.Postgres;
 using StackExchange.Redis;
 
 namespace Sessions.Tests.Engine;
@@ -141,5 +142,62 @@ public sealed class RedisUserKeysTests(RedisFixture redis) : UserKeysContract, I
         var connection = await redis.NewDatabaseAsync();
         _connection = await ConnectionMultiplexer.ConnectAsync(connection);
         return new RedisUserKeys(RedisFixture.NewCommands(_connection), _connection.GetDatabase(), "a*[b]:", Time);
+    }
+}
+
+public sealed class PostgresUserKeysTests(PostgresFixture postgres) : UserKeysContract, IAsyncDisposable
+{
+    private PostgresDatabase? _database;
+
+    [Fact]
+    public async Task What_was_kept_for_long_enough_goes_and_the_rest_stays()
+    {
+        var keys = await OpenAsync();
+        var now = Time.GetUtcNow();
+        var (old, destroyed, young) = (NewKey(now), NewKey(now), NewKey(now + TimeSpan.FromHours(1)));
+        await keys.AddAsync("ada", old, null, TestLog.Cancel);
+        await keys.AddAsync("bob", destroyed, null, TestLog.Cancel);
+        await keys.DestroyAsync("bob", TestLog.Cancel);
+        await keys.AddAsync("cai", young, null, TestLog.Cancel);
+
+        await keys.RemoveExpiredAsync(now, TestLog.Cancel);
+
+        Assert.Empty(await keys.FindAsync("ada", TestLog.Cancel));
+        Assert.False(await keys.WasDestroyedAsync(destroyed.Id, TestLog.Cancel));
+        Assert.Equal(young.Id, Assert.Single(await keys.FindAsync("cai", TestLog.Cancel)).Id);
+
+        static WrappedKey NewKey(DateTimeOffset until) => new(Guid.NewGuid(), RandomNumberGenerator.GetBytes(68), until);
+    }
+
+    [Fact]
+    public async Task Keys_that_are_added_while_all_are_destroyed_are_destroyed_or_come_after()
+    {
+        var keys = await OpenAsync();
+        for (var round = 0; round < 20; round++)
+        {
+            var (first, second) = (NewKey(), NewKey());
+            await keys.AddAsync("ada", first, null, TestLog.Cancel);
+            await Task.WhenAll(
+                keys.AddAsync("ada", second, first.Id, TestLog.Cancel).AsTask(), keys.DestroyAsync("ada", TestLog.Cancel).AsTask());
+
+            // It follows one that is gone, so it can't have come later.
+            Assert.Empty(await keys.FindAsync("ada", TestLog.Cancel));
+        }
+
+        WrappedKey NewKey() => new(Guid.NewGuid(), RandomNumberGenerator.GetBytes(68), Time.GetUtcNow() + TimeSpan.FromDays(2));
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_database is not null)
+        {
+            await _database.DisposeAsync();
+        }
+    }
+
+    private protected override async Task<IUserKeys> OpenAsync()
+    {
+        _database = PostgresConnection.Open(PostgresConnectionString.Parse(await postgres.NewSchemaAsync()));
+        return new PostgresUserKeys(_database);
     }
 }

@@ -17,7 +17,7 @@ public sealed class WaitingTests
         {
             tokens.Add(request.Lease!.Token);
             Assert.True(request.Lease.Waits);
-            Assert.Equal(TimeSpan.FromMinutes(2), request.Lease.AtLeast);
+            Assert.Equal(TimeSpan.FromMinutes(2), request.Lease.MinLifetime);
             return busy-- > 0 ? new OpenedSession(request, OpenStatus.Busy) : null;
         };
 
@@ -79,7 +79,7 @@ public sealed class WaitingTests
             HistoryTurns = 0,
             HistoryBytes = 1,
             Wait = TimeSpan.FromMinutes(1),
-            AtLeast = TimeSpan.Zero,
+            MinLifetime = TimeSpan.Zero,
         };
 
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await log.Log.BeginAsync(request, gone.Token));
@@ -105,7 +105,7 @@ public sealed class WaitingTests
             HistoryTurns = 0,
             HistoryBytes = 1,
             Wait = TimeSpan.Zero,
-            AtLeast = TimeSpan.Zero,
+            MinLifetime = TimeSpan.Zero,
         }, Cancel);
 
         await WaitAsync(state == LeaseState.Lost ? begun.Lost : begun.Cancelled);

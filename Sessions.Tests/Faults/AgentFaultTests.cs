@@ -81,7 +81,7 @@ public sealed class AgentFaultTests
         Assert.Equal((string?)told["detail"], (string?)session["context"]!["last_error"]);
         Assert.Equal("hello", (string?)session["context"]!["last_query"]);
         Assert.Equal(1, (int)session["metadata"]!["query_count"]!);
-        Assert.Equal(["hello"], await HistoryAsync(server));
+        Assert.Equal(["hello"], await server.HistoryAsync("a"));
 
         // The very same request again: the failure was no answer, and is not replayed.
         model.Reply = healthy;
@@ -90,7 +90,7 @@ public sealed class AgentFaultTests
         Assert.DoesNotContain("Idempotency-Replayed", next.Headers.Keys);
         Assert.Equal(2, (int)next.Json["metadata"]!["turn"]!);
         Assert.Equal(["hello", "echo hello", "and?"], ChatCompletionsServer.Messages(model.Requests[^1]).Select(message => message.Text));
-        Assert.Equal(["hello", "and?"], await HistoryAsync(server));
+        Assert.Equal(["hello", "and?"], await server.HistoryAsync("a"));
     }
 
     [Theory]
@@ -133,9 +133,6 @@ public sealed class AgentFaultTests
         Assert.Equal(events[^1].Data["code"] is null ? "done" : "error", events[^1].Name);
         return events[^1].Data;
     }
-
-    private static async Task<List<string>> HistoryAsync(SessionsServer server) =>
-        [.. (await server.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!)];
 
     private sealed record Fault(Func<Fault, HttpContext, Task> Reply, string Detail, string? OtherStreamedDetail = null)
     {

@@ -87,7 +87,7 @@ public sealed class StoreFaultTests
         Assert.Equal(fresh.Text, again.Text);
         Assert.Equal(2, (int)continued.Json["metadata"]!["turn"]!);
         Assert.Equal(1, (int)fresh.Json["metadata"]!["turn"]!);
-        Assert.Equal(["hello", "and?"], await HistoryAsync(server, "a"));
+        Assert.Equal(["hello", "and?"], await server.HistoryAsync("a"));
         Assert.Single((await server.GetAsync("/users/eve/sessions")).Json["sessions"]!.AsArray());
     }
 
@@ -138,7 +138,7 @@ public sealed class StoreFaultTests
         faults.Heal();
         var answers = await Task.WhenAll(asking);
         Assert.All(answers, answer => Assert.True(answer.Status is 200 || answer.Code == "session_busy", answer.Text));
-        var kept = await HistoryAsync(server, "a");
+        var kept = await server.HistoryAsync("a");
         Assert.Equal(answers.Count(answer => answer.Status == 200) + 1, kept.Count);
         Assert.Equal(kept.Count, kept.Distinct().Count());
     }
@@ -186,13 +186,10 @@ public sealed class StoreFaultTests
     private static async Task GoesOnAsync(SessionsServer server, IReadOnlyList<string> keptTurns)
     {
         Assert.Equal(keptTurns.Count + 1, (int)(await server.QueryAsync("still there?", "a", "ada"))["metadata"]!["turn"]!);
-        Assert.Equal([.. keptTurns, "still there?"], await HistoryAsync(server, "a"));
+        Assert.Equal([.. keptTurns, "still there?"], await server.HistoryAsync("a"));
         Assert.Equal(keptTurns.Count + 1, (int)(await server.GetAsync("/sessions/a")).Json["metadata"]!["query_count"]!);
         Assert.Equal(200, (await server.GetAsync("/health")).Status);
     }
 
     private static bool Replayed(Answer answer) => answer.Headers.ContainsKey("Idempotency-Replayed");
-
-    private static async Task<List<string>> HistoryAsync(SessionsServer server, string session) =>
-        [.. (await server.GetAsync($"/sessions/{session}/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!)];
 }

@@ -16,7 +16,10 @@ internal static partial class AnswerRules
         .GroupBy(row => row.Groups[2].Value).ToDictionary(rows => rows.Key, rows => rows.SelectMany(row => row.Groups[1].Value.Split(", ")).ToArray());
 
     /// <summary>What is wrong with the answers, if anything.</summary>
-    public static string? Check(FuzzRequest request, IReadOnlyList<RawAnswer> answers)
+    /// <param name="request">The request.</param>
+    /// <param name="answers">What was answered.</param>
+    /// <param name="mayBeFull">Whether there may be no room for what is sent, which is the one thing that is then no client's fault.</param>
+    public static string? Check(FuzzRequest request, IReadOnlyList<RawAnswer> answers, bool mayBeFull)
     {
         // Behind a bare refusal the server hangs up: what else was sent with it stays unanswered.
         if (answers.Count < request.Methods.Count && !request.Broken && !(request.Odd is not null && answers is [.., var last] && IsBare(last)))
@@ -26,7 +29,7 @@ internal static partial class AnswerRules
 
         for (var i = 0; i < answers.Count; i++)
         {
-            if (Check(answers[i], i < request.Methods.Count ? request.Methods[i] : null, bareAllowed: request.Broken || request.Odd is not null) is { } wrong)
+            if (Check(answers[i], i < request.Methods.Count ? request.Methods[i] : null, bareAllowed: request.Broken || request.Odd is not null, mayBeFull) is { } wrong)
             {
                 return $"{wrong}\n{answers[i].Status} {answers[i].MediaType}: {Problem(answers[i].Text)}";
             }
@@ -35,14 +38,14 @@ internal static partial class AnswerRules
         return null;
     }
 
-    private static string? Check(RawAnswer answer, string? method, bool bareAllowed)
+    private static string? Check(RawAnswer answer, string? method, bool bareAllowed, bool mayBeFull)
     {
         if (IsBare(answer))
         {
             return bareAllowed ? null : "a bare status from the server beneath, for a request that is proper HTTP";
         }
 
-        if (answer.Status >= 500)
+        if (answer.Status >= 500 && !(mayBeFull && IsFull(answer.Status, answer.Text)))
         {
             return "a 5xx";
         }
@@ -65,7 +68,7 @@ internal static partial class AnswerRules
 
         try
         {
-            return answer.Status >= 400 ? CheckProblem(answer) : CheckContent(answer);
+            return answer.Status >= 400 ? CheckProblem(answer) : CheckContent(answer, mayBeFull);
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
@@ -73,7 +76,7 @@ internal static partial class AnswerRules
         }
     }
 
-    private static string? CheckContent(RawAnswer answer)
+    private static string? CheckContent(RawAnswer answer, bool mayBeFull)
     {
         switch (answer.MediaType)
         {
@@ -98,7 +101,10 @@ internal static partial class AnswerRules
                     }
 
                     // Nothing is left to whoever has seen the end.
-                    return events is [] or [.., { EventType: "done" }] || (events is [.., { EventType: "error" } error] && (int)JsonNode.Parse(error.Data)!["status"]! < 500) ? null : "a stream without its end";
+                    return events is [] or [.., { EventType: "done" }]
+                        || (events is [.., { EventType: "error" } error] && (int)JsonNode.Parse(error.Data)!["status"]! is var status
+                            && (status < 500 || (mayBeFull && IsFull(status, error.Data))))
+                        ? null : "a stream without its end";
                 }
 
             default:
@@ -163,6 +169,8 @@ internal static partial class AnswerRules
             : answer.Status == 405 && !answer.Headers.ContainsKey("Allow") ? "a 405 without Allow"
             : null;
     }
+
+    private static bool IsFull(int status, string text) => status == 503 && text.Contains("\"code\":\"storage_full\"", StringComparison.Ordinal);
 
     private static bool IsBare(RawAnswer answer) => Bare.Contains(answer.Status) && answer.Body.Length == 0 && !answer.Headers.ContainsKey("X-Content-Type-Options");
 

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text;
+using System.Text.RegularExpressions;
 using CsCheck;
 
 namespace Sessions.Tests.Fuzz;
@@ -9,7 +10,7 @@ namespace Sessions.Tests.Fuzz;
 /// A server that is sent generated requests by several clients at once, and checked after each and in between. Which requests these are is
 /// settled by the seed alone; how they meet is not.
 /// </summary>
-internal sealed class FuzzRun : IAsyncDisposable
+internal sealed partial class FuzzRun : IAsyncDisposable
 {
     /// <summary>After this nothing of what was there is left.</summary>
     public static readonly TimeSpan Lifetime = TimeSpan.FromHours(25);
@@ -18,7 +19,7 @@ internal sealed class FuzzRun : IAsyncDisposable
     public static readonly DateTimeOffset Began = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     private const int Clients = 4;
-    private const int MostFailures = 5;
+    private const int MaxFailures = 5;
 
     // For one answer, on a machine that is busy with other things: what takes longer hangs.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
@@ -28,24 +29,34 @@ internal sealed class FuzzRun : IAsyncDisposable
 
     private readonly SessionsServer _server;
     private readonly Gen<FuzzRequest> _requests;
+    private readonly bool _mayBeFull;
     private readonly ConcurrentQueue<string> _failures = new();
     private readonly ConcurrentDictionary<int, int> _statuses = new();
     private byte[]? _stream;
     private int _next;
 
-    private FuzzRun(SessionsServer server, Gen<FuzzRequest> requests) => (_server, _requests) = (server, requests);
+    private FuzzRun(SessionsServer server, Gen<FuzzRequest> requests, bool mayBeFull) =>
+        (_server, _requests, _mayBeFull) = (server, requests, mayBeFull);
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     /// <summary>How many requests a run has: <c>SESSIONS_FUZZ_REQUESTS</c>, or <paramref name="usual"/>.</summary>
     public static int Length(int usual) => int.TryParse(Environment.GetEnvironmentVariable("SESSIONS_FUZZ_REQUESTS"), CultureInfo.InvariantCulture, out var requests) ? requests : usual;
 
-    public static async Task<FuzzRun> StartAsync(params IEnumerable<(string Key, string Value)> settings)
+    public static Task<FuzzRun> StartAsync(params IEnumerable<(string Key, string Value)> settings) =>
+        StartAsync(requests => requests, mayBeFull: false, settings);
+
+    /// <summary>One that fills the store up to its limits.</summary>
+    public static Task<FuzzRun> StartNearLimitsAsync(params IEnumerable<(string Key, string Value)> settings) =>
+        StartAsync(requests => Gen.Frequency((1, requests), (1, FuzzSizes.Requests)), mayBeFull: true, [.. FuzzSizes.Settings, .. settings]);
+
+    private static async Task<FuzzRun> StartAsync(
+        Func<Gen<FuzzRequest>, Gen<FuzzRequest>> requests, bool mayBeFull, IEnumerable<(string Key, string Value)> settings)
     {
         TestContext.Current.TestOutputHelper?.WriteLine($"SESSIONS_FUZZ_SEED={Seed}");
         var server = SessionsServer.Start(settings);
         server.Time.SetUtcNow(Began);
-        return new FuzzRun(server, FuzzRequests.All((await server.GetAsync("/openapi/v1.json")).Json));
+        return new FuzzRun(server, requests(FuzzRequests.All((await server.GetAsync("/openapi/v1.json")).Json)), mayBeFull);
     }
 
     /// <summary>Sends the next requests, and checks every answer, and then all that is left behind.</summary>
@@ -63,6 +74,9 @@ internal sealed class FuzzRun : IAsyncDisposable
         await CheckStoreAsync();
     }
 
+    /// <summary>How many answers had a status.</summary>
+    public int Answers(int status) => _statuses.GetValueOrDefault(status);
+
     /// <summary>Lets everything expire and go.</summary>
     public async Task ClearAsync()
     {
@@ -79,7 +93,7 @@ internal sealed class FuzzRun : IAsyncDisposable
         RawConnection? connection = null;
         try
         {
-            while (Interlocked.Increment(ref _next) - 1 is var index && index < end && _failures.Count < MostFailures)
+            while (Interlocked.Increment(ref _next) - 1 is var index && index < end && _failures.Count < MaxFailures)
             {
                 var request = _requests.Generate(new PCG((uint)index, Convert.ToUInt64(Seed, 16)), null, out _);
                 connection ??= await RawConnection.OpenAsync(_server.Client.BaseAddress!.Port, Cancel);
@@ -120,7 +134,7 @@ internal sealed class FuzzRun : IAsyncDisposable
                 }
             }
 
-            return AnswerRules.Check(request, answers);
+            return AnswerRules.Check(request, answers, _mayBeFull);
         }
         catch (OperationCanceledException) when (!Cancel.IsCancellationRequested)
         {
@@ -158,41 +172,53 @@ internal sealed class FuzzRun : IAsyncDisposable
     private async Task<string> ReadCanaryAsync() =>
         $"{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}")).Text}\n{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}/history")).Text}\n{(await _server.GetAsync($"/users/{FuzzValues.Canary}/sessions")).Text}";
 
-    // What is counted, listed and kept is the same, and every history is whole.
+    // What is counted, listed and kept is the same, every history is whole, and all of it has the sizes that it should have.
     private async Task CheckStoreAsync()
     {
-        var byUser = new Dictionary<string, List<string>>();
-        var sessions = 0;
-        Session? current = null;
-        var turns = 0;
+        List<(Session Head, List<Turn> Turns)> stored = [];
         await foreach (var entry in _server.Get<ISessionStore>().ExportAsync(null, Cancel))
         {
             if (entry.Session is { } next)
             {
-                Assert.Equal(current?.TurnCount ?? 0, turns);
-                (current, turns) = (next.Session, 0);
-                sessions++;
-                if (current.UserId is { } user)
-                {
-                    byUser.TryAdd(user, []);
-                    byUser[user].Add(current.Id);
-                }
+                stored.Add((next.Session, []));
             }
             else
             {
-                Assert.Equal(++turns, entry.Turn!.Turn.Number);
+                stored[^1].Turns.Add(entry.Turn!.Turn);
             }
         }
 
-        Assert.Equal(current?.TurnCount ?? 0, turns);
-        Assert.Equal(sessions, (int)(await _server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
-        foreach (var (user, ids) in byUser)
+        foreach (var (head, turns) in stored)
         {
-            Assert.InRange(ids.Count, 1, 10);
-            var listed = (await _server.GetAsync($"/users/{Uri.EscapeDataString(user)}/sessions")).Json["sessions"]!.AsArray();
-            Assert.Equal(ids.Order(), listed.Select(session => (string)session!["session_id"]!).Order());
+            Assert.Equal(Enumerable.Range(1, head.TurnCount), turns.Select(turn => turn.Number));
+            FuzzSizes.Check(head, turns.Sum(turn => turn.Bytes));
+        }
+
+        var limits = _server.Get<LimitSettings>();
+        long SizeOf(Func<Session, bool> which) =>
+            stored.Where(session => which(session.Head)).Sum(session => StorePolicy.SizeOf(session.Head.Bytes, session.Turns.Count));
+        var stats = (await _server.GetAsync("/sessions/stats")).Json;
+        FuzzSizes.Check(limits, (string?)stats["storage_type"] == "memory", SizeOf(head => head.UserId is null), SizeOf(_ => true));
+        Assert.Equal(stored.Count, (int)stats["active_sessions"]!);
+        foreach (var user in stored.Where(session => session.Head.UserId is not null).GroupBy(session => session.Head.UserId!))
+        {
+            Assert.InRange(user.Count(), 1, 10);
+            var listed = await FuzzSizes.ReadPagesAsync(_server, $"/users/{Uri.EscapeDataString(user.Key)}/sessions", "sessions",
+                limits.PageBytes, session => [session["metadata"]?["last_query"]]);
+            Assert.Equal(user.Select(session => session.Head.Id).Order(), listed.Select(session => (string)session["session_id"]!).Order());
+        }
+
+        foreach (var (head, turns) in stored.Where(session => Met.IsMatch(session.Head.Id)))
+        {
+            var told = await FuzzSizes.ReadPagesAsync(
+                _server, $"/sessions/{head.Id}/history", "turns", limits.PageBytes, turn => [turn["query"], turn["response"]]);
+            Assert.All(told, turn => Assert.Equal((string?)turn["query"], turns[(int)turn["turn"]! - 1].Input.TextOf(ItemSide.Input)?.ToString()));
         }
     }
+
+    // Those that are met again and again.
+    [GeneratedRegex(@"^s\d+$")]
+    private static partial Regex Met { get; }
 
     public override string ToString() => new StringBuilder().AppendJoin(", ", _statuses.OrderBy(status => status.Key).Select(status => $"{status.Key}: {status.Value}")).ToString();
 }

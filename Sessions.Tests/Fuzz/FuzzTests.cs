@@ -63,13 +63,34 @@ public sealed class FuzzTests
 }
 
 /// <summary>The same on the other stores, a smaller portion.</summary>
-public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
+public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const int Requests = 2_000;
 
     private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public async Task Sizes_are_what_is_stored_where_the_memory_store_is_full()
+    {
+        await using var run = await FuzzRun.StartNearLimitsAsync(("sessions:storage_type", "memory"));
+
+        await run.SendAsync(Requests);
+        Assert.NotEqual(0, run.Answers(503));
+        await run.ClearAsync();
+    }
+
+    [Fact]
+    public async Task Sizes_are_what_is_stored_where_nobody_has_room_left_on_SQLite()
+    {
+        await using var run = await FuzzRun.StartNearLimitsAsync(
+            ("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sizes.db"]));
+
+        await run.SendAsync(Requests);
+        Assert.NotEqual(0, run.Answers(503));
+        await run.ClearAsync();
+    }
 
     [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_SQLite()
@@ -86,7 +107,17 @@ public sealed class StoreFuzzTests(RedisFixture redis) : IDisposable
     [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
-        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:cache", await redis.NewDatabaseAsync()));
+        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
+
+        await run.SendAsync(Requests);
+        await run.ClearAsync();
+    }
+
+    [Fact]
+    public async Task Any_request_is_answered_by_the_rules_on_PostgreSQL()
+    {
+        await using var run = await FuzzRun.StartAsync(
+            ("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", await postgres.NewSchemaAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

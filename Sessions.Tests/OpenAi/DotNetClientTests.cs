@@ -259,3 +259,5 @@ public sealed class MemoryDotNetClientTests() : DotNetClientTests("memory");
 public sealed class SqliteDotNetClientTests() : DotNetClientTests("sqlite");
 
 public sealed class RedisDotNetClientTests() : DotNetClientTests("redis");
+
+public sealed class PostgresDotNetClientTests() : DotNetClientTests("postgres");

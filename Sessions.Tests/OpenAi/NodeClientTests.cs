@@ -8,7 +8,8 @@ public sealed class NodeClientTests(NodeClientTests.Packages packages) : IClassF
     private static readonly string Folder = Repository.File("Sessions.Tests", "OpenAi", "clients");
 
     public static MatrixTheoryData<string, string> Scripts => new(
-        ["openai-conversations.mjs", "openai-responses.mjs", "openai-tools.mjs", "agents.mjs", "ai-sdk.mjs"], ["memory", "sqlite", "redis"]);
+        ["openai-conversations.mjs", "openai-responses.mjs", "openai-tools.mjs", "agents.mjs", "ai-sdk.mjs"],
+        ["memory", "sqlite", "redis", "postgres"]);
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 

@@ -183,6 +183,20 @@ public abstract partial class OpenAiContract
             ("""{"input":[{"type":"function_call","call_id":"c","name":"n"}]}""", "input[0].arguments", "missing_required_parameter"),
             ("""{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}""", "input", null),
             ("""{"input":[{"type":"function_call","call_id":"c","name":"n","arguments":"{}"}]}""", "input", null),
+            ("""{"input":[{"type":"function_call","call_id":"","name":"n","arguments":"{}"}]}""", "input[0].call_id", "empty_string"),
+            ("""{"input":[{"type":"function_call","call_id":"c","name":"","arguments":"{}"}]}""", "input[0].name", "empty_string"),
+            ("""{"input":[{"type":"function_call_output","call_id":"","output":"x"}]}""", "input[0].call_id", "empty_string"),
+            ("""{"input":[{"type":"reasoning","summary":"x"}]}""", "input[0].summary", "invalid_type"),
+            ("""{"input":[{"type":"reasoning","summary":[7]}]}""", "input[0].summary[0]", "invalid_type"),
+            ("""{"input":[{"type":"reasoning","summary":[{"type":"text","text":"x"}]}]}""", "input[0].summary[0].type", "invalid_value"),
+            ("""{"input":[{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text"}]}]}""", "input[0].content[0].text", "missing_required_parameter"),
+            ("""{"input":[{"type":"reasoning","summary":[],"encrypted_content":7}]}""", "input[0].encrypted_content", "invalid_type"),
+            ("""{"input":[{"type":"mcp_call","name":"n","arguments":"{}"}]}""", "input[0].server_label", "missing_required_parameter"),
+            ("""{"input":[{"type":"mcp_call","server_label":"s","name":"","arguments":"{}"}]}""", "input[0].name", "empty_string"),
+            ("""{"input":[{"type":"mcp_call","server_label":"s","name":"n","arguments":{}}]}""", "input[0].arguments", "invalid_type"),
+            ("""{"input":[{"type":"mcp_call","server_label":"s","name":"n","arguments":"{}","output":[]}]}""", "input[0].output", "invalid_type"),
+            ("""{"input":[{"type":"mcp_list_tools","server_label":"s"}]}""", "input[0].tools", "missing_required_parameter"),
+            ("""{"input":[{"type":"mcp_list_tools","server_label":"s","tools":[{}]}]}""", "input[0].tools[0].name", "missing_required_parameter"),
             ("""{"input":"\ud800"}""", null, null),
             ("""{"metadata":{"\ud800":"x"}}""", null, null),
             ("""{"model":"gpt-none"}""", "model", "model_not_found"),
@@ -216,8 +230,8 @@ public abstract partial class OpenAiContract
         Assert.Equal((400, "instructions"), (instructions.Status, (string?)instructions.Json["error"]!["param"]));
         foreach (var (body, param) in (IEnumerable<(string, string)>)
         [
-            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"), ("""{"logprobs":true}""", "logprobs"), ("""{"tools":["x"]}""", "tools[0]"),
-            ("""{"messages":[]}""", "messages"), ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
+            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"), ("""{"logprobs":true}""", "logprobs"), ("""{"seed":"x"}""", "seed"), ("""{"seed":1.5}""", "seed"), ("""{"tools":["x"]}""", "tools[0]"),
+            ("""{"messages":[]}""", "messages"), ("""{"messages":[{"role":"assistant","content":null}]}""", "messages[0].content"), ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
             ("""{"messages":[{"role":"assistant","tool_calls":["x"]}]}""", "messages[0].tool_calls[0]"),
         ])
         {

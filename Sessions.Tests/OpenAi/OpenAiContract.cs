@@ -29,6 +29,36 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
         """{"model":"model","input":[{"role":"developer","content":"Be kind."},{"role":"user","content":[{"type":"input_text","text":"hi"}]}],"truncation":"auto"}""",
     ];
 
+    /// <summary>
+    /// Every way to name something by its id, and how what is not there is refused: CONV a conversation, RESP a response, ITEM an item in
+    /// a conversation, OUT one of a response, OWN a conversation that is there.
+    /// </summary>
+    internal static readonly (string Method, string Path, string? Body, int Status)[] Lookups =
+    [
+        ("GET", "/v1/conversations/CONV", null, 404),
+        ("POST", "/v1/conversations/CONV", """{"metadata":{}}""", 404),
+        ("DELETE", "/v1/conversations/CONV", null, 404),
+        ("GET", "/v1/conversations/CONV/items", null, 404),
+        ("POST", "/v1/conversations/CONV/items", """{"items":[{"role":"user","content":"x"}]}""", 404),
+        ("GET", "/v1/conversations/CONV/items/ITEM", null, 404),
+        ("DELETE", "/v1/conversations/CONV/items/ITEM", null, 404),
+        ("GET", "/v1/conversations/OWN/items/ITEM", null, 404),
+        ("DELETE", "/v1/conversations/OWN/items/ITEM", null, 404),
+        ("GET", "/v1/conversations/OWN/items?after=ITEM", null, 400),
+        ("GET", "/v1/responses/RESP", null, 404),
+        ("GET", "/v1/responses/RESP?stream=true", null, 404),
+        ("DELETE", "/v1/responses/RESP", null, 404),
+        ("GET", "/v1/responses/RESP/input_items", null, 404),
+        ("POST", "/v1/responses", """{"model":"model","input":"x","conversation":"CONV"}""", 404),
+        ("POST", "/v1/responses", """{"model":"model","input":"x","conversation":{"id":"CONV"},"stream":true}""", 404),
+        ("POST", "/v1/responses", """{"model":"model","input":"x","previous_response_id":"RESP"}""", 400),
+        ("POST", "/v1/responses", """{"model":"model","input":"x","previous_response_id":"RESP","stream":true,"store":false}""", 400),
+        ("POST", "/v1/responses", """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}]}""", 404),
+        ("POST", "/v1/responses", """{"model":"model","input":[{"id":"OUT"}],"store":false}""", 404),
+        ("POST", "/v1/conversations/OWN/items", """{"items":[{"type":"item_reference","id":"ITEM"}]}""", 400),
+        ("POST", "/v1/responses", """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}],"conversation":"OWN","stream":true}""", 404),
+    ];
+
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     public async ValueTask InitializeAsync() => _store = await OpenAiStore.CreateAsync(storeName);
@@ -124,41 +154,21 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
         Made unknown = new("conv_00000000000000000000000000000000", "resp_000000000000000000000000000000000000000100000000", "msg_000000000000000000000000000000000000000100000000i0", "msg_0000000000000000000000000000000000000001000000a0i0");
         Made nonsense = new("conv_x", "resp_x", "msg_x", "msg_y");
         var own = await server.IdOfAsync("/v1/conversations?user_id=bob");
-        foreach (var (method, path, body, status) in (IEnumerable<(string, string, string?, int)>)
-        [
-            ("GET", "/v1/conversations/CONV", null, 404),
-            ("POST", "/v1/conversations/CONV", """{"metadata":{}}""", 404),
-            ("DELETE", "/v1/conversations/CONV", null, 404),
-            ("GET", "/v1/conversations/CONV/items", null, 404),
-            ("POST", "/v1/conversations/CONV/items", """{"items":[{"role":"user","content":"x"}]}""", 404),
-            ("GET", "/v1/conversations/CONV/items/ITEM", null, 404),
-            ("DELETE", "/v1/conversations/CONV/items/ITEM", null, 404),
-            ("GET", $"/v1/conversations/{own}/items/ITEM", null, 404),
-            ("DELETE", $"/v1/conversations/{own}/items/ITEM", null, 404),
-            ("GET", $"/v1/conversations/{own}/items?after=ITEM", null, 400),
-            ("GET", "/v1/responses/RESP", null, 404),
-            ("GET", "/v1/responses/RESP?stream=true", null, 404),
-            ("DELETE", "/v1/responses/RESP", null, 404),
-            ("GET", "/v1/responses/RESP/input_items", null, 404),
-            ("POST", "/v1/responses", """{"model":"model","input":"x","conversation":"CONV"}""", 404),
-            ("POST", "/v1/responses", """{"model":"model","input":"x","conversation":{"id":"CONV"},"stream":true}""", 404),
-            ("POST", "/v1/responses", """{"model":"model","input":"x","previous_response_id":"RESP"}""", 400),
-            ("POST", "/v1/responses", """{"model":"model","input":"x","previous_response_id":"RESP","stream":true,"store":false}""", 400),
-            ("POST", "/v1/responses", """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}]}""", 404),
-            ("POST", "/v1/responses", """{"model":"model","input":[{"id":"OUT"}],"store":false}""", 404),
-        ])
+        foreach (var (method, path, body, status) in Lookups)
         {
             List<string> words = [];
             foreach (var ids in (Made[])[unknown, nonsense, foreign, deleted, erased])
             {
                 var query = path.Contains('?', StringComparison.Ordinal) ? "&user_id=bob" : "?user_id=bob";
-                var answer = await server.SendAsync(new HttpMethod(method), ids.In(path) + query, body is null ? null : ids.In(body));
+                var answer = await server.SendAsync(new HttpMethod(method), In(ids, path) + query, body is null ? null : In(ids, body));
                 Assert.True(answer.Status == status, $"{method} {ids.In(path)} {ids.In(body ?? "")}: {answer.Status} {answer.Text}");
                 words.Add(ids.Out(answer.Text));
             }
 
             Assert.True(words.Distinct().Count() == 1, $"{method} {path} {body}\n{string.Join('\n', words)}");
         }
+
+        string In(Made ids, string text) => ids.In(text).Replace("OWN", own, StringComparison.Ordinal);
 
         // None of it has touched what it named.
         Assert.Equal(2, (await server.ItemsAsync(foreign.Conversation, "&user_id=ada")).Count);
@@ -347,3 +357,5 @@ public sealed class MemoryOpenAiTests() : OpenAiContract("memory");
 public sealed class SqliteOpenAiTests() : DurableOpenAiContract("sqlite");
 
 public sealed class RedisOpenAiTests() : DurableOpenAiContract("redis");
+
+public sealed class PostgresOpenAiTests() : DurableOpenAiContract("postgres");

@@ -1,4 +1,5 @@
 using System.ClientModel;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Microsoft.Agents.AI;
 using Microsoft.Extensions.AI;
@@ -58,6 +59,19 @@ public sealed partial class OpenAiDocumentationTests(NodeClientTests.Packages pa
         await AskAsync(server.BaseUrl);
         await RunAgentAsync(server.BaseUrl);
         Assert.Equal(4, server.Model.Requests.Count);
+    }
+
+    [Fact]
+    public async Task The_settings_are_taken()
+    {
+        // LibreChat's are its own.
+        var own = Snippets("yaml").Where(snippet => !snippet.StartsWith("endpoints:", StringComparison.Ordinal)).ToList();
+        Assert.Equal(2, own.Count);
+        using var folder = new TestFolder();
+        await File.WriteAllTextAsync(folder["config.yaml"], string.Concat(own), Cancel);
+        await using var api = ServiceProcess.Api(("SESSIONS_CONFIG", folder["config.yaml"]), ("OPENAI_API_KEY", "none"));
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+        Assert.Equal("gpt-4o", (string?)JsonNode.Parse(await client.GetStringAsync(new Uri("/v1/models/gpt-4o", UriKind.Relative), Cancel))!["id"]);
     }
 
     private static async Task AskAsync(Uri address)

@@ -269,6 +269,7 @@ internal sealed class OpenAiStore : IAsyncDisposable
 {
     private readonly TestFolder _folder = new();
     private RedisProcess? _redis;
+    private PostgresServer? _postgres;
 
     private OpenAiStore(string name) => Name = name;
 
@@ -281,6 +282,7 @@ internal sealed class OpenAiStore : IAsyncDisposable
     {
         "sqlite" => [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"])],
         "redis" => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _redis!.Address)],
+        "postgres" => [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", _postgres!.ConnectionString)],
         _ => [("sessions:storage_type", "memory")],
     };
 
@@ -292,6 +294,7 @@ internal sealed class OpenAiStore : IAsyncDisposable
         try
         {
             store._redis = name == "redis" ? await RedisProcess.StartAsync() : null;
+            store._postgres = name == "postgres" ? await PostgresServer.StartAsync() : null;
             return store;
         }
         catch
@@ -301,10 +304,14 @@ internal sealed class OpenAiStore : IAsyncDisposable
         }
     }
 
-    public ValueTask DisposeAsync()
+    public async ValueTask DisposeAsync()
     {
         _redis?.Dispose();
+        if (_postgres is not null)
+        {
+            await _postgres.DisposeAsync();
+        }
+
         _folder.Dispose();
-        return default;
     }
 }

@@ -66,8 +66,8 @@ internal static partial class Schemas
 
     private static readonly (string Pattern, string Method, string Name)[] Answers =
     [
-        ("^/v1/models$", "GET", "models"),
-        ("^/v1/models/[^/]+$", "GET", "model"),
+        ("^/v1/models/?$", "GET", "models"),
+        ("^/v1/models/.+$", "GET", "model"),
         ("^/v1/conversations$", "GET", "conversations"),
         ("^/v1/conversations$", "POST", "conversation"),
         ("^/v1/conversations/[^/]+$", "GET", "conversation"),

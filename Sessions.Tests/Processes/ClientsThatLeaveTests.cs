@@ -22,7 +22,7 @@ public sealed class ClientsThatLeaveTests
             using var gone = http.RequestAborted.Register(() => left.Release());
             await Task.Delay(Timeout.InfiniteTimeSpan, http.RequestAborted);
         };
-        await using var api = ServiceProcess.Api(model.Agent("model").Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));
+        await using var api = ServiceProcess.Api(model.Agent("model"));
         var address = await api.AddressAsync();
         await api.SaysAsync("Content root path");
         var before = api.Lines.Count;
@@ -36,7 +36,7 @@ public sealed class ClientsThatLeaveTests
             }
 
             const string Body = """{"query":"hello","agent_type":"model"}""";
-            using var client = await ConnectAsync(address);
+            using var client = await PlainClient.ConnectAsync(address);
             await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"{Head}Content-Length: {Body.Length}\r\n\r\n{Body}"), Cancel);
             await asked.WaitAsync(Cancel);
             Close(client, reset);
@@ -51,7 +51,7 @@ public sealed class ClientsThatLeaveTests
 
     private static async Task LeaveAsync(Uri address, string request, bool reset, bool halfClosed)
     {
-        using var client = await ConnectAsync(address);
+        using var client = await PlainClient.ConnectAsync(address);
         var stream = client.GetStream();
         await stream.WriteAsync(Encoding.ASCII.GetBytes(request), Cancel);
         if (halfClosed)
@@ -76,13 +76,6 @@ public sealed class ClientsThatLeaveTests
         }
 
         Close(client, reset);
-    }
-
-    private static async Task<TcpClient> ConnectAsync(Uri address)
-    {
-        var client = new TcpClient { NoDelay = true };
-        await client.ConnectAsync(address.Host, address.Port, Cancel);
-        return client;
     }
 
     private static void Close(TcpClient client, bool reset)

@@ -100,7 +100,7 @@ public sealed class CommandLineTests : IDisposable
     [Fact]
     public async Task A_server_takes_its_port_its_file_and_its_settings_from_the_command_line()
     {
-        var port = FreePort();
+        var port = FreePort.Find();
         await File.WriteAllTextAsync(_folder["own.yaml"], "sessions:\n  storage_type: sqlite\n", TestContext.Current.CancellationToken);
 
         await using var server = ServiceProcess.Program(
@@ -223,11 +223,4 @@ public sealed class CommandLineTests : IDisposable
     private static List<string> Values(ServiceProcess program) =>
         [.. program.Lines.Select(line => line.Split("  #")[0].TrimEnd())
             .Where(line => line.Length > 0 && !line.TrimStart().StartsWith('#'))];
-
-    private static int FreePort()
-    {
-        using var listener = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
-        listener.Start();
-        return ((System.Net.IPEndPoint)listener.LocalEndpoint).Port;
-    }
 }

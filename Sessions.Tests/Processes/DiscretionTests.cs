@@ -83,7 +83,7 @@ public sealed class DiscretionTests
         await using var api = ServiceProcess.Api(
         [
             .. collector.Environment, .. Everything, .. settings,
-            .. model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+            .. model.Agent("model"),
             ("OPENAI_API_KEY", ModelKey), ("SESSIONS__CLEANUP_KEY", CleanupKey),
         ]);
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };

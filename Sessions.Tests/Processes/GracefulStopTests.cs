@@ -9,7 +9,7 @@ using Microsoft.AspNetCore.Http;
 namespace Sessions.Tests.Processes;
 
 /// <summary>What clients see of a server that is told to stop, and what it leaves behind.</summary>
-public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
+public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgres) : IDisposable
 {
     private const int Clients = 16;
     private const int AnsweredBeforeStop = 200;
@@ -24,6 +24,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     [InlineData("memory")]
     [InlineData("sqlite")]
     [InlineData("redis")]
+    [InlineData("postgres")]
     public async Task Clients_that_hammer_it_get_an_answer_to_every_request_and_every_answered_turn_is_kept(string store)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
@@ -32,7 +33,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             await Task.Delay(50, Cancel);
             await ChatCompletionsServer.AnswerAsync(http, $"echo {ChatCompletionsServer.Messages(request)[^1].Text}");
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
         var answered = new ConcurrentDictionary<string, List<string>>();
         var count = 0;
         var enough = new TaskCompletionSource();
@@ -108,7 +109,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             await release.Task.WaitAsync(Cancel);
             await ChatCompletionsServer.AnswerAsync(http, "done");
         };
-        await using var api = ServiceProcess.Api(Agent(model));
+        await using var api = ServiceProcess.Api(model.Agent("model"));
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
         var running = http.PostAsJsonAsync("/query", new { query = "a", thread_id = "t", agent_type = "model" }, Cancel);
         await started.WaitAsync(Cancel);
@@ -148,6 +149,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     [Theory]
     [InlineData("sqlite")]
     [InlineData("redis")]
+    [InlineData("postgres")]
     public async Task What_does_not_finish_in_time_is_refused_with_an_answer(string store)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
@@ -157,7 +159,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             started.Release();
             await Task.Delay(Timeout.Infinite, http.RequestAborted);
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. Agent(model), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("LIMITS__SHUTDOWN_SECONDS", "0.5")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -201,7 +203,7 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(1);
         model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(Cancel));
-        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. Agent(model)];
+        (string Key, string Value)[] settings = [.. await StoreAsync("sqlite"), .. model.Agent("model")];
         await using (var api = ServiceProcess.Api(settings))
         {
             using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
@@ -242,9 +244,6 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
         Assert.Equal(1, collector.Metric("Sessions.Api", "sessions.turn.duration"));
     }
 
-    private static (string Key, string Value)[] Agent(ChatCompletionsServer model) =>
-        [.. model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value))];
-
     private static Task<HttpResponseMessage> StreamAsync(HttpClient http, string session)
     {
         var request = new HttpRequestMessage(HttpMethod.Post, "/query")
@@ -270,11 +269,12 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
     private async Task<(string Key, string Value)[]> StoreAsync(string store) => store switch
     {
         "sqlite" => [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", _folder["sessions.db"])],
-        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", await redis.NewDatabaseAsync())],
+        "redis" => [("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", await redis.NewDatabaseAsync())],
+        "postgres" => [("SESSIONS__STORAGE_TYPE", "postgres"), ("ConnectionStrings__postgres", await postgres.NewSchemaAsync())],
         _ => [],
     };
 
-    // Of SQLite one file, with everything in it; of Redis' leases none, so that another replica need not wait for them.
+    // Of SQLite one file, with everything in it; of leases elsewhere none, so that another replica need not wait for them.
     private async Task CheckNothingIsLeftAsync(string store, (string Key, string Value)[] settings)
     {
         if (store == "sqlite")
@@ -283,7 +283,16 @@ public sealed class GracefulStopTests(RedisFixture redis) : IDisposable
             return;
         }
 
-        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__cache").Value);
+        if (store == "postgres")
+        {
+            await using var source = Npgsql.NpgsqlDataSource.Create(settings.Single(setting =>
+                setting.Key == "ConnectionStrings__postgres").Value);
+            await using var command = source.CreateCommand("SELECT count(*) FROM sessions WHERE lease_token IS NOT NULL OR version = 0");
+            Assert.Equal(0L, await command.ExecuteScalarAsync(Cancel));
+            return;
+        }
+
+        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__redis").Value);
         var database = connection.GetDatabase().Database;
         var keys = connection.GetServers().Single().Keys(database, "s:*:[lw]").Select(key => key.ToString()).ToList();
         Assert.Empty(keys);

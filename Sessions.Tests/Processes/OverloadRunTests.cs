@@ -36,7 +36,7 @@ public sealed class OverloadRunTests
         };
         await using var api = ServiceProcess.Api(
         [
-            .. model.Agent("model").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+            .. model.Agent("model"),
             ("LIMITS__CONCURRENT_REQUESTS", $"{Concurrent}"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0"),
         ]);
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };

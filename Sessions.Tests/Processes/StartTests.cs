@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using Sessions.Api.Storage.Postgres;
 
 namespace Sessions.Tests.Processes;
 
@@ -130,6 +131,7 @@ public sealed class StartTests : IDisposable
     [InlineData("password=canary", "is not a Redis connection string (it names no server)")]
     [InlineData("127.0.0.1:99999999,password=canary", "ConnectionStrings:redis: ")]
     [InlineData("::::,password=canary", "ConnectionStrings:redis: ")]
+    [InlineData("", "needs a connection string; set the environment variable ConnectionStrings__redis")]
     public Task A_Redis_that_can_not_be_had_is_one_sentence_without_its_password(string connection, string message) =>
         FailsAsync(["--sessions:storage_type=redis"], message, ("ConnectionStrings__redis", connection));
 
@@ -147,6 +149,37 @@ public sealed class StartTests : IDisposable
 
         Assert.Equal(endPoint, Assert.Single(options.EndPoints).ToString());
         Assert.Equal((user, password, database, tls), (options.User, options.Password, options.DefaultDatabase, options.Ssl));
+    }
+
+    [Theory]
+    [InlineData("", "sessions.storage_type: postgres needs a connection string")]
+    [InlineData("Host=127.0.0.1;Port=1;Username=u;Password=canary;Database=d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached.")]
+    [InlineData("postgres://user:canary@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached.")]
+    [InlineData("Host=no-such-host.invalid;Password=canary", "PostgreSQL at no-such-host.invalid:5432: PostgreSQL can't be reached.")]
+    [InlineData("Host=127.0.0.1:1,127.0.0.1:2;Username=u;Password=canary", "PostgreSQL at 127.0.0.1:1, 127.0.0.1:2/u: ")]
+    [InlineData("Host=127.0.0.1;Pasword=canary", "is not a PostgreSQL connection string; allowed: ")]
+    [InlineData("Password=canary", "is not a PostgreSQL connection string (it names no server)")]
+    [InlineData("canary", "is not a PostgreSQL connection string; allowed: ")]
+    [InlineData("Host=127.0.0.1;Port=canary", "is not a PostgreSQL connection string; allowed: ")]
+    [InlineData("mysql://u:canary@127.0.0.1", "is not a PostgreSQL connection string (a URL begins with postgres:// or postgresql://")]
+    [InlineData("postgres://u:canary@127.0.0.1/d?pgbouncer=canary", "is not a PostgreSQL connection string (after '?' may follow sslmode,")]
+    [InlineData("postgres://u:canary@127.0.0.1/d?sslmode=canary", "is not a PostgreSQL connection string; allowed: ")]
+    public Task A_PostgreSQL_that_can_not_be_had_is_one_sentence_without_its_password(string connection, string message) =>
+        FailsAsync(["--sessions:storage_type=postgres"], message, ("ConnectionStrings__postgres", connection));
+
+    [Theory]
+    [InlineData("postgres://localhost", "localhost", 5432, null, null, null, "Prefer")]
+    [InlineData("postgresql://ada:p%40ss%3Aword@db.example.com:6543/chat?sslmode=verify-full&application_name=a", "db.example.com", 6543, "ada", "p@ss:word", "chat", "VerifyFull")]
+    [InlineData(" postgres://ada@db/chat?sslmode=require&channel_binding=require ", "db", 5432, "ada", null, "chat", "Require")]
+    [InlineData("Host=db;Username=ada;Password=http://x?;Database=chat", "db", 5432, "ada", "http://x?", "chat", "Prefer")]
+    [InlineData("Server=db;User Id=ada;Port=1", "db", 1, "ada", null, null, "Prefer")]
+    public void Addresses_of_PostgreSQL_are_read_as_they_are_written_elsewhere(string text, string host, int port, string? user,
+        string? password, string? database, string tls)
+    {
+        var settings = PostgresConnectionString.Parse(text);
+
+        Assert.Equal((host, port, user, password, database, tls),
+            (settings.Host, settings.Port, settings.Username, settings.Password, settings.Database, settings.SslMode.ToString()));
     }
 
     [Theory]

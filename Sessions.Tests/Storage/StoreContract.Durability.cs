@@ -34,8 +34,8 @@ public abstract partial class StoreContract
         Assert.Equal(1, await store.CountAsync());
         Assert.Equal("keyed", (await store.BeginAsync("a", idempotency: key)).Replay!.Input.ToString());
         Assert.Equal("reserved", (await store.Store.ReserveAsync(reservation, Owner.Anyone, "x", Cancel)).SessionId);
-        Assert.Equal(OpenStatus.AsKnown, (await store.Store.OpenAsync(
-            new OpenRequest { Session = SessionRef.ById("a"), Owner = Owner.Anyone, Known = KnownOf(before) }, Cancel)).Status);
+        Assert.Equal(OpenStatus.Unchanged, (await store.Store.OpenAsync(
+            new OpenRequest { Session = SessionRef.ById("a"), Owner = Owner.Anyone, Remembered = RememberedOf(before) }, Cancel)).Status);
         await store.TurnAsync("a", "user");
         Assert.Equal(10, (await store.GetAsync("a"))!.TurnCount);
     }

@@ -165,7 +165,7 @@ public abstract partial class StoreContract
         await using var other = await store.OpenAnotherAsync();
         await store.TurnAsync("a");
         var running = await store.BeginAsync("a");
-        var waiting = TestStore.NewLease() with { Waits = true, Place = TimeSpan.FromMinutes(1) };
+        var waiting = TestStore.NewLease() with { Waits = true, WaiterTimeout = TimeSpan.FromMinutes(1) };
         Assert.Equal(OpenStatus.Busy, (await other.BeginAsync("a", lease: waiting)).Status);
         Assert.Equal(OpenStatus.Busy, (await store.BeginAsync("a")).Status);
         await store.AppendAsync(running);
@@ -185,7 +185,7 @@ public abstract partial class StoreContract
         SkipWithoutLeases(store);
         await store.TurnAsync("a");
         var running = await store.BeginAsync("a");
-        Assert.Equal(OpenStatus.Busy, (await store.BeginAsync("a", lease: TestStore.NewLease() with { Waits = true, Place = ShortLease }))
+        Assert.Equal(OpenStatus.Busy, (await store.BeginAsync("a", lease: TestStore.NewLease() with { Waits = true, WaiterTimeout = ShortLease }))
             .Status);
         await store.AppendAsync(running);
 
@@ -329,7 +329,7 @@ public abstract partial class StoreContract
         await Task.WhenAll(Enumerable.Range(0, 6).Select(client => Task.Run(async () =>
         {
             var mine = client % 2 == 0 ? store : other;
-            var lease = TestStore.NewLease() with { Waits = true, Place = TimeSpan.FromSeconds(10) };
+            var lease = TestStore.NewLease() with { Waits = true, WaiterTimeout = TimeSpan.FromSeconds(10) };
             for (var i = 0; i < 8;)
             {
                 var opened = await mine.BeginAsync("a", history: 1, lease: lease);

@@ -78,7 +78,7 @@ public abstract partial class StoreContract
 
     private sealed class ModelRun(TestStore store, StoreModel model, bool boundsBytes)
     {
-        private static readonly TimeSpan AtLeast = TimeSpan.FromMinutes(20);
+        private static readonly TimeSpan MinLifetime = TimeSpan.FromMinutes(20);
 
         private readonly Dictionary<string, (Session Head, IReadOnlyList<Turn> Path)> _remembered = [];
         private readonly Guid[] _keys = [.. Enumerable.Range(0, 3).Select(_ => Guid.NewGuid())];
@@ -250,8 +250,8 @@ public abstract partial class StoreContract
 
         private async Task<OpenedSession> BeginAsync(string id, Owner owner, int? tip, Idempotency? key, bool isExclusive = true)
         {
-            var opened = await store.BeginAsync(id, owner, 3, key, tip, TestStore.NewLease(AtLeast, isExclusive));
-            Assert.Equal(model.Open(id, owner, tip, key, AtLeast), opened.Status);
+            var opened = await store.BeginAsync(id, owner, 3, key, tip, TestStore.NewLease(MinLifetime, isExclusive));
+            Assert.Equal(model.Open(id, owner, tip, key, MinLifetime), opened.Status);
             if (opened.Status == OpenStatus.Opened)
             {
                 Assert.Equal(model.Path(id, tip).TakeLast(3), opened.Turns.Select(Short));
@@ -418,12 +418,12 @@ public abstract partial class StoreContract
                     Session = SessionRef.ById(id),
                     Owner = Owner.Anyone,
                     HistoryTurns = 3,
-                    Known = KnownOf(remembered.Head),
+                    Remembered = RememberedOf(remembered.Head),
                 }, Cancel);
             var path = await store.PathAsync(id);
             if (session.Revision == remembered.Head.Revision && session.Key == remembered.Head.Key)
             {
-                Assert.Equal(OpenStatus.AsKnown, opened.Status);
+                Assert.Equal(OpenStatus.Unchanged, opened.Status);
                 AssertSame(remembered.Head, session);
                 AssertSame(remembered.Path, path);
                 return;
@@ -431,8 +431,8 @@ public abstract partial class StoreContract
 
             Assert.Equal(OpenStatus.Opened, opened.Status);
             AssertSame(session, opened.Session);
-            AssertSame(path.TakeLast(3), (opened.FollowsKnown ? remembered.Path.Concat(opened.Turns) : opened.Turns).TakeLast(3));
-            if (opened.FollowsKnown)
+            AssertSame(path.TakeLast(3), (opened.FollowsRemembered ? remembered.Path.Concat(opened.Turns) : opened.Turns).TakeLast(3));
+            if (opened.FollowsRemembered)
             {
                 AssertSame(path, remembered.Path.Concat(opened.Turns));
             }

@@ -161,8 +161,8 @@ public abstract partial class StoreContract
 
             Assert.Equal(has ? OpenStatus.NoSuchTurn : OpenStatus.NotFound,
                 (await store.Store.OpenAsync(new OpenRequest { Session = name, Owner = owner, Tip = 9 }, Cancel)).Status);
-            Assert.Equal(has ? OpenStatus.AsKnown : OpenStatus.NotFound, (await store.Store.OpenAsync(
-                new OpenRequest { Session = name, Owner = owner, Known = KnownOf(before) }, Cancel)).Status);
+            Assert.Equal(has ? OpenStatus.Unchanged : OpenStatus.NotFound, (await store.Store.OpenAsync(
+                new OpenRequest { Session = name, Owner = owner, Remembered = RememberedOf(before) }, Cancel)).Status);
         }
 
         Assert.Equal(has ? CopyStatus.Created : CopyStatus.SourceNotFound, (await store.ForkAsync("a", "fork", 1, owner)).Status);

@@ -176,7 +176,7 @@ internal sealed class TestStore : IAsyncDisposable
     /// <summary>A turn that goes on from where the session was opened.</summary>
     public Turn NewTurn(OpenedSession opened, string query = "query", string response = "response")
     {
-        var expected = (opened.Session?.TurnCount ?? opened.Request.Known?.LastTurn ?? 0) + 1;
+        var expected = (opened.Session?.TurnCount ?? opened.Request.Remembered?.LastTurn ?? 0) + 1;
         return new()
         {
             Number = expected,
@@ -198,7 +198,7 @@ internal sealed class TestStore : IAsyncDisposable
     {
         var parent = opened.Turns.LastOrDefault(read => read.Number == turn.Parent) ?? (opened.Session?.LastTurn is { } last
             && last.Number == turn.Parent ? last : null);
-        Assert.True(turn.Parent == 0 || parent is not null || opened.Status == OpenStatus.AsKnown, "Read the parent when you open.");
+        Assert.True(turn.Parent == 0 || parent is not null || opened.Status == OpenStatus.Unchanged, "Read the parent when you open.");
         return new AppendTurn(turn, parent?.RunStart ?? 0) { Create = opened.Session is null ? NewOf(opened, reservedBy, kind) : null };
     }
 

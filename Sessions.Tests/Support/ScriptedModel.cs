@@ -116,7 +116,7 @@ internal sealed class ScriptedModel : IAsyncDisposable
 
             if (words[0] == "hold")
             {
-                await HoldAsync(http);
+                await _letGo.Task.WaitAsync(http.RequestAborted);
             }
 
             await http.Response.WriteAsJsonAsync(Completion(Message(text, refusal, calls), calls.Count > 0 ? "tool_calls" : finish), http.RequestAborted);

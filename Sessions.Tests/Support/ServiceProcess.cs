@@ -41,7 +41,9 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
         start.Environment["ASPNETCORE_URLS"] = "http://127.0.0.1:0";
         foreach (var (key, value) in environment)
         {
-            start.Environment[key] = value;
+            // Settings may be given by their names in the file, agents:model:endpoint.
+            start.Environment[key.Contains(':', StringComparison.Ordinal)
+                ? key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant() : key] = value;
         }
 
         _process = new Process { StartInfo = start };

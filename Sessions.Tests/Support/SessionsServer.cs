@@ -95,6 +95,10 @@ internal sealed class SessionsServer : WebApplicationFactory<TurnRunner>
     public Task<Answer> TryQueryAsync(string query, string? thread = null, string? user = null, string? agent = null) =>
         PostAsync("/query", new { query, thread_id = thread, user_id = user, agent_type = agent });
 
+    /// <summary>The queries of a session's last turns, oldest first.</summary>
+    public async Task<List<string>> HistoryAsync(string session) =>
+        [.. (await GetAsync($"/sessions/{session}/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!)];
+
     /// <summary>The server's own service.</summary>
     public T Get<T>() where T : notnull => Services.GetRequiredService<T>();
 

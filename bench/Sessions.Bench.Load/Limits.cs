@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Sessions.Api.Storage.Postgres;
 using Sessions.Bench.Sqlite;
 using Sessions.ServiceDefaults;
 
@@ -15,6 +16,7 @@ internal static class Limits
     public const string Bare = "bare";
     public const string Sqlite = "sqlite";
     public const string Redis = "redis";
+    public const string Postgres = "postgres";
     public const string OneByOne = "one-by-one";
 
     // About what the agent that is built in answers to the queries of this benchmark.
@@ -22,7 +24,7 @@ internal static class Limits
 
     /// <summary>Serves until the process is ended.</summary>
     /// <param name="kind">Which of them.</param>
-    /// <param name="where">The SQLite file, or the address of Redis.</param>
+    /// <param name="where">The SQLite file, the address of Redis, or PostgreSQL's connection string.</param>
     public static async Task ServeAsync(string kind, string where)
     {
         if (kind == OneByOne)
@@ -53,6 +55,9 @@ internal static class Limits
                 break;
             case Redis:
                 MapRedis(app, await RedisTurns.ConnectAsync(where));
+                break;
+            case Postgres:
+                MapPostgres(app, new PostgresTurns(PostgresDatabase.Open(where)));
                 break;
         }
 
@@ -101,6 +106,11 @@ internal static class Limits
             return ReadyJson.Of(bytes);
         });
     }
+
+    // Without HTTP: as many at a time as there would be clients, in this process.
+    private static void MapPostgres(WebApplication app, PostgresTurns turns) =>
+        app.MapGet("/postgres/{workload}/{clients:int}/{milliseconds:int}", async (string workload, int clients, int milliseconds) =>
+            TypedResults.Ok(await turns.RunAsync(workload, clients, TimeSpan.FromMilliseconds(milliseconds))));
 
     private static void MapRedis(WebApplication app, RedisTurns turns)
     {

@@ -13,6 +13,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
     private const string PlainLoop = "SQLite loop, HTTP";
     private const string Driver = "Redis driver, HTTP";
     private const string DriverAlone = "Redis driver alone";
+    private const string NpgsqlAlone = "Npgsql alone";
     private const string TwoReplicas = "redis, 2 replicas";
 
     private readonly Requests _requests = new(options.Sessions);
@@ -75,6 +76,9 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
                 case StorageType.Redis:
                     await StartRedisAsync();
                     break;
+                case StorageType.Postgres:
+                    await StartPostgresAsync();
+                    break;
             }
         }
 
@@ -111,6 +115,20 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
         await AddAsync(Driver, Start(ServerProcess.Self("serve", Limits.Redis, address)));
     }
 
+    private async Task StartPostgresAsync()
+    {
+        if (ServerProcess.Postgres(folder) is not { } postgres)
+        {
+            await Console.Error.WriteLineAsync("There is no PostgreSQL on this machine: it is left out.");
+            return;
+        }
+
+        var address = (await AddAsync("postgres, the server", Start(postgres))).Addresses[0];
+        var connection = Invariant($"Host=127.0.0.1;Port={address.Port};Username=sessions;Database=postgres");
+        _stores.Add(await AddAsync("postgres", StartApi("postgres", ("ConnectionStrings__postgres", connection))));
+        await AddAsync(NpgsqlAlone, Start(ServerProcess.Self("serve", Limits.Postgres, $"{connection};Timeout=60;Command Timeout=60")));
+    }
+
     private async Task<Target> AddAsync(string name, params ServerProcess[] processes) =>
         _targets[name] = new(name, processes, await Task.WhenAll(processes.Select(process => process.AddressAsync(cancellationToken))));
 
@@ -132,6 +150,11 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
             yield return ToApi(store.Name, workload);
         }
 
+        if (_targets.ContainsKey(NpgsqlAlone) && workload != Requests.Get)
+        {
+            yield return (NpgsqlAlone, () => RunAlone(NpgsqlAlone, $"/postgres/{workload}"));
+        }
+
         if (workload != Requests.Query)
         {
             yield break;
@@ -146,7 +169,7 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
         {
             yield return ToApi(TwoReplicas, workload);
             yield return ToLimit(Driver, Limits.Redis, workload);
-            yield return (DriverAlone, RunAlone);
+            yield return (DriverAlone, () => RunAlone(Driver, "/redis/alone"));
         }
     }
 
@@ -162,14 +185,19 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
         return (name, () => _generator.Run(_targets[name], requests, options.Run));
     }
 
-    private Measurement RunAlone()
+    private Measurement RunAlone(string name, string path)
     {
-        var target = _targets[Driver];
+        var target = _targets[name];
         var before = target.ProcessorTime;
-        using var asked = Connection.Ask(target.Addresses[0], Requests.NewGet(Invariant($"/redis/alone/{options.Connections}/{(int)options.Run.TotalMilliseconds}")));
+        var request = Requests.NewGet(Invariant($"{path}/{options.Connections}/{(int)options.Run.TotalMilliseconds}"));
+        using var asked = Connection.Ask(target.Addresses[0], request);
         var answer = asked.Answer;
-        var measured = System.Text.Json.JsonSerializer.Deserialize(answer.AsSpan(answer.IndexOf('{'), asked.ContentLength), LimitJson.Default.Measurement)!;
-        return measured with { ServerMicroseconds = (target.ProcessorTime - before).TotalMicroseconds / (measured.PerSecond * options.Seconds) };
+        var json = answer.AsSpan(answer.IndexOf('{'), asked.ContentLength);
+        var measured = System.Text.Json.JsonSerializer.Deserialize(json, LimitJson.Default.Measurement)!;
+        return measured with
+        {
+            ServerMicroseconds = (target.ProcessorTime - before).TotalMicroseconds / (measured.PerSecond * options.Seconds),
+        };
     }
 
     private IEnumerable<Comparison> Comparisons()
@@ -180,6 +208,10 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
             {
                 yield return new(workload, store.Name, Limits.Bare);
             }
+
+            yield return new(workload, "postgres", NpgsqlAlone);
+            yield return new(workload, "postgres", "sqlite");
+            yield return new(workload, "postgres", "redis");
         }
 
         if (!options.WorkloadNames.Contains(Requests.Query))

@@ -13,7 +13,7 @@ internal sealed class Options
           --warmups 3           rounds that do not count: a server is still being compiled for several seconds
           --rounds 5            how often everything is run in turn after that
           --sessions 1000       how many sessions are asked for, 10 of each user
-          --stores memory,sqlite,redis
+          --stores memory,sqlite,redis,postgres
           --workloads create,get,query,list,history
           --folder bin/…        where the files are made: the disk that is measured
           --idle 1000000        how many idle sessions memory and start have

@@ -87,6 +87,48 @@ internal sealed partial class ServerProcess : IDisposable
         return program is null ? null : new(program, ["--port", $"{FreeAddress().Port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], []);
     }
 
+    /// <summary>
+    /// A PostgreSQL whose commits are on the disk, as it is by itself; <see langword="null"/> where none is installed. It refuses to be
+    /// root.
+    /// </summary>
+    public static ServerProcess? Postgres(string folder)
+    {
+        const string Versions = "/usr/lib/postgresql";
+        var programs = !Directory.Exists(Versions) ? null : Directory.GetDirectories(Versions)
+            .Select(version => Path.Combine(version, "bin")).Where(bin => File.Exists(Path.Combine(bin, "initdb"))).Max();
+        if (programs is null)
+        {
+            return null;
+        }
+
+        var data = Directory.CreateDirectory(Path.Combine(folder, "postgres")).FullName;
+        string[] user = [];
+        if (Environment.UserName == "root")
+        {
+            user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+            Run(["chown", "postgres", data]);
+        }
+
+        Run([.. user, Path.Combine(programs, "initdb"), "-D", data, "-U", "sessions", "--auth=trust", "-E", "UTF8", "--locale=C"]);
+        string[] command =
+        [
+            .. user, Path.Combine(programs, "postgres"), "-D", data, "-p", $"{FreeAddress().Port}", "-h", "127.0.0.1",
+            "-c", "unix_socket_directories=", "-c", "max_connections=300", "-c", "shared_buffers=256MB", "-c", "synchronous_commit=on",
+        ];
+        return new(command[0], command[1..], []);
+
+        static void Run(string[] command)
+        {
+            using var process = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
+            process.StandardOutput.ReadToEnd();
+            process.WaitForExit();
+            if (process.ExitCode != 0)
+            {
+                throw new InvalidOperationException($"{string.Join(' ', command)} ended with {process.ExitCode}.");
+            }
+        }
+    }
+
     public static IPEndPoint FreeAddress()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
@@ -122,7 +164,7 @@ internal sealed partial class ServerProcess : IDisposable
             _output.Add(line);
         }
 
-        // Redis names its port before it says that it is ready.
+        // Redis and PostgreSQL name their port before they say that they are ready.
         if (Port.Match(line) is { Success: true } port)
         {
             _port = int.Parse(port.Groups[1].ValueSpan, CultureInfo.InvariantCulture);
@@ -134,9 +176,9 @@ internal sealed partial class ServerProcess : IDisposable
         }
     }
 
-    [GeneratedRegex(@"(?:[pP]ort[:=] ?|http://127\.0\.0\.1:)(\d+)")]
+    [GeneratedRegex(@"(?:[pP]ort[:= ] ?|http://127\.0\.0\.1:)(\d+)")]
     private static partial Regex Port { get; }
 
-    [GeneratedRegex("Now listening on:|Ready to accept connections")]
+    [GeneratedRegex("Now listening on:|[Rr]eady to accept connections")]
     private static partial Regex Listening { get; }
 }

@@ -8,7 +8,7 @@ namespace Sessions.Api.Engine.Agents;
 /// <summary>
 /// Makes chat messages of items, in order: an assistant's step is one message with its text and its calls, followed at once by their
 /// outputs, as models want them wherever the outputs
-/// stand among the items. Deleted items, and outputs whose calls are gone, are left out; content that the agent does not take is refused,
+/// stand among the items. Deleted items, and calls and outputs whose other half is gone, are left out; content that the agent does not take is refused,
 /// never dropped.
 /// </summary>
 /// <param name="accepts">What the agent takes beside text.</param>
@@ -77,8 +77,12 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
                     (step ??= new Step()).Message.Contents.Add(Reasoning(entry.Item));
                     break;
                 case "function_call":
-                    (step ??= new Step()).AddCall(
-                        Call(entry.Item, Text(entry.Item, "call_id")), outputs is not null && outputs.TryGetValue(i, out var output) ? OutputText(_entries[output]) : null);
+                    // Whose output was deleted can't be told: a provider takes no call without it.
+                    if (outputs is not null && outputs.TryGetValue(i, out var output))
+                    {
+                        (step ??= new Step()).AddCall(Call(entry.Item, Text(entry.Item, "call_id")), OutputText(_entries[output]));
+                    }
+
                     break;
                 case "function_call_output":
                     // Told with its call.
@@ -323,14 +327,11 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
             HasText = true;
         }
 
-        public void AddCall(FunctionCallContent call, string? output)
+        public void AddCall(FunctionCallContent call, string output)
         {
             Message.Contents.Add(call);
             HasCalls = true;
-            if (output is not null)
-            {
-                (_results ??= []).Add(new FunctionResultContent(call.CallId, output));
-            }
+            (_results ??= []).Add(new FunctionResultContent(call.CallId, output));
         }
 
         public void WriteTo(List<ChatMessage> messages)

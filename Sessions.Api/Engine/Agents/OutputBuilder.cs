@@ -129,7 +129,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                 _output = Items.OfText(new Utf8Text(_text.WrittenSpan.ToArray()));
                 if (observer is not null)
                 {
-                    observer.On(new ItemDone(_index, "message", Write(json => WriteMessage(json))));
+                    observer.On(new ItemDone(_index, "message", MessageItem.Write("assistant", new Utf8Text(_output.Bytes))));
                 }
             }
             else

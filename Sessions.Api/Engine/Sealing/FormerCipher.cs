@@ -30,18 +30,6 @@ internal static class FormerCipher
         return true;
     }
 
-    /// <summary>Encrypts a text as that version did, for tests of what it left behind.</summary>
-    public static byte[] Encrypt(UserKey key, ReadOnlySpan<byte> text, TextField field)
-    {
-        var cipher = new byte[IdBytes + Aead.Overhead + text.Length];
-        key.Id.TryWriteBytes(cipher);
-        Aead.Seal(key.Cipher, text, [MarkOf(field)], cipher.AsSpan(IdBytes));
-        var encoded = new byte[Mark.Length + Base64Url.GetEncodedLength(cipher.Length)];
-        Mark.CopyTo(encoded);
-        Base64Url.EncodeToUtf8(cipher, encoded.AsSpan(Mark.Length));
-        return encoded;
-    }
-
     /// <summary>Decrypts a text that <see cref="IsEncrypted"/> with this key.</summary>
     /// <returns><see langword="null"/>: it is not what was encrypted.</returns>
     public static byte[]? Decrypt(UserKey key, ReadOnlySpan<byte> text, TextField field)

@@ -38,9 +38,9 @@ internal sealed class Rekey(ISessionStore store, Sealer sealer)
         var former = data ? await ring.RotateAsync(cancellationToken) : [];
         var (rewrapped, keys) = await ring.RewrapAsync(cancellationToken);
         long renewed = 0, unreadable = 0;
-        if (data || !await ring.Keys.IsAllSealedAsync(cancellationToken))
+        var acceptsUnsealed = !await ring.Keys.IsAllSealedAsync(cancellationToken);
+        if (data || acceptsUnsealed)
         {
-            var acceptsUnsealed = !await ring.Keys.IsAllSealedAsync(cancellationToken);
             foreach (var key in await FindSessionsAsync(cancellationToken))
             {
                 try
@@ -139,8 +139,7 @@ internal sealed class Rekey(ISessionStore store, Sealer sealer)
             var plain = await scope.OpenAsync(head.Id, head.Key, head.Kind, turn);
             var dropSummary = head.Summary is { } summary && scope.IsOutdated(summary.Text.Bytes);
             var change = new ReplaceTurn(scope.Seal(head.Id, head.Key, plain), dropSummary);
-            var result = await store.WriteAsync(opened, change, cancellationToken);
-            if (result.Status != WriteStatus.Stale)
+            if (await IsDoneAsync(opened, change, cancellationToken))
             {
                 return;
             }
@@ -174,14 +173,24 @@ internal sealed class Rekey(ISessionStore store, Sealer sealer)
 
             var plain = await scope.OpenAsync(head with { LastTurn = null, Summary = null, LastError = null });
             var change = new ReplaceMetadata(scope.SealMetadata(head.Id, head.Key, plain.Metadata));
-            var result = await store.WriteAsync(opened, change, cancellationToken);
-            if (result.Status != WriteStatus.Stale)
+            if (await IsDoneAsync(opened, change, cancellationToken))
             {
                 return true;
             }
         }
 
         throw ChangesAllTheTime(session);
+    }
+
+    // False: it has changed meanwhile. What is gone needs nothing any more; what finds no room is not sealed, and must not count as that.
+    private async Task<bool> IsDoneAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
+    {
+        var result = await store.WriteAsync(opened, change, cancellationToken);
+        return result.Status == WriteStatus.Full
+            ? throw new StoreUnavailableException(
+                $"There is no room left ({result.Limit ?? "limits.stored_bytes"}): raise it or make room, and run it again.",
+                TimeSpan.FromSeconds(1))
+            : result.Status != WriteStatus.Stale;
     }
 
     private static StoreUnavailableException ChangesAllTheTime(SessionRef session) =>

@@ -14,8 +14,8 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     private UserKey? _writing;
     private bool _hasOwn;
     private bool _hasNobodys;
-    private SealPlace? _place;
-    private Guid _placeKey;
+    private SealContext? _context;
+    private Guid _contextKey;
 
     /// <summary>The ids of the keys that were used so far: what was opened with them may be used while they are there.</summary>
     public Guid[] UsedKeys => [.. _used];
@@ -37,24 +37,21 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     /// <summary>What everything is sealed with, once <see cref="ForWritingAsync"/> has got it.</summary>
     public UserKey? WritingKey => _writing;
 
-    /// <summary>A key that texts of this user's may be sealed with.</summary>
-    public async ValueTask<UserKey?> FindKeyAsync(Guid id) => await FindAsync(id);
-
     /// <summary>A head as it was before it was sealed.</summary>
     /// <exception cref="KeyDestroyedException">It is gone.</exception>
     /// <exception cref="StoredDataException">It can't be read.</exception>
     public async ValueTask<Session> OpenAsync(Session session)
     {
-        var place = PlaceOf(session.Id, session.Key);
+        var context = ContextOf(session.Id, session.Key);
         await EnsureKeyAsync(session.Metadata, session.Id);
         await EnsureKeyAsync(session.Summary?.Text.Bytes ?? default, session.Id);
         return session with
         {
             Metadata = session.Metadata.IsEmpty ? default
-                : TryOpen(session.Metadata, place.Of(TextField.Metadata), TextField.Metadata)
+                : TryOpen(session.Metadata, context.Of(TextField.Metadata), TextField.Metadata)
                     ?? throw Unreadable(session.Metadata, session.Id),
-            Summary = session.Summary is { } summary ? Open(summary, place) : null,
-            LastError = await OpenErrorAsync(session, place),
+            Summary = session.Summary is { } summary ? Open(summary, context) : null,
+            LastError = await OpenErrorAsync(session, context),
             LastTurn = session.LastTurn is { } turn ? await OpenAsync(session.Id, session.Key, session.Kind, turn) : null,
         };
     }
@@ -63,7 +60,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     /// <inheritdoc cref="OpenAsync(Session)"/>
     public async ValueTask<Turn> OpenAsync(string sessionId, Guid sessionKey, SessionKind kind, Turn turn)
     {
-        var place = PlaceOf(sessionId, sessionKey);
+        var context = ContextOf(sessionId, sessionKey);
         var keys = EnsureKeysAsync(turn, sessionId);
         if (!keys.IsCompletedSuccessfully)
         {
@@ -73,10 +70,10 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         CheckNumber(sessionId, kind, turn);
         return turn with
         {
-            Input = Open(turn.Input, TextField.Input, place, turn),
-            Output = Open(turn.Output, TextField.Output, place, turn),
+            Input = Open(turn.Input, TextField.Input, context, turn),
+            Output = Open(turn.Output, TextField.Output, context, turn),
             Response = turn.Response.IsEmpty ? default
-                : TryOpen(turn.Response, place.Of(TextField.Response, ItemsForm.None, turn.Nonce), TextField.Response)
+                : TryOpen(turn.Response, context.Of(TextField.Response, ItemsForm.None, turn.Nonce), TextField.Response)
                     ?? throw Unreadable(turn.Response, sessionId, turn),
         };
     }
@@ -109,7 +106,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
 
     /// <summary>Seals a new session.</summary>
     public NewSession Seal(NewSession session) =>
-        session with { Metadata = Seal(session.Metadata, PlaceOf(session.Id, session.Key).Of(TextField.Metadata)) };
+        session with { Metadata = Seal(session.Metadata, ContextOf(session.Id, session.Key).Of(TextField.Metadata)) };
 
     /// <summary>Seals the texts of a head.</summary>
     public Session Seal(Session session) => session with
@@ -121,7 +118,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
 
     /// <summary>Seals a client's metadata.</summary>
     public ReadOnlyMemory<byte> SealMetadata(string sessionId, Guid sessionKey, ReadOnlyMemory<byte> metadata) =>
-        Seal(metadata, PlaceOf(sessionId, sessionKey).Of(TextField.Metadata));
+        Seal(metadata, ContextOf(sessionId, sessionKey).Of(TextField.Metadata));
 
     /// <summary>Seals a summary.</summary>
     public Summary? Seal(string sessionId, Guid sessionKey, Summary? summary)
@@ -131,23 +128,23 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
             return null;
         }
 
-        var place = PlaceOf(sessionId, sessionKey).Of(TextField.Summary, summary.CoversTurns);
-        return summary with { Text = new Utf8Text(SealedText.Seal(_writing!, summary.Text.Span, place)) };
+        var context = ContextOf(sessionId, sessionKey).Of(TextField.Summary, summary.CoversTurns);
+        return summary with { Text = new Utf8Text(SealedText.Seal(_writing!, summary.Text.Span, context)) };
     }
 
     /// <summary>Seals why a turn failed.</summary>
     public Utf8Text SealError(string sessionId, Guid sessionKey, Utf8Text error) =>
-        new(SealedText.Seal(_writing!, error.Span, PlaceOf(sessionId, sessionKey).Of(TextField.Error)));
+        new(SealedText.Seal(_writing!, error.Span, ContextOf(sessionId, sessionKey).Of(TextField.Error)));
 
     /// <summary>Seals a turn.</summary>
     public Turn Seal(string sessionId, Guid sessionKey, Turn turn)
     {
-        var place = PlaceOf(sessionId, sessionKey);
+        var context = ContextOf(sessionId, sessionKey);
         return turn with
         {
-            Input = Seal(turn.Input, TextField.Input, place, turn.Nonce),
-            Output = Seal(turn.Output, TextField.Output, place, turn.Nonce),
-            Response = Seal(turn.Response, place.Of(TextField.Response, ItemsForm.None, turn.Nonce)),
+            Input = Seal(turn.Input, TextField.Input, context, turn.Nonce),
+            Output = Seal(turn.Output, TextField.Output, context, turn.Nonce),
+            Response = Seal(turn.Response, context.Of(TextField.Response, ItemsForm.None, turn.Nonce)),
         };
     }
 
@@ -170,50 +167,48 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         }
     }
 
-    private static string NameOf(string sessionId) => $"session '{sessionId}'";
-
     // A nonce can't be changed, as it is sealed with the texts: so a turn can't be passed off for another one of its session either.
     private static void CheckNumber(string sessionId, SessionKind kind, Turn turn)
     {
         if (kind == SessionKind.Chain ? turn.Nonce.ExpectedNumber > turn.Number : turn.Nonce.ExpectedNumber != turn.Number)
         {
-            throw new StoredDataException(NameOf(sessionId),
+            throw new StoredDataException(DamageReport.NameOf(sessionId),
                 $"Turn {turn.Number} is not where it was put: it was moved, or another was removed.");
         }
     }
 
-    private SealPlace PlaceOf(string sessionId, Guid sessionKey)
+    private SealContext ContextOf(string sessionId, Guid sessionKey)
     {
-        if (_place is null || _placeKey != sessionKey || !string.Equals(_place.SessionId, sessionId, StringComparison.Ordinal))
+        if (_context is null || _contextKey != sessionKey || !string.Equals(_context.SessionId, sessionId, StringComparison.Ordinal))
         {
-            (_place, _placeKey) = (new SealPlace(sessionId, sessionKey), sessionKey);
+            (_context, _contextKey) = (new SealContext(sessionId, sessionKey), sessionKey);
         }
 
-        return _place;
+        return _context;
     }
 
-    private Items Seal(Items items, TextField field, SealPlace place, TurnNonce nonce) =>
-        items.IsNone ? items : items.With(SealedText.Seal(_writing!, items.Bytes.Span, place.Of(field, items.Form, nonce)));
+    private Items Seal(Items items, TextField field, SealContext context, TurnNonce nonce) =>
+        items.IsNone ? items : items.With(SealedText.Seal(_writing!, items.Bytes.Span, context.Of(field, items.Form, nonce)));
 
-    private ReadOnlyMemory<byte> Seal(ReadOnlyMemory<byte> text, ReadOnlySpan<byte> place) =>
-        text.IsEmpty ? default : SealedText.Seal(_writing!, text.Span, place);
+    private ReadOnlyMemory<byte> Seal(ReadOnlyMemory<byte> text, ReadOnlySpan<byte> context) =>
+        text.IsEmpty ? default : SealedText.Seal(_writing!, text.Span, context);
 
-    private Items Open(Items items, TextField field, SealPlace place, Turn turn) => items.IsNone ? items
-        : items.With(TryOpen(items.Bytes, place.Of(field, items.Form, turn.Nonce), field)
-            ?? throw Unreadable(items.Bytes, place.SessionId, turn));
+    private Items Open(Items items, TextField field, SealContext context, Turn turn) => items.IsNone ? items
+        : items.With(TryOpen(items.Bytes, context.Of(field, items.Form, turn.Nonce), field)
+            ?? throw Unreadable(items.Bytes, context.SessionId, turn));
 
-    private Summary Open(Summary summary, SealPlace place) => summary with
+    private Summary Open(Summary summary, SealContext context) => summary with
     {
-        Text = new Utf8Text(TryOpen(summary.Text.Bytes, place.Of(TextField.Summary, summary.CoversTurns), TextField.Summary)
-            ?? throw Unreadable(summary.Text.Bytes, place.SessionId)),
+        Text = new Utf8Text(TryOpen(summary.Text.Bytes, context.Of(TextField.Summary, summary.CoversTurns), TextField.Summary)
+            ?? throw Unreadable(summary.Text.Bytes, context.SessionId)),
     };
 
-    private byte[]? TryOpen(ReadOnlyMemory<byte> text, ReadOnlySpan<byte> place, TextField field)
+    private byte[]? TryOpen(ReadOnlyMemory<byte> text, ReadOnlySpan<byte> context, TextField field)
     {
         switch (SealedText.FormOf(text.Span))
         {
             case TextForm.Sealed:
-                return Loaded(SealedText.KeyIdOf(text.Span)) is { } key ? SealedText.Open(key, text.Span, place) : null;
+                return Loaded(SealedText.KeyIdOf(text.Span)) is { } key ? SealedText.Open(key, text.Span, context) : null;
             case TextForm.Former:
                 return acceptsUnsealed && FormerCipher.IsEncrypted(text.Span, out var id) && Loaded(id) is { } former
                     ? FormerCipher.Decrypt(former, text.Span, field)
@@ -226,17 +221,18 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
     private static StoredDataException Unreadable(ReadOnlyMemory<byte> text, string sessionId, Turn? turn = null)
     {
         var what = turn is null ? "Something of the session" : $"Turn {turn.Number} of the session";
-        return new(NameOf(sessionId), SealedText.FormOf(text.Span) switch
+        return new(DamageReport.NameOf(sessionId), SealedText.FormOf(text.Span) switch
         {
             TextForm.Sealed => $"{what} can't be decrypted: it was changed, or put in the place of something else.",
             TextForm.Former => $"{what} was encrypted by an earlier version: the command rekey seals it anew.",
-            _ => $"{what} is not encrypted: it was written before encryption was turned on, and the command rekey seals it; or somebody else put it there.",
+            _ => $"{what} is not encrypted: it was written before encryption was turned on, and the command rekey seals it; "
+                + "or somebody else put it there.",
         });
     }
 
     // For people who look into what went wrong, and for nothing else: a session is not refused for it, and what can't be opened is not
     // shown. A rekey leaves it as it is.
-    private async ValueTask<Utf8Text?> OpenErrorAsync(Session session, SealPlace place)
+    private async ValueTask<Utf8Text?> OpenErrorAsync(Session session, SealContext context)
     {
         if (session.LastError is not { } error)
         {
@@ -246,7 +242,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         try
         {
             await EnsureKeyAsync(error.Bytes, session.Id);
-            return new Utf8Text(TryOpen(error.Bytes, place.Of(TextField.Error), TextField.Error)
+            return new Utf8Text(TryOpen(error.Bytes, context.Of(TextField.Error), TextField.Error)
                 ?? throw Unreadable(error.Bytes, session.Id));
         }
         catch (Exception e) when (e is KeyDestroyedException or StoredDataException)
@@ -284,11 +280,12 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         {
             throw await ring.WasDestroyedAsync(id, cancellationToken)
                 ? new KeyDestroyedException(sessionId)
-                : new StoredDataException(NameOf(sessionId), "The key that what is stored was encrypted with is missing.");
+                : new StoredDataException(DamageReport.NameOf(sessionId), "The key that what is stored was encrypted with is missing.");
         }
     }
 
-    private async ValueTask<UserKey?> FindAsync(Guid id)
+    /// <summary>A key that texts of this user's may be sealed with.</summary>
+    public async ValueTask<UserKey?> FindAsync(Guid id)
     {
         if (!_hasOwn)
         {

@@ -41,20 +41,20 @@ internal static class SealedText
     /// <summary>Seals.</summary>
     /// <param name="key">The key.</param>
     /// <param name="plain">What to seal.</param>
-    /// <param name="place">Where it belongs: it opens only there.</param>
-    public static byte[] Seal(UserKey key, ReadOnlySpan<byte> plain, ReadOnlySpan<byte> place)
+    /// <param name="context">Where it belongs: it opens only there.</param>
+    public static byte[] Seal(UserKey key, ReadOnlySpan<byte> plain, ReadOnlySpan<byte> context)
     {
         var text = new byte[Overhead + plain.Length];
         text[0] = Mark;
         key.Id.TryWriteBytes(text.AsSpan(1));
-        Aead.Seal(key.Cipher, plain, place, text.AsSpan(HeaderBytes));
+        Aead.Seal(key.Cipher, plain, context, text.AsSpan(HeaderBytes));
         return text;
     }
 
     /// <summary>Opens what <see cref="Seal"/> made.</summary>
-    /// <returns><see langword="null"/>: another key, another place, or not what was sealed.</returns>
-    public static byte[]? Open(UserKey key, ReadOnlySpan<byte> text, ReadOnlySpan<byte> place) =>
-        Aead.Open(key.Cipher, text[HeaderBytes..], place);
+    /// <returns><see langword="null"/>: another key, another context, or not what was sealed.</returns>
+    public static byte[]? Open(UserKey key, ReadOnlySpan<byte> text, ReadOnlySpan<byte> context) =>
+        Aead.Open(key.Cipher, text[HeaderBytes..], context);
 }
 
 /// <summary>AES-256-GCM: 12 random bytes of nonce, 16 of tag, the ciphertext.</summary>

@@ -24,7 +24,8 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
           PRIMARY KEY (holder, number)) STRICT, WITHOUT ROWID;
         CREATE INDEX IF NOT EXISTS user_keys_by_expiry ON user_keys (kept_until);
         CREATE TABLE IF NOT EXISTS destroyed_keys (id BLOB PRIMARY KEY, kept_until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS about (only INTEGER PRIMARY KEY CHECK (only = 1), database BLOB NOT NULL, all_sealed INTEGER NOT NULL) STRICT;
+        CREATE TABLE IF NOT EXISTS about (only INTEGER PRIMARY KEY CHECK (only = 1), database BLOB NOT NULL,
+            all_sealed INTEGER NOT NULL) STRICT;
         """;
 
     // The version before had one key for each user, in another table.
@@ -42,7 +43,8 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
 
     private const string Replace = "UPDATE user_keys SET wrapped = ?, kept_until = max(kept_until, ?) WHERE holder = ? AND id = ?";
     private const string Remove = "DELETE FROM user_keys WHERE holder = ? AND id = ?";
-    private const string Bury = "INSERT OR REPLACE INTO destroyed_keys (id, kept_until) SELECT id, kept_until FROM user_keys WHERE holder = ?";
+    private const string Bury =
+        "INSERT OR REPLACE INTO destroyed_keys (id, kept_until) SELECT id, kept_until FROM user_keys WHERE holder = ?";
     private const string Destroy = "DELETE FROM user_keys WHERE holder = ?";
     private const string FindDestroyed = "SELECT 1 FROM destroyed_keys WHERE id = ?";
     private const string RemoveExpired = "DELETE FROM user_keys WHERE kept_until <= ?";

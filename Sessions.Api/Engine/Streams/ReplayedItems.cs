@@ -1,4 +1,4 @@
-using System.Text;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Sessions.Api.Domain;
 
@@ -47,7 +47,7 @@ internal static class ReplayedItems
 
     private static IEnumerable<TurnEvent> Of(int index, string type, JsonElement item)
     {
-        var raw = Encoding.UTF8.GetBytes(item.GetRawText());
+        var raw = JsonMarshal.GetRawUtf8Value(item).ToArray();
         if (type == "message")
         {
             yield return new ItemAdded(index, type, EmptyMessage);

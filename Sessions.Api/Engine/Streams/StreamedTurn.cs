@@ -14,7 +14,9 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
     private readonly CancellationTokenSource _cancellation = new();
     private TaskCompletionSource _changed = NewSignal();
     private int _readers;
-    private long _bytes;
+
+    // What was asked is held as long as what was told.
+    private long _bytes = command.Bytes;
 
     /// <summary>Names the stream in event ids. Random: who knows it has read from the stream before.</summary>
     public Guid Id { get; } = Guid.NewGuid();
@@ -37,7 +39,10 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
     /// <summary>Whether nothing more will be told.</summary>
     public bool Ended { get; private set; }
 
-    /// <summary>What has been told so far takes about as many bytes.</summary>
+    /// <summary>Whether its session is gone: then it comes to nothing.</summary>
+    public bool IsGone { get; private set; }
+
+    /// <summary>What was asked, and what has been told so far, take about as many bytes.</summary>
     public long Bytes => Volatile.Read(ref _bytes);
 
     /// <summary>Something has happened in the turn.</summary>
@@ -93,6 +98,13 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
 
     /// <summary>Cancels the turn.</summary>
     public void Cancel() => _cancellation.Cancel();
+
+    /// <summary>Cancels the turn, as its session is gone.</summary>
+    public void Lose()
+    {
+        IsGone = true;
+        Cancel();
+    }
 
     public void Dispose() => _cancellation.Dispose();
 

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using Sessions.Api.Domain;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Engine.Streams;
 
@@ -18,6 +17,7 @@ internal sealed partial class StreamedTurns(
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
     private readonly ConcurrentQueue<StreamedTurn> _kept = new();
     private long _keptBytes;
+    private long _runningBytes;
     private int _count;
 
     /// <summary>The refusal where too many turns run already.</summary>
@@ -50,9 +50,12 @@ internal sealed partial class StreamedTurns(
             }
         }
 
-        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests)
+        // What was asked is held until the turn ends, also when its client has gone and its body counts no more.
+        var bytes = command.Bytes;
+        if (Interlocked.Increment(ref _count) > limits.ConcurrentRequests
+            | Interlocked.Add(ref _runningBytes, bytes) > limits.RequestBodiesBytes)
         {
-            Interlocked.Decrement(ref _count);
+            Release(bytes);
             ForgetKey(started);
             started.Fail(new TurnFailed(Overloaded));
             return started;
@@ -67,7 +70,7 @@ internal sealed partial class StreamedTurns(
         {
             await RunAsync(started);
             _running.TryRemove(started.Id, out _);
-            Interlocked.Decrement(ref _count);
+            Release(bytes);
             ended.SetResult();
         });
         return started;
@@ -76,14 +79,17 @@ internal sealed partial class StreamedTurns(
     /// <summary>Finds a stream by its id, for whom it was started; one whose turn is gone, or has been changed since, is not
     /// found.</summary>
     public ValueTask<StreamedTurn?> FindAsync(Guid id, Owner owner, CancellationToken cancellationToken) =>
-        _byId.TryGetValue(id, out var turn) && turn.Command.Owner == owner ? CheckAsync(turn, owner, cancellationToken) : new((StreamedTurn?)null);
+        _byId.TryGetValue(id, out var turn) && turn.Command.Owner.IsSameAs(owner)
+            ? CheckAsync(turn, owner, cancellationToken)
+            : new((StreamedTurn?)null);
 
     /// <summary>Finds the stream of a response.</summary>
     public ValueTask<StreamedTurn?> FindAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
     {
         foreach (var turn in _byId.Values)
         {
-            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner == owner)
+            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce
+                && turn.Command.Owner.IsSameAs(owner))
             {
                 return CheckAsync(turn, owner, cancellationToken);
             }
@@ -99,7 +105,7 @@ internal sealed partial class StreamedTurns(
         {
             if (turn.Begun is { } begun && sessionKeys.Contains(begun.SessionKey))
             {
-                turn.Cancel();
+                turn.Lose();
                 Forget(turn);
             }
         }
@@ -177,6 +183,12 @@ internal sealed partial class StreamedTurns(
         return null;
     }
 
+    private void Release(long bytes)
+    {
+        Interlocked.Decrement(ref _count);
+        Interlocked.Add(ref _runningBytes, -bytes);
+    }
+
     private async Task RunAsync(StreamedTurn turn)
     {
         try
@@ -187,7 +199,7 @@ internal sealed partial class StreamedTurns(
         {
             // The end of the line: nobody awaits this task, and the client must be told.
             ForgetKey(turn);
-            var error = Describe(e);
+            var error = Describe(turn, e);
             var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
             turn.Fail(new TurnFailed(error) { Response = response });
         }
@@ -195,22 +207,22 @@ internal sealed partial class StreamedTurns(
         Keep(turn);
     }
 
-    private Error Describe(Exception exception)
+    private Error Describe(StreamedTurn turn, Exception exception)
     {
-        switch (exception)
+        if (Failures.ErrorOf(exception, logger) is { } known)
         {
-            case DomainException known:
-                return known.Error;
-            case StoreUnavailableException unavailable:
-                return new Error("storage_unavailable", unavailable.Message) { RetryAfter = unavailable.RetryAfter };
-            case StoredDataException damaged:
-                return new Error("storage_damaged", damaged.Message);
-            case OperationCanceledException:
-                return new Error("cancelled", "The client went away; nothing was kept.");
-            default:
-                Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
-                return new Error("internal_error", "Something went wrong on our side.");
+            return known;
         }
+
+        if (exception is OperationCanceledException)
+        {
+            // On every store, and on whichever replica the session was deleted, its turns are told the same.
+            return turn is { IsGone: true, Begun: { } begun } ? Error.SessionGone(begun.SessionId)
+                : new Error("cancelled", "The client went away; nothing was kept.");
+        }
+
+        Log.Unexpected(logger, Failures.Describe(exception), telemetry.IncludeContent ? exception : null);
+        return new Error("internal_error", "Something went wrong on our side.");
     }
 
     // What was refused, or can't be picked up again by whoever comes back, need not wait; and what was not to be stored is not.

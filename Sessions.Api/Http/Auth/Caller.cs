@@ -82,6 +82,10 @@ internal sealed class Caller : IBindableFromHttpContext<Caller>
                 "user_id: is not the user that you are authenticated as; leave it out, or act as a service."));
     }
 
+    /// <summary>On whose behalf a turn is made by a request that names its user in the query: as a query, it binds a session that is
+    /// nobody's.</summary>
+    public Owner ActingFor(SessionOwner owner) => ActingFor(owner.Value.UserId);
+
     /// <summary>Within what an idempotency key of this caller is one key: those of others, and for other users, don't meet it.</summary>
     public string? KeyScope(Owner owner) => this == Unknown ? owner.UserId : $"{Name}\n{owner.UserId}";
 

@@ -1,4 +1,3 @@
-using System.Net;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 
@@ -32,8 +31,7 @@ internal sealed partial class OpenServerWarning(IServer server, ILogger<OpenServ
     internal static bool IsLocal(string address)
     {
         var binding = BindingAddress.Parse(address);
-        return binding.IsUnixPipe || binding.IsNamedPipe || binding.Host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
-            || IPAddress.TryParse(binding.Host.Trim('[', ']'), out var ip) && IPAddress.IsLoopback(ip);
+        return binding.IsUnixPipe || binding.IsNamedPipe || LocalRequests.IsLoopbackName(binding.Host);
     }
 
     private static partial class Log

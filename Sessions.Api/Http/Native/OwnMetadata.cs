@@ -12,8 +12,8 @@ internal static class OwnMetadata
 {
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    // Names that are the server's, and the one under which what clients of /v1 call so is kept apart.
-    private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart];
+    // Names that are the server's; the one under which what clients of /v1 call so is kept apart; and what is noted of branches.
+    private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart, BranchMarker.Key];
 
     /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
     /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
@@ -125,7 +125,9 @@ internal static class OwnMetadata
             return default;
         }
 
-        if (metadata.Count > limits.MetadataKeys)
+        // What is noted of branches is the server's own.
+        var noted = metadata.TryGetPropertyValue(BranchMarker.Key, out var branches) ? 1 : 0;
+        if (metadata.Count - noted > limits.MetadataKeys)
         {
             throw new DomainException(Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
         }
@@ -136,7 +138,7 @@ internal static class OwnMetadata
             metadata.WriteTo(json);
         }
 
-        if (buffer.Length > limits.MetadataBytes)
+        if (buffer.Length - (noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + 9) > limits.MetadataBytes)
         {
             throw new DomainException(Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
         }

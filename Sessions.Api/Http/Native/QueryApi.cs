@@ -34,20 +34,16 @@ internal static class QueryApi
     }
 
     private static async Task<Results<JsonAnswer<QueryResponse>, TurnEventStream, Problem>> QueryAsync(
-        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, CancellationToken cancellationToken)
+        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, SessionLog log, CancellationToken cancellationToken)
     {
-        var command = Read(body.Value, caller, http.Request, agents, limits);
+        var command = await ReadAsync(body, caller, http.Request, agents, limits, log, cancellationToken);
         if (NativeEvents.AreWanted(body.Value, http.Request))
         {
             return await StreamAsync(command, http, streams, cancellationToken);
         }
 
         var result = await turns.RunAsync(command, observer: null, cancellationToken);
-        if (result.Replayed)
-        {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
-        }
-
+        RequestKeys.MarkReplayed(http, result.Replayed);
         return new JsonAnswer<QueryResponse>(QueryResponse.From(result));
     }
 
@@ -76,9 +72,11 @@ internal static class QueryApi
         return new TurnEventStream(stream, 0, new NativeEvents(stream), streams);
     }
 
-    private static TurnCommand Read(QueryRequest request, Caller caller, HttpRequest http, AgentCatalog agents, LimitSettings limits)
+    private static async ValueTask<TurnCommand> ReadAsync(
+        Body<QueryRequest> body, Caller caller, HttpRequest http, AgentCatalog agents, LimitSettings limits, SessionLog log, CancellationToken cancellationToken)
     {
-        CheckQuery(request, http, limits);
+        var request = body.Value;
+        CheckQuery(request, body.Length, limits);
         var sessionId = request.ThreadId ?? request.SessionId;
         if (sessionId is not null)
         {
@@ -113,11 +111,11 @@ internal static class QueryApi
         var input = request.Input is { } parts ? Items.OfJson(InputItems.OfParts(request.Query, parts)) : Items.OfText(request.Query!.Value);
         agent.Check(input, options);
         var idempotency = http.Headers.ContainsKey(RequestKeys.Header)
-            ? RequestKeys.Read(http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters?.GetRawText())
+            ? RequestKeys.Read(http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters)
             : null;
         return new TurnCommand
         {
-            Session = sessionId is null ? null : SessionRef.ById(sessionId),
+            Session = sessionId is null ? null : await log.RefOfAsync(sessionId, cancellationToken),
             Owner = owner,
             Input = input,
             Agent = agent,
@@ -129,7 +127,7 @@ internal static class QueryApi
         };
     }
 
-    private static void CheckQuery(QueryRequest request, HttpRequest http, LimitSettings limits)
+    private static void CheckQuery(QueryRequest request, long bodyLength, LimitSettings limits)
     {
         if (request.Input is null)
         {
@@ -139,9 +137,9 @@ internal static class QueryApi
             }
 
             // The route takes content; what sends none is bounded as everywhere else.
-            if (http.ContentLength > limits.RequestBodyBytes)
+            if (bodyLength > limits.RequestBodyBytes)
             {
-                throw new ProblemException(Problem.LimitExceeded("body", $"must be at most {limits.RequestBodyBytes} bytes", "limits.request_body_bytes", StatusCodes.Status413PayloadTooLarge));
+                throw new ProblemException(Problem.TooLarge(limits.RequestBodyBytes, "limits.request_body_bytes"));
             }
         }
 

@@ -146,7 +146,7 @@ internal sealed record SessionMetadata
             var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
             foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
             {
-                if (property.Name != OpenAiMetadata.Apart)
+                if (property.Name is not (OpenAiMetadata.Apart or BranchMarker.Key))
                 {
                     own[property.Name] = property.Value;
                 }
@@ -157,7 +157,7 @@ internal sealed record SessionMetadata
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             // Nothing else is ever written: what lies in the store is not what was put there.
-            throw new StoredDataException(session.Id, "The metadata of a session is damaged in the store.", e);
+            throw new StoredDataException(DamageReport.NameOf(session.Id), "The metadata of a session is damaged in the store.", e);
         }
     }
 }

@@ -105,24 +105,20 @@ internal static class SessionsApi
             UserIds.Check("user_id", request.UserId);
         }
 
-        if (request.SessionId is not null)
+        if (request.SessionId is { } id)
         {
-            SessionIds.Check("session_id", request.SessionId);
+            await CheckFreeAsync(log, id, cancellationToken);
         }
 
         var metadata = OwnMetadata.Check(request.Metadata, limits);
         var owner = caller.ActingFor(request.UserId);
         var idempotency = request.SessionId is null
-            ? RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata?.GetRawText())
-            : RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata?.GetRawText(), request.SessionId);
+            ? RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata)
+            : RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata, request.SessionId);
         var session = new NewSession(
             request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, owner.UserId, metadata, SessionOrigin.Api);
         var (created, replayed) = await log.CreateAsync(session, isOwnId: request.SessionId is not null, idempotency, owner, cancellationToken);
-        if (replayed)
-        {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
-        }
-
+        RequestKeys.MarkReplayed(http, replayed);
         return Created(http, created);
     }
 
@@ -167,21 +163,21 @@ internal static class SessionsApi
     {
         if (body.Value.Others is { Count: > 0 } others)
         {
-            return Problem.InvalidField(Error.Shorten(others.Keys.First()), "can't be changed; a patch may hold: metadata");
+            return Problem.From(Error.InvalidField(Error.Shorten(others.Keys.First()), "can't be changed; a patch may hold: metadata"));
         }
 
         if (body.Value.Metadata is not { } patch)
         {
-            return Problem.InvalidField("metadata", "is required: the keys to set, or null for those to remove");
+            return Problem.From(Error.InvalidField("metadata", "is required: the keys to set, or null for those to remove"));
         }
 
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is null)
+        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } found)
         {
             return NotFound(sessionId);
         }
 
         var conditions = http.Request.Headers.ContainsKey(HeaderNames.IfMatch) ? http.Request.GetTypedHeaders().IfMatch : null;
-        var changed = await log.ChangeMetadataAsync(SessionRef.ById(sessionId), owner.Value, session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
+        var changed = await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
             ? OwnMetadata.Merge(session.Metadata, patch, limits)
             : throw new ProblemException(new Problem(StatusCodes.Status412PreconditionFailed, "version_mismatch", $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
             {
@@ -198,7 +194,7 @@ internal static class SessionsApi
 
     private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
         [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await log.DeleteAsync(SessionRef.ById(sessionId), owner.Value, cancellationToken)
+        Identifiers.IsSessionId(sessionId) && await log.DeleteAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken)
             ? new JsonAnswer<DeletedResponse>(new DeletedResponse(sessionId, Deleted: true))
             : NotFound(sessionId);
 
@@ -208,10 +204,10 @@ internal static class SessionsApi
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         var withItems = ReadInclude(request.Query);
         var allBranches = ReadBranches(request.Query);
-        int? tip = request.Query["tip"] is not [{ } text] ? null
+        int? tip = !request.Query.TryGetValue("tip", out var text) ? null
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
             : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
-        if (!Identifiers.IsSessionId(sessionId) || await log.ReadTurnsAsync(SessionRef.ById(sessionId), owner.Value, new TurnPageRequest
+        if (!Identifiers.IsSessionId(sessionId) || await log.ReadTurnsAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, new TurnPageRequest
         {
             Limit = paging.Limit,
             MaxBytes = limits.PageBytes,
@@ -247,7 +243,7 @@ internal static class SessionsApi
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));
 
     private static async Task<Results<CreatedAnswer<TurnResponse>, Problem>> AppendAsync(
-        [FromRoute(Name = "session_id")] string sessionId, Caller caller, SessionOwner owner, Body<AppendTurnRequest> body, HttpContext http, TurnRunner turns, LimitSettings limits,
+        [FromRoute(Name = "session_id")] string sessionId, Caller caller, SessionOwner owner, Body<AppendTurnRequest> body, HttpContext http, TurnRunner turns, SessionLog log, LimitSettings limits,
         CancellationToken cancellationToken)
     {
         SessionIds.Check("session_id", sessionId);
@@ -260,44 +256,41 @@ internal static class SessionsApi
         var actor = request.UserId is null ? owner.Value : caller.ActingFor(request.UserId);
         if (request.AgentType is { Length: 0 or > 128 })
         {
-            return Problem.InvalidField("agent_type", "must have 1 to 128 characters");
+            return Problem.From(Error.InvalidField("agent_type", "must have 1 to 128 characters"));
         }
 
         var (input, output) = (AppendedItems.Read("query", request.Query, "input", request.Input, limits), AppendedItems.Read("response", request.Response, "output", request.Output, limits));
         if (input.IsNone && output.IsNone)
         {
-            return Problem.InvalidField("query", "is required, or response, input or output");
+            return Problem.From(Error.InvalidField("query", "is required, or response, input or output"));
         }
 
         var result = await turns.AppendAsync(new AppendCommand
         {
-            Session = SessionRef.ById(sessionId),
+            Session = await log.RefOfAsync(sessionId, cancellationToken),
             Owner = actor,
             Input = input,
             Output = output,
             AgentType = request.AgentType ?? "client",
             ExpectedTurn = request.ExpectedTurn,
+            CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
             Idempotency = RequestKeys.Read(
-                http.Request.Headers, "turns", caller.KeyScope(actor), sessionId, request.Query?.ToString(), request.Response?.ToString(), request.Input?.GetRawText(), request.Output?.GetRawText(),
+                http.Request.Headers, "turns", caller.KeyScope(actor), sessionId, request.Query?.ToString(), request.Response?.ToString(), request.Input, request.Output,
                 request.AgentType, request.ExpectedTurn?.ToString(CultureInfo.InvariantCulture)),
         }, cancellationToken);
-        if (result.Replayed)
-        {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
-        }
-
+        RequestKeys.MarkReplayed(http, result.Replayed);
         return new CreatedAnswer<TurnResponse>($"/sessions/{sessionId}/history", TurnResponse.From(result.Turn, result.SessionKey));
     }
 
     private static async Task<IResult> CancelAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, TurnRunner turns, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, TurnRunner turns, SessionLog log, CancellationToken cancellationToken)
     {
         if (!Identifiers.IsSessionId(sessionId))
         {
             return NotFound(sessionId);
         }
 
-        await turns.StopAsync(SessionRef.ById(sessionId), owner.Value, cancellationToken);
+        await turns.StopAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken);
         return TypedResults.Json(new CancelledResponse(sessionId, Cancelled: true), ApiJson.Wire.CancelledResponse, statusCode: StatusCodes.Status202Accepted);
     }
 
@@ -306,9 +299,9 @@ internal static class SessionsApi
         CancellationToken cancellationToken)
     {
         var request = body.Value;
-        if (request.SessionId is not null)
+        if (request.SessionId is { } id)
         {
-            SessionIds.Check("session_id", request.SessionId);
+            await CheckFreeAsync(log, id, cancellationToken);
         }
 
         if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } source)
@@ -319,7 +312,7 @@ internal static class SessionsApi
         var copy = new NewSession(
             request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, source.UserId,
             request.Metadata is null ? source.Metadata : OwnMetadata.Check(request.Metadata, limits), SessionOrigin.Fork);
-        return Created(http, await log.ForkAsync(SessionRef.ById(sessionId), owner.Value, request.AfterTurn, copy, cancellationToken));
+        return Created(http, await log.ForkAsync(SessionRef.ByKey(source.Key), owner.Value, request.AfterTurn, copy, cancellationToken));
     }
 
     private static async Task<JsonAnswer<StatisticsResponse>> GetStatisticsAsync(SessionLog log, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
@@ -348,9 +341,20 @@ internal static class SessionsApi
         return new JsonAnswer<CleanupResponse>(new CleanupResponse(done.Removed, done.Took.TotalSeconds));
     }
 
+    // What is a conversation's id under /v1 names that conversation, and no other session.
+    private static async ValueTask CheckFreeAsync(SessionLog log, string id, CancellationToken cancellationToken)
+    {
+        SessionIds.Check("session_id", id);
+        if ((await log.RefOfAsync(id, cancellationToken)).Id != id)
+        {
+            throw new DomainException(Error.SessionExists(id));
+        }
+    }
+
     // A chain is no session that people see.
     private static async ValueTask<Session?> FindAsync(SessionLog log, string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await log.GetAsync(SessionRef.ById(sessionId), owner, cancellationToken) is { Kind: not SessionKind.Chain } session ? session : null;
+        Identifiers.IsSessionId(sessionId) && await log.GetAsync(await log.RefOfAsync(sessionId, cancellationToken), owner, cancellationToken) is { Kind: not SessionKind.Chain } session
+            ? session : null;
 
     private static Problem NotFound(string sessionId) => Problem.From(Error.SessionNotFound(sessionId));
 

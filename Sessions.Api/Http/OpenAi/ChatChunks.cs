@@ -8,12 +8,13 @@ namespace Sessions.Api.Http.OpenAi;
 /// <summary>The events of a turn as chunks of a chat completion.</summary>
 /// <param name="model">The model, as it was asked for.</param>
 /// <param name="includeUsage">Whether a last chunk tells the usage.</param>
-internal sealed class ChatChunks(string model, bool includeUsage) : ITurnEventFormatter
+/// <param name="errorOf">Its errors, in the words of the request.</param>
+internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, OpenAiError> errorOf) : ITurnEventFormatter
 {
     private readonly Dictionary<int, int> _calls = [];
     private TurnBegun _begun = null!;
 
-    public IResult Refuse(Error error) => OpenAiError.From(error);
+    public IResult Refuse(Error error) => errorOf(error);
 
     public void Write(IBufferWriter<byte> writer, int number, TurnEvent happened)
     {
@@ -29,7 +30,7 @@ internal sealed class ChatChunks(string model, bool includeUsage) : ITurnEventFo
                 });
                 break;
             case TextDelta delta:
-                WriteDelta(writer, delta, static (json, delta) => json.WriteString(delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
+                WriteDelta(writer, delta, static (json, delta) => JsonText.WriteString(json, delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
                 break;
             case ItemAdded { Type: "function_call" } added:
                 _calls[added.Index] = _calls.Count;
@@ -48,7 +49,7 @@ internal sealed class ChatChunks(string model, bool includeUsage) : ITurnEventFo
                     json.WriteStartObject();
                     json.WriteNumber("index"u8, x.index);
                     json.WriteStartObject("function"u8);
-                    json.WriteString("arguments"u8, x.delta.Delta.Span);
+                    JsonText.WriteString(json, "arguments"u8, x.delta.Delta.Span);
                     json.WriteEndObject();
                     json.WriteEndObject();
                     json.WriteEndArray();
@@ -80,7 +81,7 @@ internal sealed class ChatChunks(string model, bool includeUsage) : ITurnEventFo
                 writer.Write("data: [DONE]\n\n"u8);
                 break;
             case TurnFailed failed:
-                WriteData(writer, Json.Write(OpenAiError.From(failed.Error), static (json, error) =>
+                WriteData(writer, Json.Write(errorOf(failed.Error), static (json, error) =>
                 {
                     json.WriteStartObject();
                     json.WritePropertyName("error"u8);

@@ -95,7 +95,7 @@ internal static class ChatCompletion
         {
             if (output.TextOf(ItemSide.Output) is { } text)
             {
-                json.WriteString("content"u8, text.Span);
+                JsonText.WriteString(json, "content"u8, text.Span);
             }
             else
             {

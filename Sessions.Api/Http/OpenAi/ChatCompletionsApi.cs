@@ -18,11 +18,11 @@ internal static class ChatCompletionsApi
         .WithName("createChatCompletion")
         .WithSummary("Create a chat completion")
         .WithDescription("Nothing is stored, unless the header X-Session-Id names a session: then the messages behind the last assistant message are a turn of it, and the history is the session's.")
-        .WithMetadata(ContentBody.Instance);
+        .TakesContent();
 
     private static async Task<IResult> CreateAsync(
         Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents, OpenAiSettings settings, LimitSettings limits, StreamedTurns streams,
-        RepeatedRequests repeated, CancellationToken cancellationToken)
+        RepeatedRequests repeated, SessionLog log, CancellationToken cancellationToken)
     {
         var given = body.Value.Value;
         var fields = new Fields(given);
@@ -40,7 +40,7 @@ internal static class ChatCompletionsApi
 
         fields.Refuse("functions", "Use 'tools'.");
         fields.Refuse("function_call", "Use 'tool_choice'.");
-        var messages = ChatMessages.Read(fields.Array("messages") ?? throw new OpenAiException("messages", "Missing required parameter: 'messages'.", "missing_required_parameter"));
+        var messages = ChatMessages.Read(fields.Array("messages") ?? throw OpenAiException.Missing("messages"));
         if (messages.Count == 0)
         {
             throw new OpenAiException("messages", "Invalid 'messages': must hold at least one message.", "empty_array");
@@ -49,7 +49,8 @@ internal static class ChatCompletionsApi
         var model = fields.Text("model");
         var agent = agents.ForModel(model);
         var options = ReadOptions(fields);
-        var session = settings.SessionOf(http.Request.Headers);
+        var named = settings.SessionOf(http.Request.Headers);
+        SessionRef? session = named is null ? null : await log.RefOfAsync(named, cancellationToken);
         var first = 0;
         if (session is not null)
         {
@@ -67,34 +68,41 @@ internal static class ChatCompletionsApi
             throw new OpenAiException("messages", "Invalid 'messages': behind the last assistant message there is nothing new for the session.");
         }
 
-        agent.Check(input, options);
+        OpenAiError ErrorOf(Error error) => ChatMessages.ErrorOf(error, messages, first);
+        var actor = caller.ActingFor(owner);
+        var scope = caller.KeyScope(actor);
         var command = new TurnCommand
         {
             Session = session,
             Kind = session is null ? SessionKind.Chain : SessionKind.Session,
-            Owner = owner.Value,
+            Owner = actor,
             Input = input,
             Agent = agent,
             Options = options,
             Store = session is not null,
-            Idempotency = RequestKeys.Read(http.Request.Headers, "chat", caller.KeyScope(owner.Value), given.GetRawText()),
+            Idempotency = RequestKeys.Read(http.Request.Headers, "chat", scope, given),
             History = session is null ? new HistoryBounds(0, limits.HistoryBytes, MayCut: true) : null,
             CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
         };
-        var (scope, sent) = (caller.KeyScope(owner.Value), given.GetRawText());
-        if (fields.Flag("stream") == true)
+        var isStream = fields.Flag("stream") == true;
+        var includesUsage = fields.Object("stream_options") is { } stream && new Fields(stream, "stream_options.").Flag("include_usage") == true;
+        try
         {
-            var includesUsage = fields.Object("stream_options") is { } stream && new Fields(stream, "stream_options.").Flag("include_usage") == true;
-            return new TurnEventStream(await repeated.StreamAsync(http, NameOf(scope, session), sent, command, cancellationToken), 0, new ChatChunks(model ?? agent.Type, includesUsage), streams);
-        }
+            agent.Check(input, options);
+            if (isStream)
+            {
+                return new TurnEventStream(
+                    await repeated.StreamAsync(http, NameOf(scope, session), given, command, cancellationToken), 0, new ChatChunks(model ?? agent.Type, includesUsage, ErrorOf), streams);
+            }
 
-        var result = await repeated.RunAsync(http, NameOf(scope, session), sent, command, cancellationToken);
-        if (result.Replayed)
+            var result = await repeated.RunAsync(http, NameOf(scope, session), given, command, cancellationToken);
+            RequestKeys.MarkReplayed(http, result.Replayed);
+            return new JsonResult(ChatCompletion.Write(result, model ?? agent.Type));
+        }
+        catch (DomainException e)
         {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
+            return ErrorOf(e.Error);
         }
-
-        return new JsonResult(ChatCompletion.Write(result, model ?? agent.Type));
     }
 
     // The body does not tell the session.
@@ -132,7 +140,7 @@ internal static class ChatCompletionsApi
                 throw new OpenAiException($"{name}.type", $"Unsupported tool: '{Error.Shorten(type ?? "")}'. Tools are of type 'function'.", "unsupported_parameter");
             }
 
-            var function = given.Object("function") ?? throw new OpenAiException($"{name}.function", $"Missing required parameter: '{name}.function'.", "missing_required_parameter");
+            var function = given.Object("function") ?? throw OpenAiException.Missing($"{name}.function");
             tools.Add(ToolFields.ReadFunction(new Fields(function, $"{name}.function."), $"{name}.function"));
         }
 
@@ -143,7 +151,7 @@ internal static class ChatCompletionsApi
             FrequencyPenalty = fields.Number("frequency_penalty", -2, 2),
             PresencePenalty = fields.Number("presence_penalty", -2, 2),
             MaxOutputTokens = fields.Integer("max_completion_tokens", 1) ?? fields.Integer("max_tokens", 1),
-            Seed = fields.Any("seed") is { ValueKind: JsonValueKind.Number } seed && seed.TryGetInt64(out var number) ? number : null,
+            Seed = fields.Long("seed"),
             Stop = ReadStop(fields),
             Tools = tools,
             ToolChoice = ToolFields.ReadChoice(fields.Any("tool_choice"), tools),

@@ -1,10 +1,12 @@
+using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>Messages of chat completions as items.</summary>
-internal static class ChatMessages
+internal static partial class ChatMessages
 {
     /// <summary>Reads messages.</summary>
     /// <returns>The items of each message, with its role, in order.</returns>
@@ -22,32 +24,75 @@ internal static class ChatMessages
 
             var fields = new Fields(message, $"{name}.");
             var role = fields.Word("role", "system", "developer", "user", "assistant", "tool")
-                ?? throw new OpenAiException($"{name}.role", $"Missing required parameter: '{name}.role'.", "missing_required_parameter");
+                ?? throw OpenAiException.Missing($"{name}.role");
             read.Add((role, role == "tool" ? [ReadOutput(fields, name)] : ReadMessage(fields, role, name)));
         }
 
         return read;
     }
 
+    /// <summary>An error in the words of chat completions: of items a client of these knows nothing.</summary>
+    /// <param name="error">What is wrong with the items.</param>
+    /// <param name="messages">The messages that they were made of.</param>
+    /// <param name="first">The first of those.</param>
+    public static OpenAiError ErrorOf(Error error, List<(string Role, List<ReadOnlyMemory<byte>> Items)> messages, int first)
+    {
+        var told = OpenAiError.From(error);
+        if (told.Param is null || ItemField.Match(told.Param) is not { Success: true } field)
+        {
+            return told;
+        }
+
+        var name = "messages";
+        if (int.TryParse(field.Groups[1].ValueSpan, NumberStyles.None, CultureInfo.InvariantCulture, out var item))
+        {
+            while (first < messages.Count - 1 && item >= messages[first].Items.Count)
+            {
+                item -= messages[first++].Items.Count;
+            }
+
+            var rest = field.Groups[2].Value;
+            name = $"messages[{first}]{(rest.StartsWith(".output", StringComparison.Ordinal) ? $".content{rest[".output".Length..]}" : rest)}";
+        }
+
+        var message = told.Message.StartsWith($"{told.Param}:", StringComparison.Ordinal) ? name + told.Message[told.Param.Length..] : told.Message;
+        return told with { Param = name, Message = message };
+    }
+
+    [GeneratedRegex(@"^input(?:\[(\d+)\](.*))?$")]
+    private static partial Regex ItemField { get; }
+
     private static List<ReadOnlyMemory<byte>> ReadMessage(Fields fields, string role, string name)
     {
         List<ReadOnlyMemory<byte>> items = [];
-        if (fields.Any("content") is { } content)
+        var (content, refusal) = (fields.Any("content"), role == "assistant" ? fields.Text("refusal") : null);
+        if (content is not null || refusal is not null)
         {
-            items.Add(Json.Write((content, role, name), static (json, x) =>
+            items.Add(Json.Write((content, refusal, role, name), static (json, x) =>
             {
                 json.WriteStartObject();
                 json.WriteString("type"u8, "message"u8);
                 json.WriteString("role"u8, x.role);
                 json.WriteString("status"u8, "completed"u8);
-                json.WritePropertyName("content"u8);
-                WriteContent(json, x.content, x.role == "assistant" ? "output_text" : "input_text", $"{x.name}.content");
+                json.WriteStartArray("content"u8);
+                if (x.content is { } content)
+                {
+                    WriteParts(json, content, x.role == "assistant" ? "output_text" : "input_text", $"{x.name}.content");
+                }
+
+                // As an answer that is one tells it, beside a content that is null.
+                if (x.refusal is not null)
+                {
+                    WriteRefusal(json, x.refusal);
+                }
+
+                json.WriteEndArray();
                 json.WriteEndObject();
             }));
         }
-        else if (role != "assistant")
+        else if (fields.Array("tool_calls") is not { } calls || calls.GetArrayLength() == 0)
         {
-            throw new OpenAiException($"{name}.content", $"Missing required parameter: '{name}.content'.", "missing_required_parameter");
+            throw OpenAiException.Missing($"{name}.content");
         }
 
         var index = 0;
@@ -61,9 +106,9 @@ internal static class ChatMessages
 
     private static ReadOnlyMemory<byte> ReadCall(Fields call, string name)
     {
-        var id = call.Text("id") ?? throw Missing($"{name}.id");
-        var function = new Fields(call.Object("function") ?? throw Missing($"{name}.function"), $"{name}.function.");
-        var (called, arguments) = (function.Text("name") ?? throw Missing($"{name}.function.name"), function.Text("arguments") ?? "{}");
+        var id = call.Name("id");
+        var function = new Fields(call.Object("function") ?? throw OpenAiException.Missing($"{name}.function"), $"{name}.function.");
+        var (called, arguments) = (function.Name("name"), function.Text("arguments") ?? "{}");
         return Json.Write((id, called, arguments), static (json, x) =>
         {
             json.WriteStartObject();
@@ -78,8 +123,8 @@ internal static class ChatMessages
 
     private static ReadOnlyMemory<byte> ReadOutput(Fields fields, string name)
     {
-        var id = fields.Text("tool_call_id") ?? throw Missing($"{name}.tool_call_id");
-        var content = fields.Any("content") ?? throw Missing($"{name}.content");
+        var id = fields.Name("tool_call_id");
+        var content = fields.Any("content") ?? throw OpenAiException.Missing($"{name}.content");
         return Json.Write((id, content, name), static (json, x) =>
         {
             json.WriteStartObject();
@@ -93,16 +138,17 @@ internal static class ChatMessages
             }
             else
             {
-                WriteContent(json, x.content, "input_text", $"{x.name}.content");
+                json.WriteStartArray();
+                WriteParts(json, x.content, "input_text", $"{x.name}.content");
+                json.WriteEndArray();
             }
 
             json.WriteEndObject();
         });
     }
 
-    private static void WriteContent(Utf8JsonWriter json, JsonElement content, string textType, string name)
+    private static void WriteParts(Utf8JsonWriter json, JsonElement content, string textType, string name)
     {
-        json.WriteStartArray();
         if (content.ValueKind == JsonValueKind.String)
         {
             WriteText(json, textType, content.GetString()!);
@@ -119,8 +165,6 @@ internal static class ChatMessages
         {
             throw new OpenAiException(name, $"Invalid type for '{name}': expected a text or an array of parts.", "invalid_type");
         }
-
-        json.WriteEndArray();
     }
 
     private static void WritePart(Utf8JsonWriter json, JsonElement part, string textType, string name)
@@ -134,34 +178,39 @@ internal static class ChatMessages
         switch (fields.Text("type"))
         {
             case "text":
-                WriteText(json, textType, fields.Text("text") ?? throw Missing($"{name}.text"));
+                WriteText(json, textType, fields.Text("text") ?? throw OpenAiException.Missing($"{name}.text"));
                 break;
             case "refusal":
-                json.WriteStartObject();
-                json.WriteString("type"u8, "refusal"u8);
-                json.WriteString("refusal"u8, fields.Text("refusal") ?? throw Missing($"{name}.refusal"));
-                json.WriteEndObject();
+                WriteRefusal(json, fields.Text("refusal") ?? throw OpenAiException.Missing($"{name}.refusal"));
                 break;
             case "image_url":
-                var image = new Fields(fields.Object("image_url") ?? throw Missing($"{name}.image_url"), $"{name}.image_url.");
+                var image = new Fields(fields.Object("image_url") ?? throw OpenAiException.Missing($"{name}.image_url"), $"{name}.image_url.");
                 json.WriteStartObject();
                 json.WriteString("type"u8, "input_image"u8);
-                json.WriteString("image_url"u8, image.Text("url") ?? throw Missing($"{name}.image_url.url"));
+                json.WriteString("image_url"u8, image.Text("url") ?? throw OpenAiException.Missing($"{name}.image_url.url"));
                 json.WriteString("detail"u8, image.Text("detail") ?? "auto");
                 json.WriteEndObject();
                 break;
             case "file":
-                var file = new Fields(fields.Object("file") ?? throw Missing($"{name}.file"), $"{name}.file.");
+                var file = new Fields(fields.Object("file") ?? throw OpenAiException.Missing($"{name}.file"), $"{name}.file.");
                 file.Refuse("file_id", "This server keeps no files: send the content itself.");
                 json.WriteStartObject();
                 json.WriteString("type"u8, "input_file"u8);
                 json.WriteString("filename"u8, file.Text("filename") ?? "file");
-                json.WriteString("file_data"u8, file.Text("file_data") ?? throw Missing($"{name}.file.file_data"));
+                json.WriteString("file_data"u8, file.Text("file_data") ?? throw OpenAiException.Missing($"{name}.file.file_data"));
                 json.WriteEndObject();
                 break;
             case var other:
                 throw new OpenAiException($"{name}.type", $"Invalid value: '{Error.Shorten(other ?? "")}'. Supported values are: text, refusal, image_url, file.");
         }
+    }
+
+    private static void WriteRefusal(Utf8JsonWriter json, string refusal)
+    {
+        json.WriteStartObject();
+        json.WriteString("type"u8, "refusal"u8);
+        json.WriteString("refusal"u8, refusal);
+        json.WriteEndObject();
     }
 
     private static void WriteText(Utf8JsonWriter json, string type, string text)
@@ -179,6 +228,4 @@ internal static class ChatMessages
 
         json.WriteEndObject();
     }
-
-    private static OpenAiException Missing(string name) => new(name, $"Missing required parameter: '{name}'.", "missing_required_parameter");
 }

@@ -19,6 +19,14 @@ internal readonly record struct ListPage(int Limit, string? After, bool Descendi
     /// <exception cref="OpenAiException">One of them is not allowed.</exception>
     public static ListPage Read(IQueryCollection query)
     {
+        foreach (var (name, values) in query)
+        {
+            if (values.Count > 1 && name is not ("include" or "include[]"))
+            {
+                throw new OpenAiException(Error.Shorten(name), $"Invalid '{Error.Shorten(name)}': must be given once.");
+            }
+        }
+
         var limit = DefaultLimit;
         if (query.TryGetValue("limit", out var text)
             && (!int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit is < 1 or > MaxLimit))
@@ -54,13 +62,8 @@ internal static class ConversationItems
     /// <returns>The items, and whether there are more; <see langword="null"/> where there is no such conversation.</returns>
     /// <exception cref="OpenAiException">The item to start behind is not there.</exception>
     public static async ValueTask<(List<TurnItem> Items, bool HasMore)?> ReadAsync(
-        SessionLog log, SessionRef session, Owner owner, ListPage page, int pageBytes, CancellationToken cancellationToken)
+        SessionLog log, Session head, Owner owner, ListPage page, int pageBytes, CancellationToken cancellationToken)
     {
-        if (await log.GetAsync(session, owner, cancellationToken) is not { Kind: not SessionKind.Chain } head)
-        {
-            return null;
-        }
-
         var start = await StartAsync(log, head, owner, page, cancellationToken);
         List<TurnItem> items = [];
         long bytes = 0;

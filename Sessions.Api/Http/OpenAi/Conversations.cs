@@ -9,11 +9,9 @@ internal static class Conversations
 {
     /// <summary>Finds a conversation by its id: <c>conv_</c> and its key, or that of a session.</summary>
     public static async ValueTask<Session?> FindAsync(SessionLog log, string id, Owner owner, CancellationToken cancellationToken) =>
-        RefOf(id) is { } session && await log.GetAsync(session, owner, cancellationToken) is { Kind: not SessionKind.Chain } found ? found : null;
-
-    /// <summary>What an id may name.</summary>
-    public static SessionRef? RefOf(string id) =>
-        ConversationId.TryParse(id, out var key) ? SessionRef.ByKey(key) : Identifiers.IsSessionId(id) ? SessionRef.ById(id) : null;
+        Identifiers.IsSessionId(id)
+        && await log.GetAsync(await log.RefOfAsync(id, cancellationToken), owner, cancellationToken) is { Kind: not SessionKind.Chain } found
+            ? found : null;
 
     /// <summary>The item of a turn with that id; <see langword="null"/> where it was deleted, or never was.</summary>
     public static TurnItem? ItemOf(Turn turn, ItemId id)

@@ -16,7 +16,7 @@ internal static class ConversationsApi
     public static void MapConversations(this RouteGroupBuilder v1)
     {
         var conversations = v1.MapGroup("/conversations").WithTags("OpenAI: conversations");
-        conversations.MapPost("", CreateAsync).WithName("createConversation").WithSummary("Create a conversation").WithMetadata(ContentBody.Instance);
+        conversations.MapPost("", CreateAsync).WithName("createConversation").WithSummary("Create a conversation").TakesContent();
         conversations.MapGet("", ListAsync).WithName("listConversations").WithSummary("List a user's conversations, newest activity first").WithDescription("Beyond OpenAI's own API.");
         conversations.MapGet("/{conversation_id}", GetAsync).WithName("getConversation").WithSummary("Get a conversation");
         conversations.MapPost("/{conversation_id}", UpdateAsync).WithName("updateConversation").WithSummary("Replace a conversation's metadata");
@@ -28,7 +28,7 @@ internal static class ConversationsApi
         conversations.MapPost("/{conversation_id}/items", AddItemsAsync)
             .WithName("createConversationItems")
             .WithSummary("Add items to a conversation, all or none")
-            .WithMetadata(ContentBody.Instance);
+            .TakesContent();
         conversations.MapGet("/{conversation_id}/items/{item_id}", GetItemAsync).WithName("getConversationItem").WithSummary("Get an item of a conversation");
         conversations.MapDelete("/{conversation_id}/items/{item_id}", DeleteItemAsync)
             .WithName("deleteConversationItem")
@@ -44,20 +44,16 @@ internal static class ConversationsApi
         fields.RequireKnown("metadata", "items");
         var metadata = OpenAiMetadata.Read(fields.Any("metadata")) ?? [];
         var items = fields.Array("items") is { } given ? ReadItems(given) : [];
-        var idempotency = RequestKeys.Read(http.Request.Headers, "conversations", caller.KeyScope(owner.Value), body.Value.Value.GetRawText());
+        var idempotency = RequestKeys.Read(http.Request.Headers, "conversations", caller.KeyScope(owner.Value), body.Value.Value);
         var created = new NewSession(
             Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId, OpenAiMetadata.Replace(default, metadata, limits), SessionOrigin.Api);
         var (session, replayed) = await log.CreateAsync(created, isOwnId: false, idempotency, owner.Value, cancellationToken);
-        if (replayed)
-        {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
-        }
-
+        RequestKeys.MarkReplayed(http, replayed);
         if (items.Count > 0)
         {
             try
             {
-                await AppendAsync(turns, session, owner.Value, items, idempotency, cancellationToken);
+                await AppendAsync(turns, session, owner.Value, Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)])), idempotency, http, cancellationToken);
             }
             catch when (!replayed)
             {
@@ -70,9 +66,8 @@ internal static class ConversationsApi
         return Answer(session);
     }
 
-    private static async Task<IResult> ListAsync(Caller caller, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    private static async Task<IResult> ListAsync(SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
-        _ = caller;
         var page = ListPage.Read(request.Query);
         if (owner.Value.UserId is not { } userId)
         {
@@ -117,7 +112,7 @@ internal static class ConversationsApi
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("metadata");
         var metadata = OpenAiMetadata.Read(body.Value.Value.TryGetProperty("metadata", out var given) ? given : null)
-            ?? (given.ValueKind == JsonValueKind.Null ? [] : throw new OpenAiException("metadata", "Missing required parameter: 'metadata'.", "missing_required_parameter"));
+            ?? (given.ValueKind == JsonValueKind.Null ? [] : throw OpenAiException.Missing("metadata"));
         return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found
             && await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session.Metadata, metadata, limits), cancellationToken) is { } changed
             ? Answer(changed)
@@ -133,36 +128,57 @@ internal static class ConversationsApi
         [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         var page = ListPage.Read(request.Query);
-        return Conversations.RefOf(id) is { } session && await ConversationItems.ReadAsync(log, session, owner.Value, page, limits.PageBytes, cancellationToken) is var (items, hasMore)
+        return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } session
+            && await ConversationItems.ReadAsync(log, session, owner.Value, page, limits.PageBytes, cancellationToken) is var (items, hasMore)
             ? ConversationItems.List(items, hasMore)
             : OpenAiError.NotFound("Conversation", id);
     }
 
     private static async Task<IResult> AddItemsAsync(
-        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, SessionLog log, TurnRunner turns, CancellationToken cancellationToken)
+        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, SessionLog log, StoredItems stored, TurnRunner turns,
+        CancellationToken cancellationToken)
     {
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("items");
-        var items = ReadItems(fields.Array("items") ?? throw new OpenAiException("items", "Missing required parameter: 'items'.", "missing_required_parameter"));
+        var items = ReadItems(fields.Array("items") ?? throw OpenAiException.Missing("items"));
         _ = ListPage.Read(http.Request.Query);
         if (items.Count == 0)
         {
             throw new OpenAiException("items", "Invalid 'items': must hold at least one item.", "empty_array");
         }
 
-        if (await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is not { } session)
+        var actor = caller.ActingFor(owner);
+        if (await Conversations.FindAsync(log, id, actor, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
 
-        var idempotency = RequestKeys.Read(http.Request.Headers, "items", caller.KeyScope(owner.Value), ConversationId.Of(session.Key), body.Value.Value.GetRawText());
-        var result = await AppendAsync(turns, session, owner.Value, items, idempotency, cancellationToken);
-        if (result.Replayed)
+        // Those that are there already are told with the others, and not added again.
+        var resolved = await stored.ResolveAsync(items, "items", session, session.LastTurn, actor, cancellationToken);
+        var added = ResolvedItem.NewOnes(resolved);
+        if (added.IsNone)
         {
-            http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
+            return ConversationItems.List([.. resolved.Select(item => item.Known!.Value)], hasMore: false);
         }
 
-        return ConversationItems.List(ItemJson.Of(result.SessionKey, result.Turn), hasMore: false);
+        var idempotency = RequestKeys.Read(http.Request.Headers, "items", caller.KeyScope(actor), ConversationId.Of(session.Key), body.Value.Value);
+        var result = await AppendAsync(turns, session, actor, added, idempotency, http, cancellationToken);
+        RequestKeys.MarkReplayed(http, result.Replayed);
+        var made = new Queue<TurnItem>(ItemJson.Of(result.SessionKey, result.Turn));
+        List<TurnItem> told = [];
+        foreach (var item in resolved)
+        {
+            if (item.Known is { } known)
+            {
+                told.Add(known);
+            }
+            else if (made.TryDequeue(out var one))
+            {
+                told.Add(one);
+            }
+        }
+
+        return ConversationItems.List(told, hasMore: false);
     }
 
     private static async Task<IResult> GetItemAsync(
@@ -213,16 +229,17 @@ internal static class ConversationsApi
     }
 
     private static async Task<TurnResult> AppendAsync(
-        TurnRunner turns, Session session, Owner owner, List<InputItem> items, Idempotency? idempotency, CancellationToken cancellationToken)
+        TurnRunner turns, Session session, Owner owner, Items items, Idempotency? idempotency, HttpContext http, CancellationToken cancellationToken)
     {
         var append = new AppendCommand
         {
             Session = SessionRef.ById(session.Id),
             MustExist = true,
             Owner = owner,
-            Input = Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)])),
+            Input = items,
             Output = Items.None,
             Idempotency = idempotency,
+            CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
         };
         try
         {

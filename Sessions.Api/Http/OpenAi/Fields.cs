@@ -33,6 +33,11 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         : value.ValueKind != JsonValueKind.String ? throw WrongType(name, "a text")
         : TryText(value) ?? throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be valid Unicode.");
 
+    /// <summary>A text that must be there, and not empty.</summary>
+    public string Name(string name) => Text(name) is not { } text ? throw OpenAiException.Missing(prefix + name)
+        : text.Length > 0 ? text
+        : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must not be empty.", "empty_string");
+
     /// <summary>One of some words.</summary>
     public string? Word(string name, params ReadOnlySpan<string> allowed) => Text(name) is not { } word ? null
         : allowed.Contains(word) ? word
@@ -61,6 +66,10 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         return number >= min && number <= max ? number
             : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.", number > max ? "decimal_above_max_value" : "decimal_below_min_value");
     }
+
+    public long? Long(string name) => Any(name) is not { } value ? null
+        : value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out var number) ? number
+        : throw WrongType(name, "a whole number");
 
     public int? Integer(string name, int min, int max = int.MaxValue)
     {

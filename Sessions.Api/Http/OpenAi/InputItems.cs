@@ -1,4 +1,6 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
+using System.Text.Unicode;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Http.OpenAi;
@@ -33,15 +35,8 @@ internal static class InputItems
                 throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
             }
 
-            try
-            {
-                read.Add(ReadItem(item, name));
-            }
-            catch (InvalidOperationException)
-            {
-                // Half a surrogate pair, which is no text.
-                throw new OpenAiException(name, $"Invalid '{name}': texts must be valid Unicode.");
-            }
+            CheckUnicode(item, name);
+            read.Add(ReadItem(item, name));
         }
 
         return read;
@@ -55,11 +50,11 @@ internal static class InputItems
     {
         if (parts.ValueKind != JsonValueKind.Array || (parts.GetArrayLength() == 0 && text is null))
         {
-            throw new OpenAiException("input", "must be a list of parts: input_text, input_image, input_file");
+            throw new OpenAiException("input", "Invalid type for 'input': expected a list of parts: input_text, input_image, input_file.", "invalid_type");
         }
 
+        CheckUnicode(parts, "input");
         CheckParts(parts, "input", "input_text", "input_image", "input_file");
-        CheckUnicode(parts);
         return Json.Write((text, parts), static (json, x) =>
         {
             json.WriteStartArray();
@@ -91,30 +86,43 @@ internal static class InputItems
     {
         var id = Text(item, "id", name, isRequired: false);
         var type = Text(item, "type", name, isRequired: false)
-            ?? (Has(item, "role") ? "message" : id is not null ? InputItem.Reference : throw Missing($"{name}.type"));
+            ?? (Has(item, "role") ? "message" : id is not null ? InputItem.Reference : throw OpenAiException.Missing($"{name}.type"));
         switch (type)
         {
             case "message":
                 CheckMessage(item, name);
                 break;
             case "function_call":
-                Text(item, "call_id", name);
-                Text(item, "name", name);
+                Name(item, "call_id", name);
+                Name(item, "name", name);
                 Text(item, "arguments", name);
                 break;
             case "function_call_output":
-                Text(item, "call_id", name);
+                Name(item, "call_id", name);
                 CheckOutput(item, name);
                 break;
-            case "reasoning" or "mcp_call" or "mcp_list_tools":
+            case "reasoning":
+                CheckTexts(item, "summary", name, "summary_text");
+                CheckTexts(item, "content", name, "reasoning_text");
+                Text(item, "encrypted_content", name, isRequired: false);
+                break;
+            case "mcp_call":
+                Name(item, "server_label", name);
+                Name(item, "name", name);
+                Text(item, "arguments", name);
+                Text(item, "output", name, isRequired: false);
+                Text(item, "approval_request_id", name, isRequired: false);
+                break;
+            case "mcp_list_tools":
+                Name(item, "server_label", name);
+                CheckTools(item, name);
                 break;
             case InputItem.Reference:
-                return new InputItem(type, id ?? throw Missing($"{name}.id"), default);
+                return new InputItem(type, id ?? throw OpenAiException.Missing($"{name}.id"), default);
             default:
                 throw new OpenAiException($"{name}.type", $"Invalid value: '{Error.Shorten(type)}'. Supported values are: {Known}.");
         }
 
-        CheckUnicode(item);
         return new InputItem(type, id, Json.Write((item, type), static (json, x) => Write(json, x.item, x.type)));
     }
 
@@ -127,7 +135,7 @@ internal static class InputItems
 
         if (!Has(item, "content", out var content))
         {
-            throw Missing($"{name}.content");
+            throw OpenAiException.Missing($"{name}.content");
         }
 
         if (content.ValueKind == JsonValueKind.Array)
@@ -144,7 +152,7 @@ internal static class InputItems
     {
         if (!Has(item, "output", out var output))
         {
-            throw Missing($"{name}.output");
+            throw OpenAiException.Missing($"{name}.output");
         }
 
         if (output.ValueKind == JsonValueKind.Array)
@@ -176,7 +184,7 @@ internal static class InputItems
 
             switch (type)
             {
-                case "input_text" or "output_text":
+                case "input_text" or "output_text" or "summary_text" or "reasoning_text":
                     Text(part, "text", at);
                     break;
                 case "refusal":
@@ -190,7 +198,7 @@ internal static class InputItems
                     RefuseFileId(part, at);
                     if (Text(part, "file_data", at, isRequired: false) is null && Text(part, "file_url", at, isRequired: false) is null)
                     {
-                        throw Missing($"{at}.file_data");
+                        throw OpenAiException.Missing($"{at}.file_data");
                     }
 
                     break;
@@ -206,8 +214,48 @@ internal static class InputItems
         }
     }
 
-    // Half a surrogate pair is found out when a text is read.
-    internal static void CheckUnicode(JsonElement value)
+    private static void CheckTexts(JsonElement item, string property, string name, string type)
+    {
+        if (Has(item, property, out var texts))
+        {
+            CheckParts(RequireArray(texts, $"{name}.{property}"), $"{name}.{property}", type);
+        }
+    }
+
+    private static void CheckTools(JsonElement item, string name)
+    {
+        var index = 0;
+        foreach (var tool in Has(item, "tools", out var tools) ? RequireArray(tools, $"{name}.tools").EnumerateArray() : throw OpenAiException.Missing($"{name}.tools"))
+        {
+            var at = $"{name}.tools[{index++}]";
+            Name(tool.ValueKind == JsonValueKind.Object ? tool : throw new OpenAiException(at, $"Invalid type for '{at}': expected an object.", "invalid_type"), "name", at);
+        }
+    }
+
+    private static JsonElement RequireArray(JsonElement value, string name) => value.ValueKind == JsonValueKind.Array ? value
+        : throw new OpenAiException(name, $"Invalid type for '{name}': expected an array.", "invalid_type");
+
+    /// <summary>Refuses bytes that are no UTF-8, and half a surrogate pair: what passes can be read.</summary>
+    /// <exception cref="OpenAiException">There is such a thing.</exception>
+    public static void CheckUnicode(JsonElement value, string? name)
+    {
+        var raw = JsonMarshal.GetRawUtf8Value(value);
+        if (Utf8.IsValid(raw) && raw.IndexOf("\\ud"u8) < 0 && raw.IndexOf("\\uD"u8) < 0)
+        {
+            return;
+        }
+
+        try
+        {
+            ReadAll(value);
+        }
+        catch (InvalidOperationException)
+        {
+            throw new OpenAiException(name, $"Invalid {(name is null ? "body" : $"'{name}'")}: texts must be valid Unicode, in UTF-8 and without half surrogate pairs.");
+        }
+    }
+
+    private static void ReadAll(JsonElement value)
     {
         switch (value.ValueKind)
         {
@@ -217,7 +265,7 @@ internal static class InputItems
             case JsonValueKind.Array:
                 foreach (var element in value.EnumerateArray())
                 {
-                    CheckUnicode(element);
+                    ReadAll(element);
                 }
 
                 break;
@@ -225,7 +273,7 @@ internal static class InputItems
                 foreach (var property in value.EnumerateObject())
                 {
                     _ = property.Name;
-                    CheckUnicode(property.Value);
+                    ReadAll(property.Value);
                 }
 
                 break;
@@ -330,11 +378,19 @@ internal static class InputItems
         }
     }
 
+    private static void Name(JsonElement item, string property, string name)
+    {
+        if (Text(item, property, name)!.Length == 0)
+        {
+            throw new OpenAiException($"{name}.{property}", $"Invalid '{name}.{property}': must not be empty.", "empty_string");
+        }
+    }
+
     private static string? Text(JsonElement item, string property, string name, bool isRequired = true)
     {
         if (!Has(item, property, out var value))
         {
-            return isRequired ? throw Missing($"{name}.{property}") : null;
+            return isRequired ? throw OpenAiException.Missing($"{name}.{property}") : null;
         }
 
         return value.ValueKind == JsonValueKind.String ? value.GetString()
@@ -345,6 +401,4 @@ internal static class InputItems
     private static bool Has(JsonElement item, string property) => Has(item, property, out _);
 
     private static bool Has(JsonElement item, string property, out JsonElement value) => item.TryGetProperty(property, out value) && value.ValueKind != JsonValueKind.Null;
-
-    private static OpenAiException Missing(string name) => new(name, $"Missing required parameter: '{name}'.", "missing_required_parameter");
 }

@@ -1,7 +1,5 @@
-using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using System.Text.Unicode;
 
 namespace Sessions.Api.Http.OpenAi;
 
@@ -16,26 +14,55 @@ internal sealed class JsonBody
 
     internal sealed class Converter : JsonConverter<JsonBody>
     {
-        public override JsonBody Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-            reader.TokenType == JsonTokenType.StartObject ? new JsonBody { Value = Check(JsonElement.ParseValue(ref reader)) } : throw new JsonException();
-
-        // Names and texts can be read from here on: bytes that are no UTF-8, and half a surrogate pair, are found out when they are.
-        private static JsonElement Check(JsonElement body)
+        public override JsonBody Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
         {
-            var raw = JsonMarshal.GetRawUtf8Value(body);
-            if (!Utf8.IsValid(raw) || raw.IndexOf("\\ud"u8) >= 0 || raw.IndexOf("\\uD"u8) >= 0)
+            if (reader.TokenType != JsonTokenType.StartObject)
             {
-                try
+                throw new JsonException();
+            }
+
+            var start = reader;
+            try
+            {
+                // With the settings of all routes: of a field that is given twice nobody can say which is meant.
+                var body = ((JsonConverter<JsonElement>)options.GetConverter(typeof(JsonElement))).Read(ref reader, typeof(JsonElement), options);
+                InputItems.CheckUnicode(body, name: null);
+                return new JsonBody { Value = body };
+            }
+            catch (Exception e) when (e is JsonException or InvalidOperationException)
+            {
+                var body = JsonElement.ParseValue(ref start);
+                InputItems.CheckUnicode(body, name: null);
+                throw FindTwice(body, "") is { } twice ? new OpenAiException(twice, $"Invalid '{twice}': must be given once.", "duplicate_parameter") : e;
+            }
+        }
+
+        private static string? FindTwice(JsonElement value, string name)
+        {
+            string? twice = null;
+            if (value.ValueKind == JsonValueKind.Array)
+            {
+                var index = 0;
+                foreach (var element in value.EnumerateArray())
                 {
-                    InputItems.CheckUnicode(body);
+                    twice ??= element.ValueKind is JsonValueKind.Object or JsonValueKind.Array ? FindTwice(element, $"{name}[{index}]") : null;
+                    index++;
                 }
-                catch (InvalidOperationException)
+            }
+            else if (value.ValueKind == JsonValueKind.Object)
+            {
+                var count = value.GetPropertyCount();
+                HashSet<string>? names = count > 1 ? new(count, StringComparer.Ordinal) : null;
+                foreach (var property in value.EnumerateObject())
                 {
-                    throw new OpenAiException(null, "The body must be valid Unicode: UTF-8, without half surrogate pairs.");
+                    var path = name.Length == 0 ? property.Name : $"{name}.{property.Name}";
+                    twice ??= names?.Add(property.Name) == false ? Domain.Error.Shorten(path)
+                        : property.Value.ValueKind is JsonValueKind.Object or JsonValueKind.Array ? FindTwice(property.Value, path)
+                        : null;
                 }
             }
 
-            return body;
+            return twice;
         }
 
         public override void Write(Utf8JsonWriter writer, JsonBody value, JsonSerializerOptions options) => value.Value.WriteTo(writer);

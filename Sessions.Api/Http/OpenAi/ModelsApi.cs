@@ -13,7 +13,9 @@ internal static class ModelsApi
     {
         var models = v1.MapGroup("/models").WithTags("OpenAI: models");
         models.MapGet("", List).WithName("listModels").WithSummary("List the agents as models");
-        models.MapGet("/{model}", Get).WithName("getModel").WithSummary("Get an agent as a model");
+
+        // Names of other services have slashes, which some clients encode and others do not.
+        models.MapGet("/{**model}", Get).WithName("getModel").WithSummary("Get an agent as a model");
     }
 
     private static JsonResult List(AgentCatalog agents) => new(Json.Write(agents, static (json, agents) =>
@@ -30,10 +32,14 @@ internal static class ModelsApi
         json.WriteEndObject();
     }));
 
-    private static IResult Get([FromRoute(Name = "model")] string model, AgentCatalog agents) => agents.Find(model) is not null
-        ? new JsonResult(Json.Write((model, agents.StartedAt), static (json, x) => Write(json, x.model, x.StartedAt)))
-        : new OpenAiError(
-            StatusCodes.Status404NotFound, OpenAiError.InvalidRequest, $"The model '{Error.Shorten(model)}' does not exist.", "model", "model_not_found");
+    private static IResult Get([FromRoute(Name = "model")] string routed, HttpContext http, AgentCatalog agents)
+    {
+        var model = RequestTarget.Segment(http, 2, routed);
+        return agents.Find(model) is not null
+            ? new JsonResult(Json.Write((model, agents.StartedAt), static (json, x) => Write(json, x.model, x.StartedAt)))
+            : new OpenAiError(
+                StatusCodes.Status404NotFound, OpenAiError.InvalidRequest, $"The model '{Error.Shorten(model)}' does not exist.", "model", "model_not_found");
+    }
 
     private static void Write(Utf8JsonWriter json, string id, DateTimeOffset created)
     {

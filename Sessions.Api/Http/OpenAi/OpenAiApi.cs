@@ -14,6 +14,7 @@ internal static class OpenAiApi
     public static WebApplicationBuilder AddOpenAi(this WebApplicationBuilder builder)
     {
         builder.AddSettings<OpenAiSettings>(OpenAiSettings.Section);
+        builder.Services.AddSingleton<StoredItems>();
         builder.Services.AddSingleton<ResponsePlan>();
         builder.Services.AddSingleton<RepeatedRequests>();
         return builder;

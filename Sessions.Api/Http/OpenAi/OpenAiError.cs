@@ -1,5 +1,4 @@
 using System.Buffers;
-using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using Sessions.Api.Domain;
@@ -99,16 +98,7 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
     {
         var response = httpContext.Response;
         response.StatusCode = Status;
-        if (RetryAfter is { } wait)
-        {
-            response.Headers.RetryAfter = Math.Max(1, (int)Math.Ceiling(wait.TotalSeconds)).ToString(CultureInfo.InvariantCulture);
-        }
-
-        if (ShouldRetry is { } should)
-        {
-            response.Headers["x-should-retry"] = should ? "true" : "false";
-        }
-
+        RetryHeaders.Set(response.Headers, RetryAfter, ShouldRetry);
         var body = Json.Write(this, static (json, error) =>
         {
             json.WriteStartObject();
@@ -130,6 +120,9 @@ internal sealed class OpenAiException(OpenAiError error) : Exception(error.Messa
 
     /// <summary>The error.</summary>
     public OpenAiError Error { get; } = error;
+
+    /// <summary>A field is missing.</summary>
+    public static OpenAiException Missing(string param) => new(param, $"Missing required parameter: '{param}'.", "missing_required_parameter");
 }
 
 /// <summary>JSON as it is written under <c>/v1</c>.</summary>

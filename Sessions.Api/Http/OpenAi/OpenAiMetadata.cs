@@ -105,7 +105,7 @@ internal static class OpenAiMetadata
         ReadOnlyMemory<byte> stored, OrderedDictionary<string, string> shown, LimitSettings limits)
     {
         var metadata = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
-        foreach (var name in Of(stored).Keys)
+        foreach (var name in Of(stored).Keys.Where(name => name != BranchMarker.Key))
         {
             metadata.Remove(name);
         }
@@ -115,7 +115,7 @@ internal static class OpenAiMetadata
         var place = 0;
         foreach (var (name, value) in shown)
         {
-            if (Reserved.Contains(name) || name == Apart)
+            if (Reserved.Contains(name) || name is Apart or BranchMarker.Key)
             {
                 apart[name] = value;
             }

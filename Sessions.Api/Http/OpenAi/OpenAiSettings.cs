@@ -14,13 +14,13 @@ internal sealed class OpenAiSettings
 
     /// <summary>The session that a request names, if it does.</summary>
     /// <exception cref="OpenAiException">The name is not allowed.</exception>
-    public SessionRef? SessionOf(IHeaderDictionary headers)
+    public string? SessionOf(IHeaderDictionary headers)
     {
         foreach (var name in SessionHeader.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
         {
-            if (headers.TryGetValue(name, out var values) && values is [{ Length: > 0 } id])
+            if (headers.TryGetValue(name, out var values) && string.Join(',', values.ToArray()) is { Length: > 0 } id)
             {
-                return Conversations.RefOf(id) ?? throw new OpenAiException(name, $"Invalid '{name}': {Identifiers.SessionIdRule}.");
+                return Identifiers.IsSessionId(id) ? id : throw new OpenAiException(name, $"Invalid '{name}': {Identifiers.SessionIdRule}.");
             }
         }
 

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Text.Json;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Engine.Streams;
@@ -29,7 +30,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
     /// <param name="body">Its body.</param>
     /// <param name="command">What it asks for.</param>
     /// <param name="cancellationToken">Its client has gone.</param>
-    public Task<TurnResult> RunAsync(HttpContext http, string? scope, string body, TurnCommand command, CancellationToken cancellationToken) => command switch
+    public Task<TurnResult> RunAsync(HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken) => command switch
     {
         { Store: false, Idempotency: { } key } => RunWhileAsync(key, command, cancellationToken),
         { Store: true, Idempotency: null } => RunOnceAsync(NameOf(http, scope, body), IsRepeat(http.Request), command, cancellationToken),
@@ -38,7 +39,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
 
     /// <summary>Starts the turn of a request, or finds the stream of the same request before.</summary>
     /// <inheritdoc cref="RunAsync" path="/param"/>
-    public async ValueTask<StreamedTurn> StreamAsync(HttpContext http, string? scope, string body, TurnCommand command, CancellationToken cancellationToken)
+    public async ValueTask<StreamedTurn> StreamAsync(HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken)
     {
         // Those that have a key, or leave nothing behind, are told apart where they are started.
         if (!command.Store || command.Idempotency is not null)
@@ -61,8 +62,8 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
     private static bool IsRepeat(HttpRequest request) => request.Headers[Header] is [{ Length: > 0 } count] && count != "0";
 
     // Callers that have no name are told apart by where they are.
-    private static Guid NameOf(HttpContext http, string? scope, string body) =>
-        RequestKeys.Hash(http.Request.Path, http.Request.QueryString.Value, scope, http.Connection.RemoteIpAddress?.ToString(), body);
+    private static Guid NameOf(HttpContext http, string? scope, JsonElement body) =>
+        RequestKeys.Hash(http.Request.Path.Value, http.Request.QueryString.Value, scope, http.Connection.RemoteIpAddress?.ToString(), body);
 
     private async Task<TurnResult> RunOnceAsync(Guid request, bool isRepeat, TurnCommand command, CancellationToken cancellationToken)
     {

@@ -55,7 +55,7 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
                 Write(delta.IsRefusal ? "response.refusal.delta" : "response.output_text.delta", (delta, Id: IdOf(delta.Index, "message"), Index: _outputIndex), static (json, x) =>
                 {
                     WritePlace(json, x.Id, x.Index, x.delta.ContentIndex);
-                    json.WriteString("delta"u8, x.delta.Text.Span);
+                    JsonText.WriteString(json, "delta"u8, x.delta.Text.Span);
                     if (!x.delta.IsRefusal)
                     {
                         WriteEmptyArray(json, "logprobs");
@@ -178,7 +178,7 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
         {
             json.WriteString("item_id"u8, x.Id);
             json.WriteNumber("output_index"u8, x.Index);
-            json.WriteString("delta"u8, x.delta.Delta.Span);
+            JsonText.WriteString(json, "delta"u8, x.delta.Delta.Span);
         });
     }
 

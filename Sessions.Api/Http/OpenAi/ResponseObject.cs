@@ -9,11 +9,13 @@ namespace Sessions.Api.Http.OpenAi;
 /// by where it stands; so what creating gave, what
 /// <c>response.completed</c> held, and what a GET gives are made of the same bytes by the same code.
 /// </summary>
-/// <param name="request">What was asked for.</param>
+/// <param name="request">What was asked for: of it what is told again (<see cref="ResponseRequest.Echoed"/>).</param>
 /// <param name="agentType">The agent that answers: the model, where the request names none.</param>
 internal sealed class ResponseObject(ResponseRequest request, string agentType) : ResponseMaker
 {
     private const string Completed = "completed";
+
+    public override long Bytes => request.Bytes;
 
     /// <summary>The Response as it is while the turn runs.</summary>
     public ReadOnlyMemory<byte> InProgress(DateTimeOffset startedAt) => Json.Write((startedAt, this), static (json, x) =>

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents;
@@ -20,6 +21,9 @@ internal sealed record ResponseRequest
         "code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results", "message.input_image.image_url", "message.output_text.logprobs",
         "reasoning.encrypted_content", "web_search_call.action.sources", "web_search_call.results",
     ];
+
+    // What a Response tells as it was sent.
+    private static readonly string[] Echoes = ["prompt_cache_key", "safety_identifier", "temperature", "text", "tool_choice", "top_p", "user"];
 
     /// <summary>The body as it was sent.</summary>
     public required JsonElement Body { get; init; }
@@ -80,7 +84,7 @@ internal sealed record ResponseRequest
             throw new OpenAiException("previous_response_id", "Mutually exclusive parameters: 'previous_response_id' and 'conversation'.", "mutually_exclusive_parameters");
         }
 
-        var input = fields.Any("input") ?? throw new OpenAiException("input", "Missing required parameter: 'input'.", "missing_required_parameter");
+        var input = fields.Any("input") ?? throw OpenAiException.Missing("input");
         if (input.ValueKind is not (JsonValueKind.String or JsonValueKind.Array))
         {
             throw new OpenAiException("input", "Invalid type for 'input': expected a text or an array of items.", "invalid_type");
@@ -101,6 +105,32 @@ internal sealed record ResponseRequest
             Options = ReadOptions(fields),
         };
     }
+
+    /// <summary>
+    /// What a Response tells of it again. It is held for as long as the stream of the turn: the rest, which may be large, is not.
+    /// </summary>
+    public ResponseRequest Echoed() => this with
+    {
+        Text = null,
+        Items = [],
+        Body = JsonElement.Parse(Json.Write(Body, static (json, body) =>
+        {
+            json.WriteStartObject();
+            foreach (var name in Echoes)
+            {
+                if (body.TryGetProperty(name, out var value))
+                {
+                    json.WritePropertyName(name);
+                    value.WriteTo(json);
+                }
+            }
+
+            json.WriteEndObject();
+        }).Span),
+    };
+
+    /// <summary>About how many bytes it takes to hold, beside its options.</summary>
+    public long Bytes => JsonMarshal.GetRawUtf8Value(Body).Length;
 
     /// <summary>An error of its turn. What has gone since it was looked for is told in the words for what was never there.</summary>
     public OpenAiError ErrorOf(Error error) => error.Code != "session_not_found" ? OpenAiError.From(error)
@@ -145,7 +175,7 @@ internal sealed record ResponseRequest
         if (conversation.ValueKind == JsonValueKind.Object)
         {
             return new Fields(conversation, "conversation.").Text("id")
-                ?? throw new OpenAiException("conversation.id", "Missing required parameter: 'conversation.id'.", "missing_required_parameter");
+                ?? throw OpenAiException.Missing("conversation.id");
         }
 
         return conversation.ValueKind == JsonValueKind.String ? fields.Text("conversation")
@@ -208,11 +238,14 @@ internal static class ToolFields
     /// <summary>Reads a function's name, description, parameters and strictness.</summary>
     public static FunctionTool ReadFunction(Fields fields, string name)
     {
-        var function = fields.Text("name") ?? throw new OpenAiException($"{name}.name", $"Missing required parameter: '{name}.name'.", "missing_required_parameter");
+        var function = fields.Text("name") ?? throw OpenAiException.Missing($"{name}.name");
         return function.Length is > 0 and <= MaxNameLength
-            ? new FunctionTool(function, fields.Text("description"), fields.Object("parameters"), fields.Flag("strict"))
+            ? new FunctionTool(function, fields.Text("description"), Apart(fields.Object("parameters")), fields.Flag("strict"))
             : throw new OpenAiException($"{name}.name", $"Invalid '{name}.name': must have 1 to {MaxNameLength} characters.");
     }
+
+    // Held as long as its turn is told: not with the whole body around it.
+    private static JsonElement? Apart(JsonElement? part) => part is { } given ? JsonElement.Parse(JsonMarshal.GetRawUtf8Value(given)) : null;
 
     /// <summary>Reads which tools may or must be called.</summary>
     /// <exception cref="OpenAiException">It is another choice, or names no tool.</exception>
@@ -245,7 +278,7 @@ internal static class ToolFields
     {
         var fields = new Fields(format, prefix);
         var type = fields.Word("type", "text", "json_object", "json_schema")
-            ?? throw new OpenAiException($"{prefix}type", $"Missing required parameter: '{prefix}type'.", "missing_required_parameter");
+            ?? throw OpenAiException.Missing($"{prefix}type");
         if (type != "json_schema")
         {
             return new ResponseFormat(type);
@@ -254,6 +287,6 @@ internal static class ToolFields
         // Chat completions have it one level deeper.
         var schema = fields.Object("json_schema") is { } inner ? new Fields(inner, $"{prefix}json_schema.") : fields;
         return new ResponseFormat(type, schema.Text("name"), schema.Text("description"),
-            schema.Object("schema") ?? throw new OpenAiException($"{prefix}schema", $"Missing required parameter: '{prefix}schema'.", "missing_required_parameter"), schema.Flag("strict"));
+            Apart(schema.Object("schema")) ?? throw OpenAiException.Missing($"{prefix}schema"), schema.Flag("strict"));
     }
 }

@@ -21,7 +21,7 @@ internal static class ResponsesApi
             .WithName("createResponse")
             .WithSummary("Create a response")
             .WithDescription("In a conversation, behind an earlier response, or alone. With stream: true it comes as server-sent events.")
-            .WithMetadata(ContentBody.Instance);
+            .TakesContent();
         responses.MapGet("/{response_id}", GetAsync)
             .WithName("getResponse")
             .WithSummary("Get a response")
@@ -40,11 +40,17 @@ internal static class ResponsesApi
     {
         var request = ResponseRequest.Read(body.Value.Value);
         var agent = agents.ForModel(request.Model);
-        var scope = caller.KeyScope(owner.Value);
-        var sent = request.Body.GetRawText();
+        var actor = caller.ActingFor(owner);
+        var (scope, sent) = (caller.KeyScope(actor), request.Body);
         try
         {
-            var command = await plan.MakeAsync(request, agent, owner.Value, RequestKeys.Read(http.Request.Headers, "responses", scope, sent), cancellationToken);
+            var command = await plan.MakeAsync(request, agent, actor, RequestKeys.Read(http.Request.Headers, "responses", scope, sent), cancellationToken);
+            if (command.Kind != SessionKind.Chain)
+            {
+                // The branches of a chain wait for nobody.
+                command = command with { CalledFrom = http.Request.Headers[AgentHeaders.SessionId] };
+            }
+
             if (request.Stream)
             {
                 var stream = await repeated.StreamAsync(http, scope, sent, command, cancellationToken);
@@ -52,11 +58,7 @@ internal static class ResponsesApi
             }
 
             var result = await repeated.RunAsync(http, scope, sent, command, cancellationToken);
-            if (result.Replayed)
-            {
-                http.Response.Headers[RequestKeys.ReplayedHeader] = "true";
-            }
-
+            RequestKeys.MarkReplayed(http, result.Replayed);
             return new JsonResult(ResponseObject.Compose(result.SessionKey, command.Kind != SessionKind.Chain,
                 result.Turn.Response.IsEmpty ? result.Turn with { Response = ((ResponseObject)command.Response!).Of(result.Turn) } : result.Turn));
         }
@@ -69,17 +71,17 @@ internal static class ResponsesApi
     private static async Task<IResult> GetAsync(
         [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request, SessionLog log, StreamedTurns streams, CancellationToken cancellationToken)
     {
-        _ = ListPage.Read(new QueryCollection(request.Query.Where(pair => pair.Key is "include" or "include[]").ToDictionary()));
+        _ = ListPage.Read(new QueryCollection(request.Query.Where(pair => pair.Key is not ("limit" or "order" or "after")).ToDictionary()));
+        var (wantsStream, startingAfter) = ReadStream(request.Query);
         if (!ResponseId.TryParse(responseId, out var id))
         {
             return OpenAiError.NotFound("Response", responseId);
         }
 
         var stream = await streams.FindAsync(id, owner.Value, cancellationToken);
-        var wantsStream = request.Query["stream"].ToString() is "true" or "1";
         if (stream is not null && stream.Command.Response is not null && stream.Command.KeepsResponse && (wantsStream || !stream.Ended))
         {
-            return wantsStream ? new TurnEventStream(stream, 0, new ResponseEvents(stream, ReadStart(request.Query) ?? -1), streams)
+            return wantsStream ? new TurnEventStream(stream, 0, new ResponseEvents(stream, startingAfter ?? -1), streams)
                 : new JsonResult(ResponseObject.Compose(id, ((ResponseObject)stream.Command.Response).InProgress(stream.Begun!.At), [], stream.Command.Kind == SessionKind.Chain ? null : id.Key));
         }
 
@@ -94,7 +96,7 @@ internal static class ResponsesApi
         }
 
         // What was told in pieces is told in one from then on: whoever has some of the pieces can't go on with it.
-        return ReadStart(request.Query) is null
+        return startingAfter is null
             ? new StoredResponseStream(found.Session, found.Turn)
             : OpenAiError.Invalid("starting_after", Unresumable);
     }
@@ -122,9 +124,24 @@ internal static class ResponsesApi
     private static OpenAiError Cancel([FromRoute(Name = "response_id")] string responseId) =>
         OpenAiError.Invalid("response_id", $"Cannot cancel response '{Error.Shorten(responseId)}': only responses in the background can be cancelled, and this server makes none.", code: null);
 
-    private static int? ReadStart(IQueryCollection query) => query["starting_after"] is not [{ Length: > 0 } text] ? null
-        : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var start) ? start
-        : throw new OpenAiException("starting_after", "Invalid 'starting_after': must be the sequence_number of an event.", "invalid_type");
+    private static (bool WantsStream, int? StartingAfter) ReadStream(IQueryCollection query)
+    {
+        var wantsStream = query["stream"].ToString() switch
+        {
+            "" or "false" or "0" => false,
+            "true" or "1" => true,
+            _ => throw new OpenAiException("stream", "Invalid type for 'stream': expected true or false.", "invalid_type"),
+        };
+        if (query["starting_after"].ToString() is not { Length: > 0 } text)
+        {
+            return (wantsStream, null);
+        }
+
+        return !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var start)
+            ? throw new OpenAiException("starting_after", "Invalid 'starting_after': must be the sequence_number of an event.", "invalid_type")
+            : wantsStream ? (true, start)
+            : throw new OpenAiException("starting_after", "Invalid 'starting_after': it is for a stream, which 'stream=true' asks for.");
+    }
 }
 
 /// <summary>A stored response as a stream: all of it at once.</summary>

@@ -35,7 +35,7 @@ internal sealed class ActivityIndex
             }
         }
 
-        chunk.Insert(chunk.PlaceOf(session), session);
+        chunk.Insert(chunk.IndexOf(session), session);
     }
 
     /// <summary>Takes one out, before its activity changes.</summary>
@@ -44,7 +44,7 @@ internal sealed class ActivityIndex
         Count--;
         var index = ChunkOf(session);
         var chunk = _chunks[index];
-        chunk.RemoveAt(chunk.PlaceOf(session));
+        chunk.RemoveAt(chunk.IndexOf(session));
         if (chunk.Count == 0)
         {
             _chunks.RemoveAt(index);
@@ -62,15 +62,15 @@ internal sealed class ActivityIndex
     /// <summary>Those behind a place in the list, in the order asked for.</summary>
     public IEnumerable<MemorySession> Behind(PageCursor? after, bool ascending)
     {
-        var place = after is { } cursor ? new MemorySession(cursor.Id, cursor.Position) : null;
-        var index = place is null ? (ascending ? 0 : _chunks.Count - 1) : ChunkOf(place);
+        var position = after is { } cursor ? new MemorySession(cursor.Id, cursor.Position) : null;
+        var index = position is null ? (ascending ? 0 : _chunks.Count - 1) : ChunkOf(position);
         for (var isFirst = true; index >= 0 && index < _chunks.Count; index += ascending ? 1 : -1, isFirst = false)
         {
             var chunk = _chunks[index];
-            var start = place is null || !isFirst ? (ascending ? 0 : chunk.Count) : chunk.PlaceOf(place);
+            var start = position is null || !isFirst ? (ascending ? 0 : chunk.Count) : chunk.IndexOf(position);
             if (ascending)
             {
-                start += place is not null && isFirst && start < chunk.Count && Compare(chunk.Sessions[start], place) == 0 ? 1 : 0;
+                start += position is not null && isFirst && start < chunk.Count && Compare(chunk.Sessions[start], position) == 0 ? 1 : 0;
             }
 
             for (var i = ascending ? start : start - 1; i >= 0 && i < chunk.Count; i += ascending ? 1 : -1)
@@ -128,7 +128,7 @@ internal sealed class ActivityIndex
         public int Count { get; private set; }
 
         // Of the first that is not before it.
-        public int PlaceOf(MemorySession session)
+        public int IndexOf(MemorySession session)
         {
             if (Count > 0 && Compare(Sessions[Count - 1], session) < 0)
             {
@@ -145,7 +145,7 @@ internal sealed class ActivityIndex
             return low;
         }
 
-        public void Insert(int place, MemorySession session)
+        public void Insert(int index, MemorySession session)
         {
             if (Count == Sessions.Length)
             {
@@ -154,14 +154,14 @@ internal sealed class ActivityIndex
                 Sessions = larger;
             }
 
-            Array.Copy(Sessions, place, Sessions, place + 1, Count - place);
-            Sessions[place] = session;
+            Array.Copy(Sessions, index, Sessions, index + 1, Count - index);
+            Sessions[index] = session;
             Count++;
         }
 
-        public void RemoveAt(int place)
+        public void RemoveAt(int index)
         {
-            Array.Copy(Sessions, place + 1, Sessions, place, --Count - place);
+            Array.Copy(Sessions, index + 1, Sessions, index, --Count - index);
             Sessions[Count] = null!;
         }
 

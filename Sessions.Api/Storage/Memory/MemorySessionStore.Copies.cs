@@ -14,7 +14,7 @@ internal sealed partial class MemorySessionStore
         cancellationToken.ThrowIfCancellationRequested();
         var (turns, answered, bytes) = (default(MemoryTurns), new Dictionary<Guid, (Guid, int)>(), 0L);
         var opening = request.Turns is null ? null : Begin(request);
-        Told told = default;
+        Effects effects = default;
         CopyResult result;
         try
         {
@@ -30,7 +30,7 @@ internal sealed partial class MemorySessionStore
             lock (_lock)
             {
                 result = opening is { IsEnded: true } ? new CopyResult(CopyStatus.SourceNotFound)
-                    : Copy(request, turns, answered, bytes, ref told);
+                    : Copy(request, turns, answered, bytes, ref effects);
             }
         }
         finally
@@ -41,7 +41,7 @@ internal sealed partial class MemorySessionStore
             }
         }
 
-        await TellAsync(told);
+        await PublishAsync(effects);
         return result;
     }
 
@@ -139,7 +139,7 @@ internal sealed partial class MemorySessionStore
         return (turns, bytes, false);
     }
 
-    private CopyResult Copy(CopyRequest request, MemoryTurns turns, Dictionary<Guid, (Guid, int)> answered, long bytes, ref Told told)
+    private CopyResult Copy(CopyRequest request, MemoryTurns turns, Dictionary<Guid, (Guid, int)> answered, long bytes, ref Effects effects)
     {
         var (now, created, summary) = (Now, request.Session, request.Summary);
         if (request.Source is { } sourceName)
@@ -180,7 +180,7 @@ internal sealed partial class MemorySessionStore
 
         bytes += created.Metadata.Length + (summary?.Text.Length ?? 0);
         var owner = OwnerOf(created.UserId);
-        if (MakeRoomInBytes(null, owner, created.Kind, StorePolicy.SizeOf(bytes, turns.Count), now, ref told) is { } limit)
+        if (MakeRoomInBytes(null, owner, created.Kind, StorePolicy.SizeOf(bytes, turns.Count), now, ref effects) is { } limit)
         {
             return new CopyResult(CopyStatus.Full) { Limit = limit };
         }
@@ -189,11 +189,11 @@ internal sealed partial class MemorySessionStore
         (session.Turns, session.Bytes, session.Summary, session.Answered) = (turns, bytes, summary, answered.Count > 0 ? answered : null);
         if (request.Head is null)
         {
-            MakeRoomInNumber(owner, created.Kind, now, ref told);
-            told.Created = created.Kind == SessionKind.Chain ? null : created.CreatedFrom;
+            MakeRoomInNumber(owner, created.Kind, now, ref effects);
+            effects.Created = created.Kind == SessionKind.Chain ? null : created.CreatedFrom;
         }
 
-        Add(session, now, ref told);
+        Add(session, now, ref effects);
         if (request.CreatedBy is { } reservation)
         {
             Reserve(reservation, created.Id, session.ExpiresAt);

@@ -91,10 +91,10 @@ internal sealed partial class MemorySessionStore
     private void Schedule(MemorySession session) => _expiry.Enqueue(session, session.ExpiresAt);
 
     // How many sessions were removed, without chains.
-    private int Reclaim(long now, int most, out bool more)
+    private int Reclaim(long now, int max, out bool more)
     {
         var removed = 0;
-        for (var step = 0; step < most; step++)
+        for (var step = 0; step < max; step++)
         {
             var hasReservation = _reservationExpiry.TryPeek(out var reservation) && reservation.ExpiresAt <= now;
             if (hasReservation)

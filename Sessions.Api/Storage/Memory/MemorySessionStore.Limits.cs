@@ -10,7 +10,7 @@ internal sealed partial class MemorySessionStore
     private const string UnownedBytesLimit = "limits.unowned_bytes";
 
     // The one that comes is not among them, so that it is never the one to go.
-    private void MakeRoomInNumber(MemoryOwner owner, SessionKind kind, long now, ref Told told)
+    private void MakeRoomInNumber(MemoryOwner owner, SessionKind kind, long now, ref Effects effects)
     {
         var max = _policy.MaxPerUser(kind);
         if (max <= 0 || owner.UserId is null)
@@ -23,11 +23,11 @@ internal sealed partial class MemorySessionStore
             var goes = FirstToGo(sessions.All) ?? sessions.All.First();
             if (goes.ExpiresAt <= now)
             {
-                told.Expired += Expire(goes);
+                effects.Expired += Expire(goes);
             }
             else
             {
-                Evict(goes, ref told);
+                Evict(goes, ref effects);
             }
         }
     }
@@ -44,8 +44,8 @@ internal sealed partial class MemorySessionStore
     /// <param name="kind">Its kind.</param>
     /// <param name="size">What it is going to count for.</param>
     /// <param name="now">The time.</param>
-    /// <param name="told">Of those that had to go.</param>
-    private string? MakeRoomInBytes(MemorySession? session, MemoryOwner owner, SessionKind kind, long size, long now, ref Told told)
+    /// <param name="effects">Of those that had to go.</param>
+    private string? MakeRoomInBytes(MemorySession? session, MemoryOwner owner, SessionKind kind, long size, long now, ref Effects effects)
     {
         var before = session?.Size ?? 0;
         var beforeOfOwner = session?.Owner == owner ? before : 0;
@@ -55,7 +55,7 @@ internal sealed partial class MemorySessionStore
         }
 
         // What has expired does not count, but takes up room.
-        told.Expired += Reclaim(now, ReclaimedPerLock, out _);
+        effects.Expired += Reclaim(now, ReclaimedPerLock, out _);
         if (Missing() is not { } missing)
         {
             return null;
@@ -71,7 +71,7 @@ internal sealed partial class MemorySessionStore
         while (Missing() is not null)
         {
             var others = chains!.All.Where(chain => chain != session);
-            Evict(FirstToGo(others) ?? others.First(), ref told);
+            Evict(FirstToGo(others) ?? others.First(), ref effects);
         }
 
         return null;
@@ -79,26 +79,26 @@ internal sealed partial class MemorySessionStore
         // By the limit that is passed by most.
         (string Limit, long Bytes)? Missing()
         {
-            (string Limit, long Bytes)? most = null;
-            Check(StoredBytesLimit, _policy.StoredBytes, _bytes + size - before, ref most);
+            (string Limit, long Bytes)? worst = null;
+            Check(StoredBytesLimit, _policy.StoredBytes, _bytes + size - before, ref worst);
             if (kind == SessionKind.Chain)
             {
-                Check(ChainBytesLimit, _policy.ChainBytesPerOwner, owner.ChainBytes + size - beforeOfOwner, ref most);
+                Check(ChainBytesLimit, _policy.ChainBytesPerOwner, owner.ChainBytes + size - beforeOfOwner, ref worst);
             }
 
             if (owner.UserId is null)
             {
-                Check(UnownedBytesLimit, _policy.UnownedBytes, owner.Bytes + size - beforeOfOwner, ref most);
+                Check(UnownedBytesLimit, _policy.UnownedBytes, owner.Bytes + size - beforeOfOwner, ref worst);
             }
 
-            return most;
+            return worst;
         }
 
-        static void Check(string limit, long allowed, long wanted, ref (string Limit, long Bytes)? most)
+        static void Check(string limit, long allowed, long wanted, ref (string Limit, long Bytes)? worst)
         {
-            if (allowed > 0 && wanted > allowed && (most is null || wanted - allowed > most.Value.Bytes))
+            if (allowed > 0 && wanted > allowed && (worst is null || wanted - allowed > worst.Value.Bytes))
             {
-                most = (limit, wanted - allowed);
+                worst = (limit, wanted - allowed);
             }
         }
     }
@@ -107,9 +107,9 @@ internal sealed partial class MemorySessionStore
     private MemorySession? FirstToGo(IEnumerable<MemorySession> sessions) =>
         sessions.FirstOrDefault(session => !_policy.IsRunning(session.Id));
 
-    private void Evict(MemorySession session, ref Told told)
+    private void Evict(MemorySession session, ref Effects effects)
     {
-        told.Evicted += session.Kind == SessionKind.Chain ? 0 : 1;
-        Remove(session, ref told);
+        effects.Evicted += session.Kind == SessionKind.Chain ? 0 : 1;
+        Remove(session, ref effects);
     }
 }

@@ -40,13 +40,13 @@ internal sealed partial class MemorySessionStore
 
                 if (request.Lease is { } lease)
                 {
-                    Extend(session, now + (lease.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond));
+                    Extend(session, now + (lease.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond));
                     opening = session.Owner.UserId is null && request.Owner.UserId is not null ? Begin(request, isClaim: true) : null;
                 }
 
-                if (request is { Known: { } known, Tip: null } && known.Key == session.Key && known.Revision == session.Revision)
+                if (request is { Remembered: { } known, Tip: null } && known.Key == session.Key && known.Revision == session.Revision)
                 {
-                    return new(Opened(OpenStatus.AsKnown, null, []));
+                    return new(Opened(OpenStatus.Unchanged, null, []));
                 }
             }
 
@@ -65,20 +65,21 @@ internal sealed partial class MemorySessionStore
         }
 
         var head = snapshot.ToSession(_names);
-        var (turns, followsKnown, isCut) = ReadHistory(request, head, snapshot.Turns);
-        return new(Opened(OpenStatus.Opened, head, turns, followsKnown, isCut));
+        var (turns, followsRemembered, isCut) = ReadHistory(request, head, snapshot.Turns);
+        return new(Opened(OpenStatus.Opened, head, turns, followsRemembered, isCut));
 
         MemoryOpened Opened(
-            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsKnown = false, bool isCut = false) => new(request, status)
+            OpenStatus status, Session? head, IReadOnlyList<Turn> turns, bool followsRemembered = false, bool isCut = false) =>
+            new(request, status)
             {
                 Session = head,
                 Turns = turns,
-                FollowsKnown = followsKnown,
+                FollowsRemembered = followsRemembered,
                 IsCut = isCut,
                 Target = session,
-                Revision = head?.Revision ?? request.Known!.Value.Revision,
-                Rewrites = head?.Rewrites ?? request.Known!.Value.Rewrites,
-                TurnCount = head?.TurnCount ?? request.Known!.Value.LastTurn,
+                Revision = head?.Revision ?? request.Remembered!.Value.Revision,
+                Rewrites = head?.Rewrites ?? request.Remembered!.Value.Rewrites,
+                TurnCount = head?.TurnCount ?? request.Remembered!.Value.LastTurn,
                 Opening = opening,
             };
     }
@@ -88,16 +89,16 @@ internal sealed partial class MemorySessionStore
     {
         cancellationToken.ThrowIfCancellationRequested();
         var given = (MemoryOpened)opened;
-        Told told = default;
+        Effects effects = default;
         var result = change switch
         {
-            AppendTurn append => Append(given, append, ref told),
-            RecordFailure failure => Fail(given, failure, ref told),
-            ReplaceMetadata metadata => Replace(given, metadata, ref told),
+            AppendTurn append => Append(given, append, ref effects),
+            RecordFailure failure => Fail(given, failure, ref effects),
+            ReplaceMetadata metadata => Replace(given, metadata, ref effects),
             ReplaceTurn turn => Replace(given, turn),
             _ => throw new ArgumentException($"{change.GetType().Name} is not a change.", nameof(change)),
         };
-        return told is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : ToldAsync(told, result);
+        return effects is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : PublishAsync(effects, result);
     }
 
     /// <summary>There are no leases: one process, and what queues turns stands in front.</summary>
@@ -128,7 +129,7 @@ internal sealed partial class MemorySessionStore
     /// <inheritdoc/>
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => new(false);
 
-    private WriteResult Append(MemoryOpened opened, AppendTurn append, ref Told told)
+    private WriteResult Append(MemoryOpened opened, AppendTurn append, ref Effects effects)
     {
         // Outside the lock: in it the bytes are only copied. Where others came in between, the number is another, and the turn is packed
         // anew.
@@ -168,7 +169,7 @@ internal sealed partial class MemorySessionStore
             var bytes = (session?.Bytes ?? append.Create!.Metadata.Length) + turn.Bytes
                 + (summary is null ? 0 : summary.Text.Length - (session?.Summary?.Text.Length ?? 0));
             if (MakeRoomInBytes(session, owner, session?.Kind ?? append.Create!.Kind, StorePolicy.SizeOf(bytes, turn.Number), now,
-                ref told) is { } limit)
+                ref effects) is { } limit)
             {
                 return new(WriteStatus.Full) { Limit = limit };
             }
@@ -176,14 +177,17 @@ internal sealed partial class MemorySessionStore
             var isNew = session is null;
             if (isNew || session!.Owner != owner)
             {
-                MakeRoomInNumber(owner, session?.Kind ?? append.Create!.Kind, now, ref told);
+                MakeRoomInNumber(owner, session?.Kind ?? append.Create!.Kind, now, ref effects);
             }
 
             if (session is null)
             {
                 // As old as its first turn, which began before this.
-                session = new MemorySession(append.Create!, owner, now) { CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()) };
-                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+                session = new MemorySession(append.Create!, owner, now)
+                {
+                    CreatedAt = Math.Min(now, append.Turn.CreatedAt.ToMicroseconds()),
+                };
+                effects.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
             }
             else
             {
@@ -198,14 +202,14 @@ internal sealed partial class MemorySessionStore
                 (session.Answered ??= [])[answered.Key] = (answered.Body, turn.Number);
             }
 
-            Finish(session, owner, isNew, now, ref told);
+            Finish(session, owner, isNew, now, ref effects);
             snapshot = session.TakeSnapshot();
         }
 
         return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names, turn) : null, Turn = turn };
     }
 
-    private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Told told)
+    private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Effects effects)
     {
         MemorySession.Snapshot snapshot;
         bool isNext;
@@ -229,15 +233,15 @@ internal sealed partial class MemorySessionStore
                 }
 
                 if (MakeRoomInBytes(null, owner, failure.Create.Kind, StorePolicy.SizeOf(failure.Create.Metadata.Length, 0), now,
-                    ref told) is { } limit)
+                    ref effects) is { } limit)
                 {
                     return new(WriteStatus.Full) { Limit = limit };
                 }
 
                 // Of those that have expired.
-                MakeRoomInNumber(owner, failure.Create.Kind, now, ref told);
+                MakeRoomInNumber(owner, failure.Create.Kind, now, ref effects);
                 session = new MemorySession(failure.Create, owner, now) { Bytes = failure.Create.Metadata.Length };
-                told.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
+                effects.Created = session.Kind == SessionKind.Chain ? null : session.CreatedFrom;
             }
             else
             {
@@ -245,14 +249,14 @@ internal sealed partial class MemorySessionStore
             }
 
             session.Errors = (session.Errors.Count + 1, new Utf8Text(failure.Error.Bytes.ToArray()));
-            Finish(session, session.Owner, isNew, now, ref told);
+            Finish(session, session.Owner, isNew, now, ref effects);
             snapshot = session.TakeSnapshot();
         }
 
         return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names) : null };
     }
 
-    private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Told told)
+    private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Effects effects)
     {
         MemorySession.Snapshot snapshot;
         lock (_lock)
@@ -266,7 +270,7 @@ internal sealed partial class MemorySessionStore
             var session = opened.Target!;
             var bytes = session.Bytes + change.Metadata.Length - session.Metadata.Length;
             if (MakeRoomInBytes(session, session.Owner, session.Kind, StorePolicy.SizeOf(bytes, session.Turns.Count), now,
-                ref told) is { } limit)
+                ref effects) is { } limit)
             {
                 return new(WriteStatus.Full) { Limit = limit };
             }
@@ -339,13 +343,13 @@ internal sealed partial class MemorySessionStore
         opened.Target is not { } session ? new(WriteStatus.Gone)
         : Check(opened, null, now) ?? (session.Revision == opened.Revision ? null : new(WriteStatus.Stale));
 
-    private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Told told)
+    private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Effects effects)
     {
         Touch(session, now);
         if (isNew)
         {
             session.Revision = Revision.First();
-            Add(session, now, ref told);
+            Add(session, now, ref effects);
         }
         else
         {
@@ -386,9 +390,10 @@ internal sealed partial class MemorySessionStore
         RunStart = append.Turn.Parent == number - 1 && number > 1 ? append.ParentRun : number,
     };
 
-    private (IReadOnlyList<Turn> Turns, bool FollowsKnown, bool IsCut) ReadHistory(OpenRequest request, Session head, MemoryTurns turns)
+    private (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
+        OpenRequest request, Session head, MemoryTurns turns)
     {
-        var known = request is { Known: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
+        var known = request is { Remembered: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
             && given.LastTurn <= head.TurnCount
             && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
         List<Turn> read = [];
@@ -419,9 +424,9 @@ internal sealed partial class MemorySessionStore
         return (read, known == 0 && read.Count == head.TurnCount, isCut);
     }
 
-    private async ValueTask<WriteResult> ToldAsync(Told told, WriteResult result)
+    private async ValueTask<WriteResult> PublishAsync(Effects effects, WriteResult result)
     {
-        await TellAsync(told);
+        await PublishAsync(effects);
         return result;
     }
 }

@@ -42,7 +42,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        Told told = default;
+        Effects effects = default;
         lock (_lock)
         {
             if (Find(session, Now) is not { } found)
@@ -60,10 +60,10 @@ internal sealed partial class MemorySessionStore : ISessionStore
                 return false;
             }
 
-            Remove(found, ref told);
+            Remove(found, ref effects);
         }
 
-        await TellAsync(told);
+        await PublishAsync(effects);
         return true;
     }
 
@@ -72,7 +72,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
     {
         cancellationToken.ThrowIfCancellationRequested();
         long sessions = 0, turns = 0;
-        Told told = default;
+        Effects effects = default;
         MemorySession[] all;
         lock (_lock)
         {
@@ -94,12 +94,12 @@ internal sealed partial class MemorySessionStore : ISessionStore
                         turns += session.Turns.Count;
                     }
 
-                    Remove(session, ref told);
+                    Remove(session, ref effects);
                 }
             }
         }
 
-        await TellAsync(told);
+        await PublishAsync(effects);
         return new Erasure(sessions, turns);
     }
 
@@ -138,14 +138,14 @@ internal sealed partial class MemorySessionStore : ISessionStore
         : new MemoryOwner(userId);
 
     // Of one that has just been made: there is room for it.
-    private void Add(MemorySession session, long now, ref Told told)
+    private void Add(MemorySession session, long now, ref Effects effects)
     {
-        told.Expired += Reclaim(now, ReclaimedPerCreation, out _);
+        effects.Expired += Reclaim(now, ReclaimedPerCreation, out _);
         foreach (var expired in (MemorySession?[])[FindAny(SessionRef.ById(session.Id)), FindAny(SessionRef.ByKey(session.Key))])
         {
             if (expired is { IsRemoved: false })
             {
-                told.Expired += Expire(expired);
+                effects.Expired += Expire(expired);
             }
         }
 
@@ -155,9 +155,9 @@ internal sealed partial class MemorySessionStore : ISessionStore
         Schedule(session);
     }
 
-    private void Remove(MemorySession session, ref Told told)
+    private void Remove(MemorySession session, ref Effects effects)
     {
-        (told.Removed ??= []).Add(session.Key);
+        (effects.Removed ??= []).Add(session.Key);
         Remove(session);
     }
 
@@ -229,28 +229,28 @@ internal sealed partial class MemorySessionStore : ISessionStore
         session.ExpiresAt = session.LastActivityAt + _lifetimes[(int)session.Kind];
     }
 
-    private ValueTask TellAsync(in Told told)
+    private ValueTask PublishAsync(in Effects effects)
     {
-        if (told.Created is { } origin)
+        if (effects.Created is { } origin)
         {
             _policy.Events.Created(origin);
         }
 
-        if (told.Expired > 0)
+        if (effects.Expired > 0)
         {
-            _policy.Events.Expired(told.Expired);
+            _policy.Events.Expired(effects.Expired);
         }
 
-        if (told.Evicted > 0)
+        if (effects.Evicted > 0)
         {
-            _policy.Events.Evicted(told.Evicted);
+            _policy.Events.Evicted(effects.Evicted);
         }
 
-        return told.Removed is { } keys ? _policy.Events.Removed(keys) : default;
+        return effects.Removed is { } keys ? _policy.Events.Removed(keys) : default;
     }
 
-    /// <summary>What is to be told when the lock is free again.</summary>
-    private struct Told
+    /// <summary>What is to be published when the lock is free again.</summary>
+    private struct Effects
     {
         public SessionOrigin? Created;
         public int Expired;

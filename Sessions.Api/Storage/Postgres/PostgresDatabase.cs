@@ -9,9 +9,12 @@ namespace Sessions.Api.Storage.Postgres;
 /// it may be behind PgBouncer in transaction mode: no prepared statements unless the operator asks for them, no settings, no locks beyond
 /// a transaction.
 /// </summary>
-internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposable
+internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposable, IDisposable
 {
     private const int MaxTries = 4;
+
+    // What was wrong at last, until something goes well again: it is logged once, not for each request.
+    private string? _trouble;
 
     /// <summary>The database of a connection string, with bounds where it names none.</summary>
     public static PostgresDatabase Open(string connectionString)
@@ -26,7 +29,15 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
 
         // There is nothing to reset, and a pooler between would not know what for.
         settings.NoResetOnClose = true;
-        return new PostgresDatabase(NpgsqlDataSource.Create(settings));
+        if (settings.Host?.Contains(',', StringComparison.Ordinal) != true)
+        {
+            return new PostgresDatabase(NpgsqlDataSource.Create(settings));
+        }
+
+        // Of several servers the one that takes writes: it is another one after a failover.
+        settings.Remove("Target Session Attributes");
+        return new PostgresDatabase(
+            new NpgsqlDataSourceBuilder(settings.ConnectionString).BuildMultiHost().WithTargetSession(TargetSessionAttributes.Primary));
 
         void SetDefault(string key, Action set)
         {
@@ -70,7 +81,13 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
             try
             {
                 await using var connection = await source.OpenConnectionAsync(cancellationToken);
-                return await operation(connection, cancellationToken);
+                var result = await operation(connection, cancellationToken);
+                if (_trouble is not null)
+                {
+                    _trouble = null;
+                }
+
+                return result;
             }
             catch (Exception e) when (PostgresFailure.MayRetry(e) && tries < MaxTries)
             {
@@ -78,7 +95,8 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
             }
             catch (Exception e) when (e is not OperationCanceledException && PostgresFailure.Translate(e) is { } translated)
             {
-                throw translated;
+                throw translated is StoreUnavailableException { Message: var message } unavailable
+                    && Interlocked.Exchange(ref _trouble, message) == message ? PostgresFailure.AsKnown(unavailable) : translated;
             }
         }
     }
@@ -123,4 +141,6 @@ internal sealed class PostgresDatabase(NpgsqlDataSource source) : IAsyncDisposab
     }
 
     public ValueTask DisposeAsync() => source.DisposeAsync();
+
+    public void Dispose() => source.Dispose();
 }

@@ -38,13 +38,17 @@ internal static class PostgresFailure
             new StoredDataException("a page of the database", "PostgreSQL can't read what it has stored.", server),
         PostgresException server => Find(server.SqlState) is { Text: not null } state
             ? Unavailable(state.Text, state.RetrySeconds, server) : null,
-        NpgsqlException { InnerException: TimeoutException } or TimeoutException =>
-            Unavailable("PostgreSQL did not answer in time.", 1, e),
         NpgsqlException when e.Message.Contains("pool", StringComparison.OrdinalIgnoreCase) =>
             Unavailable("All connections to PostgreSQL are in use.", 1, e),
+        NpgsqlException { InnerException: TimeoutException } or TimeoutException =>
+            Unavailable("PostgreSQL did not answer in time.", 1, e),
         NpgsqlException or SocketException or IOException => Unavailable("PostgreSQL can't be reached.", 1, e),
         _ => null,
     };
+
+    /// <summary>The same trouble as before.</summary>
+    public static StoreUnavailableException AsKnown(StoreUnavailableException e) =>
+        new(e.Message, e.RetryAfter, e.InnerException) { WasKnown = true };
 
     private static StoreUnavailableException Unavailable(string text, int seconds, Exception e) =>
         new(text, TimeSpan.FromSeconds(seconds), e);

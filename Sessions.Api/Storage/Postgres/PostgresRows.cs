@@ -39,6 +39,9 @@ internal static class PostgresRows
     /// <summary>How many columns a turn has.</summary>
     public const int TurnWidth = 8;
 
+    /// <summary>How a session is named where something of it can't be read.</summary>
+    public static string NameOf(string sessionId) => $"session '{sessionId}'";
+
     /// <summary>Reads a session.</summary>
     /// <exception cref="StoredDataException">It can't be read.</exception>
     public static PostgresSession ReadSession(NpgsqlDataReader row, int? lastTurnAt = null)
@@ -72,7 +75,7 @@ internal static class PostgresRows
         }
         catch (Exception e) when (e is InvalidDataException or InvalidCastException or ArgumentOutOfRangeException or OverflowException)
         {
-            throw Damaged($"session {id}", e);
+            throw Damaged(id, $"Session '{id}' can't be read: its data is damaged.", e);
         }
     }
 
@@ -91,13 +94,13 @@ internal static class PostgresRows
         }
         catch (Exception e) when (e is InvalidDataException or InvalidCastException or ArgumentOutOfRangeException or OverflowException)
         {
-            throw Damaged($"turn {number} of session {sessionId}", e);
+            throw Damaged(sessionId, $"Turn {number} of session '{sessionId}' can't be read: its data is damaged.", e);
         }
     }
 
     private static byte[] ReadBytes(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? [] : row.GetFieldValue<byte[]>(at);
 
-    private static StoredDataException Damaged(string what, Exception e) => new(what, "Something that is stored can't be read.", e);
+    private static StoredDataException Damaged(string sessionId, string message, Exception e) => new(NameOf(sessionId), message, e);
 }
 
 /// <summary>A session that was opened in PostgreSQL.</summary>

@@ -91,6 +91,26 @@ internal static class PostgresSchema
           sessions bigint NOT NULL DEFAULT 0
         );
         INSERT INTO counters (shard) SELECT generate_series(0, 15);
+
+        CREATE TABLE user_keys (
+          id uuid PRIMARY KEY,
+          holder text COLLATE "C" NOT NULL,
+          number integer NOT NULL,
+          wrapped bytea NOT NULL,
+          kept_until bigint NOT NULL
+        );
+        CREATE UNIQUE INDEX user_keys_by_holder ON user_keys (holder, number);
+        CREATE INDEX user_keys_by_expiry ON user_keys (kept_until);
+
+        CREATE TABLE destroyed_keys (
+          id uuid PRIMARY KEY,
+          kept_until bigint NOT NULL
+        );
+        CREATE INDEX destroyed_keys_by_expiry ON destroyed_keys (kept_until);
+
+        CREATE TABLE sealing (
+          is_all boolean PRIMARY KEY CHECK (is_all)
+        );
         """;
 
     private static readonly string[] Versions = [Version1];
@@ -157,7 +177,8 @@ internal static class PostgresSchema
 
     private static async Task ExecuteAsync(NpgsqlConnection connection, string sql, CancellationToken cancellationToken)
     {
-        await using var command = new NpgsqlCommand(sql, connection);
+        // It takes as long as it takes, and whoever else starts meanwhile waits for it.
+        await using var command = new NpgsqlCommand(sql, connection) { CommandTimeout = 0 };
         await command.ExecuteNonQueryAsync(cancellationToken);
     }
 }

@@ -62,6 +62,7 @@ internal sealed partial class PostgresSessionStore
     {
         var create = request.Session;
         PostgresSession? source = null;
+        List<PostgresSession> taken;
         if (request.Source is { } named)
         {
             if (await FindOwnerAsync(connection, named, cancellationToken) is not { } found)
@@ -70,8 +71,15 @@ internal sealed partial class PostgresSessionStore
             }
 
             create = create with { UserId = found.UserId };
-            await LockOwnersAsync(connection, [OwnerKey.Of(create.UserId, create.Id)], cancellationToken);
-            source = await ReadBySidAsync(connection, found.Sid, cancellationToken);
+            (source, taken) = await LockOwnersAsync<(PostgresSession?, List<PostgresSession>)>(
+                connection, [OwnerKey.Of(create.UserId, create.Id)],
+                () => [PostgresDatabase.Command(PostgresSql.LockSession, found.Sid), LockTakenCommand(create)],
+                async (reader, cancel) =>
+                {
+                    var read = await ReadSessionAsync(reader, cancel);
+                    await reader.NextResultAsync(cancel);
+                    return (read, await ReadTakenAsync(reader, cancel));
+                }, cancellationToken);
             if (source is not { IsThere: true } || !source.IsLive(Now) || !request.Owner.MayHave(source.Session.UserId)
                 || source.Session.UserId != create.UserId
                 || (request.SourceKey is { } key && key != source.Session.Key))
@@ -81,7 +89,8 @@ internal sealed partial class PostgresSessionStore
         }
         else
         {
-            await LockOwnersAsync(connection, [OwnerKey.Of(create.UserId, create.Id)], cancellationToken);
+            taken = await LockOwnersAsync(connection, [OwnerKey.Of(create.UserId, create.Id)], () => [LockTakenCommand(create)],
+                ReadTakenAsync, cancellationToken);
         }
 
         var now = Now;
@@ -104,7 +113,6 @@ internal sealed partial class PostgresSessionStore
             }
         }
 
-        var taken = await ReadTakenAsync(connection, create, cancellationToken);
         if (taken.Exists(row => row.IsThere && row.IsLive(now)))
         {
             return new CopyResult(CopyStatus.IdTaken);
@@ -135,18 +143,14 @@ internal sealed partial class PostgresSessionStore
         }
 
         await RemoveAsync(connection, [.. taken.Select(row => row.Sid)], null, told, cancellationToken);
-        var session = await InsertAsync(connection, head, request.Head is null ? create.ReservedBy : request.CreatedBy?.Key,
-            cancellationToken, staged?.Sid);
-        if (source is not null && staged is null)
-        {
-            await PostgresDatabase.ExecuteAsync(connection, cancellationToken,
-                PostgresDatabase.Command(PostgresSql.CopyTurns, session.Sid, source.Sid, count));
-        }
 
+        // What makes room may be the source: its turns have been copied by then.
+        var turns = source is null || staged is not null ? null
+            : PostgresDatabase.Command(PostgresSql.CopyTurns, head.Key, source.Sid, count);
+        var session = await InsertAsync(connection, head, request.Head is null ? create.ReservedBy : request.CreatedBy?.Key, turns,
+            staged?.Sid, isLimited: request.Head is null, told, cancellationToken);
         if (request.Head is null)
         {
-            // May be the source: its turns have been copied.
-            await MakeRoomInNumberAsync(connection, session.Sid, create.UserId, create.Kind, told, cancellationToken);
             told.Created = create.Kind == SessionKind.Chain ? null : create.CreatedFrom;
         }
 
@@ -212,7 +216,7 @@ internal sealed partial class PostgresSessionStore
                     $"Turn {count + 1} of session '{request.Session.Id}' is missing, or is not where it says it is.");
             }
 
-            batch.Add(InsertTurnCommand(sid, archived));
+            batch.Add(InsertTurnCommand(PostgresSql.InsertTurn, sid, archived));
             (count, bytes, waiting) = (count + 1, bytes + turn.Bytes, waiting + turn.Bytes);
             if ((batch.Count == StagedTurns || waiting >= StagedBytes) && !await FlushAsync())
             {

@@ -13,8 +13,13 @@ internal sealed partial class PostgresSessionStore
         while (true)
         {
             var told = new Told();
-            var swept = await InTransactionAsync(told, (connection, cancel) => SweepSomeAsync(connection, SweptAtOnce, told, cancel),
-                cancellationToken);
+            var swept = await InTransactionAsync(
+                told, async (connection, cancel) =>
+                {
+                    var count = await SweepSomeAsync(connection, SweptAtOnce, told, cancel);
+                    await RemoveOwnersAsync(connection, told, cancel);
+                    return count;
+                }, cancellationToken);
             await TellAsync(told);
             total += told.Expired;
             if (swept == 0)

@@ -9,74 +9,99 @@ internal sealed partial class PostgresSessionStore
     private const string ChainBytesLimit = "limits.responses_bytes_per_user";
     private const string UnownedBytesLimit = "limits.unowned_bytes";
 
-    // In the same order for all, so that none waits for another that waits for it.
-    private static async Task LockOwnersAsync(NpgsqlConnection connection, IReadOnlyCollection<OwnerKey> owners,
+    private static Task LockOwnersAsync(NpgsqlConnection connection, IReadOnlyCollection<OwnerKey> owners,
+        CancellationToken cancellationToken) => owners.Count == 0 ? Task.CompletedTask
+        : LockOwnersAsync(connection, owners, () => [], (_, _) => Task.FromResult(true), cancellationToken);
+
+    // In the same order for all, so that none waits for another that waits for it; and in the same go what is to be read under the lock.
+    private static async Task<T> LockOwnersAsync<T>(NpgsqlConnection connection, IReadOnlyCollection<OwnerKey> owners,
+        Func<IEnumerable<NpgsqlBatchCommand>> then, Func<NpgsqlDataReader, CancellationToken, Task<T>> read,
         CancellationToken cancellationToken)
     {
-        if (owners.Count > 0)
+        while (true)
         {
-            await PostgresDatabase.ExecuteAsync(
-                connection, cancellationToken,
+            var locks = owners.OrderBy(owner => owner.UserId, StringComparer.Ordinal).ThenBy(owner => owner.Shard).SelectMany(owner =>
+                (IEnumerable<NpgsqlBatchCommand>)
                 [
-                    .. owners.OrderBy(owner => owner.UserId, StringComparer.Ordinal).ThenBy(owner => owner.Shard).SelectMany(owner => new[]
-                    {
-                        PostgresDatabase.Command(PostgresSql.InsertOwner, owner.UserId, owner.Shard),
-                        PostgresDatabase.Command(PostgresSql.LockOwner, owner.UserId, owner.Shard),
-                    }),
+                    PostgresDatabase.Command(PostgresSql.InsertOwner, owner.UserId, owner.Shard),
+                    PostgresDatabase.Command(PostgresSql.LockOwner, owner.UserId, owner.Shard),
                 ]);
+            var (isLocked, result) = await PostgresDatabase.QueryAsync<(bool, T)>(
+                connection, [.. locks, .. then()], async (reader, cancel) =>
+                {
+                    for (var i = 0; i < owners.Count; i++)
+                    {
+                        if (!await reader.ReadAsync(cancel))
+                        {
+                            return (false, default!);
+                        }
+
+                        await reader.NextResultAsync(cancel);
+                    }
+
+                    return (true, await read(reader, cancel));
+                }, cancellationToken);
+
+            // Not so where the row was removed, with the last of what its owner had, while this waited for it.
+            if (isLocked)
+            {
+                return result;
+            }
         }
+    }
+
+    private static NpgsqlBatchCommand? CountBytesCommand(string? userId, string sessionId, SessionKind kind, long more)
+    {
+        if (more == 0 || !IsCounted(userId, kind))
+        {
+            return null;
+        }
+
+        var owner = OwnerKey.Of(userId, sessionId);
+        return PostgresDatabase.Command(PostgresSql.CountBytes, owner.UserId, owner.Shard, more, kind == SessionKind.Chain ? more : 0L);
     }
 
     private static async Task CountBytesAsync(NpgsqlConnection connection, string? userId, string sessionId, SessionKind kind, long more,
         CancellationToken cancellationToken)
     {
-        if (more != 0 && IsCounted(userId, kind))
+        if (CountBytesCommand(userId, sessionId, kind, more) is { } command)
         {
-            var owner = OwnerKey.Of(userId, sessionId);
-            await PostgresDatabase.ExecuteAsync(
-                connection, cancellationToken, PostgresDatabase.Command(PostgresSql.CountBytes, owner.UserId, owner.Shard, more,
-                    kind == SessionKind.Chain ? more : 0L));
+            await PostgresDatabase.ExecuteAsync(connection, cancellationToken, command);
         }
     }
 
     private async Task<bool> IsFullInNumberAsync(NpgsqlConnection connection, string? userId, SessionKind kind, long now,
-        CancellationToken cancellationToken) =>
-        policy.MaxPerUser(kind) is var max and > 0 && userId is not null
-            && (await ListForLimitAsync(connection, -1, userId, kind, cancellationToken)).Count(row => row.ExpiresAt > now) >= max;
+        CancellationToken cancellationToken) => ListForLimitCommand(userId, kind, "") is { } command
+        && (await PostgresDatabase.QueryAsync(connection, [command], ReadForLimitAsync, cancellationToken)).Count(row =>
+            row.ExpiresAt > now) >= policy.MaxPerUser(kind);
 
     // The one that comes is not among them, so that it is never the one to go.
-    private async Task MakeRoomInNumberAsync(NpgsqlConnection connection, long sid, string? userId, SessionKind kind, Told told,
-        CancellationToken cancellationToken)
+    private NpgsqlBatchCommand? ListForLimitCommand(string? userId, SessionKind kind, string id) =>
+        policy.MaxPerUser(kind) <= 0 || userId is null ? null
+            : PostgresDatabase.Command(PostgresSql.ListForLimit, userId, (short)kind, id);
+
+    private async Task<List<LimitRow>> ReadForLimitAsync(NpgsqlDataReader reader, CancellationToken cancellationToken)
     {
-        var max = policy.MaxPerUser(kind);
-        if (max <= 0 || userId is null)
+        var now = Now;
+        List<LimitRow> rows = [];
+        while (await reader.ReadAsync(cancellationToken))
         {
-            return;
+            var isRunning = (reader.GetBoolean(3) && reader.GetInt64(4) > now) || policy.IsRunning(reader.GetString(1));
+            rows.Add(new LimitRow(reader.GetInt64(0), reader.GetInt64(2), isRunning));
         }
 
-        var now = Now;
-        var live = (await ListForLimitAsync(connection, sid, userId, kind, cancellationToken)).Where(row => row.ExpiresAt > now).ToList();
-        var goes = live.OrderBy(row => row.IsRunning ? 1 : 0).Take(live.Count - max + 1).Select(row => row.Sid).ToList();
-        var gone = await RemoveAsync(connection, goes, null, told, cancellationToken);
-        told.Evicted += gone.Count(row => !row.IsChain);
+        return rows;
     }
 
-    private async Task<List<(long Sid, long ExpiresAt, bool IsRunning)>> ListForLimitAsync(
-        NpgsqlConnection connection, long sid, string userId, SessionKind kind, CancellationToken cancellationToken)
+    private async Task MakeRoomInNumberAsync(NpgsqlConnection connection, IReadOnlyCollection<LimitRow> others, SessionKind kind, Told told,
+        CancellationToken cancellationToken)
     {
         var now = Now;
-        return await PostgresDatabase.QueryAsync(
-            connection, [PostgresDatabase.Command(PostgresSql.ListForLimit, userId, (short)kind, sid)], async (reader, cancel) =>
-            {
-                List<(long, long, bool)> rows = [];
-                while (await reader.ReadAsync(cancel))
-                {
-                    rows.Add((reader.GetInt64(0), reader.GetInt64(2), (reader.GetBoolean(3) && reader.GetInt64(4) > now)
-                        || policy.IsRunning(reader.GetString(1))));
-                }
-
-                return rows;
-            }, cancellationToken);
+        var live = others.Where(row => row.ExpiresAt > now).ToList();
+        var count = live.Count - policy.MaxPerUser(kind) + 1;
+        var goes = live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count).Select(row => row.Sid).ToList();
+        var gone = await RemoveAsync(connection, goes, null, told, cancellationToken);
+        told.Evicted += gone.Count(row => !row.IsChain);
     }
 
     /// <summary>
@@ -170,4 +195,6 @@ internal sealed partial class PostgresSessionStore
                 return rows;
             }, cancellationToken);
     }
+
+    private readonly record struct LimitRow(long Sid, long ExpiresAt, bool IsRunning);
 }

@@ -56,7 +56,7 @@ internal sealed partial class PostgresSessionStore
     {
         var now = Now;
         var owner = request.Owner;
-        var known = request.Tip is null ? request.Known : null;
+        var known = request.Tip is null ? request.Remembered : null;
         var window = Window.OfHistory(request, known);
         var lease = request.Lease;
         List<NpgsqlBatchCommand> first = [];
@@ -72,11 +72,11 @@ internal sealed partial class PostgresSessionStore
         {
             first.Add(PostgresDatabase.Command(
                 lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Extend,
-                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.AtLeast), NewTag(), now, owner.IsAnyone,
+                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.MinLifetime), NewTag(), now, owner.IsAnyone,
                     owner.UserId, owner.MayClaim, request.Tip ?? 0, request.Idempotency?.Key));
             if (lease is { IsExclusive: true, Waits: true })
             {
-                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.Place), now));
+                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.WaiterTimeout), now));
             }
         }
 
@@ -141,7 +141,7 @@ internal sealed partial class PostgresSessionStore
         }
 
         var follows = read.After is { } after && read.Turns.Count == head.TurnCount - after;
-        return new PostgresOpened(request, isKnown ? OpenStatus.AsKnown : OpenStatus.Opened)
+        return new PostgresOpened(request, isKnown ? OpenStatus.Unchanged : OpenStatus.Opened)
         {
             Sid = found.Sid,
             Id = head.Id,
@@ -152,7 +152,7 @@ internal sealed partial class PostgresSessionStore
             TurnCount = head.TurnCount,
             Session = isKnown ? null : head,
             Turns = isKnown ? [] : read.Turns,
-            FollowsKnown = !isKnown && follows,
+            FollowsRemembered = !isKnown && follows,
             IsCut = !isKnown && read.Turns.Count < Math.Min(read.Available, request.HistoryTurns),
         };
     }
@@ -191,7 +191,7 @@ internal sealed partial class PostgresSessionStore
             await TellAsync(told);
         }
 
-        var expires = Math.Max(now + Microseconds(lease.AtLeast), until) + PlaceholderGrace;
+        var expires = Math.Max(now + Microseconds(lease.MinLifetime), until) + PlaceholderGrace;
         await PostgresDatabase.ExecuteAsync(
             connection, cancellationToken,
             PostgresDatabase.Command(PostgresSql.DeleteOldPlaceholder, id, now),
@@ -208,7 +208,7 @@ internal sealed partial class PostgresSessionStore
             async (reader, cancel) => await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session
                 : head, cancellationToken);
 
-    private static NpgsqlBatchCommand ReadSessionCommand(SessionRef session, KnownTail? known) => PostgresDatabase.Command(
+    private static NpgsqlBatchCommand ReadSessionCommand(SessionRef session, RememberedTail? known) => PostgresDatabase.Command(
         PostgresSql.ReadSession(session.Id is null), Name(session), known?.Key ?? Guid.Empty, known?.Revision.Version ?? -1L,
             known?.Revision.Tag ?? 0L);
 
@@ -218,7 +218,7 @@ internal sealed partial class PostgresSessionStore
             CancellationToken cancellationToken)
     {
         var byKey = session.Id is null;
-        var known = window.Known;
+        var known = window.Remembered;
         List<NpgsqlBatchCommand> commands =
         [
             .. first,
@@ -271,11 +271,11 @@ internal sealed partial class PostgresSessionStore
             }, cancellationToken);
     }
 
-    private sealed record Window(int? Tip, int Limit, int MaxBytes, int Edge, bool Descending, bool AllBranches, KnownTail? Known)
+    private sealed record Window(int? Tip, int Limit, int MaxBytes, int Edge, bool Descending, bool AllBranches, RememberedTail? Remembered)
     {
         public bool IsHistory { get; private init; }
 
-        public static Window OfHistory(OpenRequest request, KnownTail? known) =>
+        public static Window OfHistory(OpenRequest request, RememberedTail? known) =>
             new(request.Tip, request.HistoryTurns, request.HistoryBytes, int.MaxValue, Descending: true, AllBranches: false, known)
             {
                 IsHistory = true,

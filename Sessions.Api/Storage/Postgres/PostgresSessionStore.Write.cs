@@ -76,7 +76,11 @@ internal sealed partial class PostgresSessionStore
 
                 if (claimed is not null)
                 {
-                    await MakeRoomInNumberAsync(connection, session.Sid, claimed, head.Kind, told, cancel);
+                    if (ListForLimitCommand(claimed, head.Kind, head.Id) is { } list)
+                    {
+                        var others = await PostgresDatabase.QueryAsync(connection, [list], ReadForLimitAsync, cancel);
+                        await MakeRoomInNumberAsync(connection, others, head.Kind, told, cancel);
+                    }
                 }
 
                 var done = await AppendAsync(connection, opened, append, claimed, cancel);
@@ -195,9 +199,9 @@ internal sealed partial class PostgresSessionStore
             return await InTransactionAsync(
                 told, async (connection, cancel) =>
                 {
-                    await LockOwnersAsync(connection, [OwnerKey.Of(create.UserId, create.Id)], cancel);
+                    var taken = await LockOwnersAsync(connection, [OwnerKey.Of(create.UserId, create.Id)],
+                        () => [LockTakenCommand(create)], ReadTakenAsync, cancel);
                     var now = Now;
-                    var taken = await ReadTakenAsync(connection, create, cancel);
                     if (taken.Exists(row => row.IsThere && row.IsLive(now)))
                     {
                         return new WriteResult(WriteStatus.Stale);
@@ -228,7 +232,6 @@ internal sealed partial class PostgresSessionStore
                     }
 
                     await RemoveAsync(connection, [.. taken.Select(row => row.Sid)], null, told, cancel);
-                    await MakeRoomInNumberAsync(connection, -1, create.UserId, create.Kind, told, cancel);
                     var head = NewHead(create, now) with
                     {
                         // As old as its first turn, which began before this.
@@ -239,13 +242,9 @@ internal sealed partial class PostgresSessionStore
                         ErrorCount = failure is null ? 0 : 1,
                         LastError = failure?.Error,
                     };
-                    var session = await InsertAsync(connection, head, create.ReservedBy, cancel);
-                    if (turn is not null)
-                    {
-                        await PostgresDatabase.ExecuteAsync(connection, cancel,
-                            InsertTurnCommand(session.Sid, new ArchivedTurn(turn, opened.Request.Idempotency)));
-                    }
-
+                    var first = turn is null ? null
+                        : InsertTurnCommand(PostgresSql.InsertFirstTurn, head.Key, new ArchivedTurn(turn, opened.Request.Idempotency));
+                    var session = await InsertAsync(connection, head, create.ReservedBy, first, null, isLimited: true, told, cancel);
                     told.Created = create.Kind == SessionKind.Chain ? null : create.CreatedFrom;
                     return new WriteResult(WriteStatus.Written) { Session = session.Session with { LastTurn = turn }, Turn = turn };
                 }, cancellationToken);
@@ -279,9 +278,10 @@ internal sealed partial class PostgresSessionStore
                         owners.Add(OwnerKey.Of(claimedBy, opened.Id!));
                     }
 
-                    await LockOwnersAsync(connection, owners, cancel);
+                    var session = await LockOwnersAsync(
+                        connection, owners, () => [PostgresDatabase.Command(PostgresSql.LockSession, opened.Sid!.Value)],
+                        ReadSessionAsync, cancel);
                     var now = Now;
-                    var session = await ReadBySidAsync(connection, opened.Sid!.Value, cancel);
                     if (session is null || !session.IsLive(now) || !opened.Request.Owner.MayHave(session.Session.UserId))
                     {
                         return new WriteResult(WriteStatus.Gone);
@@ -323,8 +323,8 @@ internal sealed partial class PostgresSessionStore
     }
 
     private async Task<WriteResult> WhyNotAsync(NpgsqlConnection connection, PostgresOpened opened, CancellationToken cancellationToken) =>
-        await ReadBySidAsync(connection, opened.Sid!.Value, cancellationToken) is { } session && session.IsLive(Now)
-            && opened.Request.Owner.MayHave(session.Session.UserId)
+        await ReadStateAsync(connection, opened.Sid!.Value, cancellationToken) is { } state && state.ExpiresAt > Now
+            && opened.Request.Owner.MayHave(state.UserId)
             ? new WriteResult(WriteStatus.Stale) : new WriteResult(WriteStatus.Gone);
 
     private static async Task<bool> AnsweredAsync(NpgsqlConnection connection, long sid, Idempotency? key,
@@ -333,24 +333,26 @@ internal sealed partial class PostgresSessionStore
             connection, [PostgresDatabase.Command(PostgresSql.HasAnswered, sid, given.Key)], (reader, cancel) => reader.ReadAsync(cancel),
                 cancellationToken);
 
-    private static async Task<List<PostgresSession>> ReadTakenAsync(NpgsqlConnection connection, NewSession session,
-        CancellationToken cancellationToken) => await PostgresDatabase.QueryAsync(
-        connection, [PostgresDatabase.Command(PostgresSql.LockTaken, session.Id, session.Key)], async (reader, cancel) =>
-        {
-            List<PostgresSession> rows = [];
-            while (await reader.ReadAsync(cancel))
-            {
-                rows.Add(PostgresRows.ReadSession(reader));
-            }
+    private static NpgsqlBatchCommand LockTakenCommand(NewSession session) =>
+        PostgresDatabase.Command(PostgresSql.LockTaken, session.Id, session.Key);
 
-            return rows;
-        }, cancellationToken);
+    private static async Task<List<PostgresSession>> ReadTakenAsync(NpgsqlDataReader reader, CancellationToken cancellationToken)
+    {
+        List<PostgresSession> rows = [];
+        while (await reader.ReadAsync(cancellationToken))
+        {
+            rows.Add(PostgresRows.ReadSession(reader));
+        }
+
+        return rows;
+    }
 
     private static async Task<PostgresSession> ReadOneAsync(NpgsqlConnection connection, NpgsqlBatchCommand command,
         CancellationToken cancellationToken) => await PostgresDatabase.QueryAsync(
-        connection, [command], async (reader, cancel) =>
-            await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader)
-                : throw new InvalidDataException("A row that was locked is gone."), cancellationToken);
+        connection, [command], ReadSessionAsync, cancellationToken) ?? throw new InvalidDataException("A row that was locked is gone.");
+
+    private static async Task<PostgresSession?> ReadSessionAsync(NpgsqlDataReader reader, CancellationToken cancellationToken) =>
+        await reader.ReadAsync(cancellationToken) ? PostgresRows.ReadSession(reader) : null;
 
     private Session NewHead(NewSession session, long now) => new()
     {
@@ -367,41 +369,45 @@ internal sealed partial class PostgresSessionStore
         TurnCount = 0,
     };
 
-    // Counted with it.
-    private static async Task<PostgresSession> InsertAsync(NpgsqlConnection connection, Session head, Guid? reservedBy,
-        CancellationToken cancellationToken, long? staged = null)
+    // Counted with it, and in the same go; then its user's others make room.
+    private async Task<PostgresSession> InsertAsync(
+        NpgsqlConnection connection, Session head, Guid? reservedBy, NpgsqlBatchCommand? turns, long? staged, bool isLimited, Told told,
+        CancellationToken cancellationToken)
     {
-        var session = await ReadOneAsync(
-            connection,
-            PostgresDatabase.Command(
-                staged is null ? PostgresSql.InsertSession : PostgresSql.FinishStaged,
-                [
-                    head.Id, head.Key, (short)head.Kind, Shard(head.Id), head.UserId, head.CreatedFrom.Name(),
-                        head.CreatedAt.ToMicroseconds(), head.LastActivityAt.ToMicroseconds(),
-                    head.ExpiresAt.ToMicroseconds(), head.Revision.Version, head.Revision.Tag, head.Rewrites, head.TurnCount,
-                        head.ErrorCount, head.Bytes,
-                    head.Metadata.IsEmpty ? null : head.Metadata, head.Summary?.Text, head.Summary?.CoversTurns, head.LastError,
-                        reservedBy,
-                    .. staged is { } sid ? new object?[] { sid } : [],
-                ]),
-            cancellationToken);
-        await CountBytesAsync(connection, head.UserId, head.Id, head.Kind, StorePolicy.SizeOf(head.Bytes, head.TurnCount),
-            cancellationToken);
-        if (head.Kind != SessionKind.Chain)
+        var command = PostgresDatabase.Command(
+            staged is null ? PostgresSql.InsertSession : PostgresSql.FinishStaged,
+            [
+                head.Id, head.Key, (short)head.Kind, Shard(head.Id), head.UserId, head.CreatedFrom.Name(),
+                head.CreatedAt.ToMicroseconds(), head.LastActivityAt.ToMicroseconds(), head.ExpiresAt.ToMicroseconds(),
+                head.Revision.Version, head.Revision.Tag, head.Rewrites, head.TurnCount, head.ErrorCount, head.Bytes,
+                head.Metadata.IsEmpty ? null : head.Metadata, head.Summary?.Text, head.Summary?.CoversTurns, head.LastError, reservedBy,
+                .. staged is { } sid ? new object?[] { sid } : [],
+            ]);
+        var countBytes = CountBytesCommand(head.UserId, head.Id, head.Kind, StorePolicy.SizeOf(head.Bytes, head.TurnCount));
+        var countSession = head.Kind == SessionKind.Chain ? null
+            : PostgresDatabase.Command(PostgresSql.CountSession, Shard(head.Id));
+        var list = isLimited ? ListForLimitCommand(head.UserId, head.Kind, head.Id) : null;
+        var (session, others) = await PostgresDatabase.QueryAsync<(PostgresSession, List<LimitRow>?)>(
+            connection, new[] { command, turns, countBytes, countSession, list }.OfType<NpgsqlBatchCommand>(), async (reader, cancel) =>
+            {
+                var made = await ReadSessionAsync(reader, cancel) ?? throw new InvalidDataException("A row that was locked is gone.");
+                return (made, await reader.NextResultAsync(cancel) ? await ReadForLimitAsync(reader, cancel) : null);
+            }, cancellationToken);
+        if (others is not null)
         {
-            await PostgresDatabase.ExecuteAsync(connection, cancellationToken,
-                PostgresDatabase.Command(PostgresSql.CountSession, Shard(head.Id)));
+            await MakeRoomInNumberAsync(connection, others, head.Kind, told, cancellationToken);
         }
 
         return session;
     }
 
-    private static NpgsqlBatchCommand InsertTurnCommand(long sid, ArchivedTurn archived)
+    // After the session's number, or after its key.
+    private static NpgsqlBatchCommand InsertTurnCommand(string sql, object session, ArchivedTurn archived)
     {
         var turn = archived.Turn;
         return PostgresDatabase.Command(
-            PostgresSql.InsertTurn, sid, turn.Number, turn.Parent, turn.RunStart, (long)turn.Nonce.Value, checked((int)turn.Bytes),
-                archived.AnsweredTo?.Key, archived.AnsweredTo?.Body,
-            TurnCodec.PackDetails(turn), turn.Input.Bytes, turn.Output.Bytes, turn.Response);
+            sql, session, turn.Number, turn.Parent, turn.RunStart, (long)turn.Nonce.Value, checked((int)turn.Bytes),
+            archived.AnsweredTo?.Key, archived.AnsweredTo?.Body, TurnCodec.PackDetails(turn), turn.Input.Bytes, turn.Output.Bytes,
+            turn.Response);
     }
 }

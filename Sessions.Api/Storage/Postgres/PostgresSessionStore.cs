@@ -38,8 +38,8 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             var now = Now;
             if (given.Token is null)
             {
-                var row = await ReadBySidAsync(connection, sid, cancel);
-                return row is not null && (row.IsLive(now) || !row.IsThere) ? LeaseState.Held : LeaseState.Lost;
+                return await ReadStateAsync(connection, sid, cancel) is { } state && (state.ExpiresAt > now || state.Version == 0)
+                    ? LeaseState.Held : LeaseState.Lost;
             }
 
             return await PostgresDatabase.QueryAsync(
@@ -54,7 +54,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     /// <inheritdoc/>
     public async ValueTask ReleaseAsync(OpenedSession opened)
     {
-        if (opened is PostgresOpened { Sid: { } sid, Token: { } token, Status: OpenStatus.Opened or OpenStatus.AsKnown })
+        if (opened is PostgresOpened { Sid: { } sid, Token: { } token, Status: OpenStatus.Opened or OpenStatus.Unchanged })
         {
             try
             {
@@ -84,16 +84,16 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
         var told = new Told();
-        var deleted = await database.InTransactionAsync(
-            async (connection, cancel) =>
+        var deleted = await InTransactionAsync(
+            told, async (connection, cancel) =>
             {
-                told = new Told();
                 var found = await FindOwnerAsync(connection, session, cancel);
                 if (found is not { } row)
                 {
                     return false;
                 }
 
+                // The owner's row before the session's, as everywhere.
                 await LockOwnersAsync(connection, [OwnerKey.Of(row.UserId, row.Id)], cancel);
                 found = await FindOwnerAsync(connection, session, cancel);
                 if (found is not { } now || !owner.MayHave(now.UserId))
@@ -101,7 +101,9 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                     return false;
                 }
 
-                return await RemoveAsync(connection, [now.Sid], null, told, cancel) is [{ IsSession: true, IsLive: true }];
+                var removed = await RemoveAsync(connection, [now.Sid], null, told, cancel);
+                await RemoveOwnersAsync(connection, told, cancel);
+                return removed is [{ IsSession: true, IsLive: true }];
             }, cancellationToken);
         await TellAsync(told);
         return deleted;
@@ -110,31 +112,33 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     /// <inheritdoc/>
     public async ValueTask<Erasure> EraseAsync(string userId, CancellationToken cancellationToken)
     {
-        var told = new Told();
         long sessions = 0, turns = 0;
         while (true)
         {
-            // In steps, each of which waits for what is just being made for the user.
-            var removed = await database.InTransactionAsync(
-                async (connection, cancel) =>
+            // In steps, each of which waits for what is just being made for the user, and is told at once: what is gone must not be
+            // answered from elsewhere while the others go.
+            var told = new Told();
+            var removed = await InTransactionAsync(
+                told, async (connection, cancel) =>
                 {
                     await LockOwnersAsync(connection, [new OwnerKey(userId, 0)], cancel);
                     var sids = await ReadSidsAsync(connection, PostgresDatabase.Command(PostgresSql.ListAllOfUser, userId), cancel);
-                    var step = new Told();
-                    return (Rows: await RemoveAsync(connection, sids, null, step, cancel), Told: step);
+                    var rows = await RemoveAsync(connection, sids, null, told, cancel);
+
+                    // Also where the user had nothing: the lock has made the row.
+                    told.Users.Add(userId);
+                    await RemoveOwnersAsync(connection, told, cancel);
+                    return rows;
                 }, cancellationToken);
-            if (removed.Rows.Count == 0)
+            await TellAsync(told);
+            if (removed.Count == 0)
             {
-                break;
+                return new Erasure(sessions, turns);
             }
 
-            told.Removed.AddRange(removed.Told.Removed);
-            sessions += removed.Rows.Count(row => row is { IsSession: true, IsLive: true });
-            turns += removed.Rows.Where(row => row is { IsSession: true, IsLive: true }).Sum(row => row.Turns);
+            sessions += removed.Count(row => row is { IsSession: true, IsLive: true });
+            turns += removed.Where(row => row is { IsSession: true, IsLive: true }).Sum(row => row.Turns);
         }
-
-        await TellAsync(told);
-        return new Erasure(sessions, turns);
     }
 
     /// <inheritdoc/>
@@ -212,10 +216,11 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             return sids;
         }, cancellationToken);
 
-    private static async Task<PostgresSession?> ReadBySidAsync(NpgsqlConnection connection, long sid,
-        CancellationToken cancellationToken) => await PostgresDatabase.QueryAsync(
-        connection, [PostgresDatabase.Command(PostgresSql.LockSession, sid)], async (reader, cancel) => await reader.ReadAsync(cancel)
-            ? PostgresRows.ReadSession(reader) : null, cancellationToken);
+    private static async Task<RowState?> ReadStateAsync(NpgsqlConnection connection, long sid, CancellationToken cancellationToken) =>
+        await PostgresDatabase.QueryAsync<RowState?>(
+            connection, [PostgresDatabase.Command(PostgresSql.ReadState, sid)], async (reader, cancel) => await reader.ReadAsync(cancel)
+                ? new RowState(reader.GetInt64(0), reader.GetInt64(1), reader.IsDBNull(2) ? null : reader.GetString(2)) : null,
+            cancellationToken);
 
     // Without what could be damaged.
     private static async Task<(long Sid, string Id, string? UserId)?> FindOwnerAsync(NpgsqlConnection connection, SessionRef session,
@@ -246,6 +251,12 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                     var row = new RemovedRow(reader.GetInt64(2) > 0, reader.GetInt64(3) > now,
                         reader.GetInt16(1) == (short)SessionKind.Chain, reader.GetInt32(4));
                     rows.Add(row);
+                    told.Ids.Add(reader.GetString(5));
+                    if (!reader.IsDBNull(6))
+                    {
+                        told.Users.Add(reader.GetString(6));
+                    }
+
                     if (row is { IsSession: true, IsLive: false, IsChain: false })
                     {
                         told.Expired++;
@@ -261,8 +272,23 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             }, cancellationToken);
     }
 
+    // In the transaction that removed what they had.
+    private static async Task RemoveOwnersAsync(NpgsqlConnection connection, Told told, CancellationToken cancellationToken)
+    {
+        if (told.Users.Count > 0)
+        {
+            await PostgresDatabase.ExecuteAsync(
+                connection, cancellationToken, PostgresDatabase.Command(PostgresSql.RemoveOwners, [told.Users.ToArray()]));
+        }
+    }
+
     private async ValueTask TellAsync(Told told)
     {
+        foreach (var id in told.Ids)
+        {
+            policy.Damage.Forget(PostgresRows.NameOf(id));
+        }
+
         if (told.Created is { } origin)
         {
             policy.Events.Created(origin);
@@ -295,12 +321,23 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
 
         public List<Guid> Removed { get; } = [];
 
+        /// <summary>Ids of all rows that went: what was damaged about them is gone.</summary>
+        public List<string> Ids { get; } = [];
+
+        /// <summary>Those whose they were.</summary>
+        public HashSet<string> Users { get; } = [];
+
         public void Clear()
         {
             (Created, Expired, Evicted) = (null, 0, 0);
             Removed.Clear();
+            Ids.Clear();
+            Users.Clear();
         }
     }
+
+    /// <summary>What tells whether a row is still a session, and whose.</summary>
+    private readonly record struct RowState(long Version, long ExpiresAt, string? UserId);
 
     private readonly record struct RemovedRow(bool IsSession, bool IsLive, bool IsChain, int Turns);
 

@@ -98,6 +98,9 @@ internal static class PostgresSql
     /// <summary>A session, kept from changing. $1 sid</summary>
     public const string LockSession = $"SELECT {Columns} FROM sessions s WHERE s.sid = $1 FOR UPDATE";
 
+    /// <summary>What tells whether a write came too late. $1 sid</summary>
+    public const string ReadState = "SELECT version, expires_at, user_id FROM sessions WHERE sid = $1";
+
     /// <summary>Those with an id or a key, kept from changing. $1 id, $2 key</summary>
     public const string LockTaken = $"SELECT {Columns} FROM sessions s WHERE s.id = $1 OR s.key = $2 ORDER BY s.sid FOR UPDATE";
 
@@ -248,11 +251,17 @@ internal static class PostgresSql
         VALUES ($1, $2, $3, $4, $5, $6, $7::uuid, $8::uuid, $9, $10, $11, $12)
         """;
 
-    /// <summary>The first turns of another session. $1 to, $2 from, $3 how many</summary>
+    /// <summary>The first turn of a session that was made just now. As <see cref="InsertTurn"/>, but $1 key</summary>
+    public const string InsertFirstTurn = """
+        INSERT INTO turns (session, number, parent, run_start, nonce, size, request_key, request_body, details, input, output, response)
+        SELECT s.sid, $2, $3, $4, $5, $6, $7::uuid, $8::uuid, $9, $10, $11, $12 FROM sessions s WHERE s.key = $1
+        """;
+
+    /// <summary>The first turns of another session. $1 key of the one that was made just now, $2 from, $3 how many</summary>
     public const string CopyTurns = """
         INSERT INTO turns (session, number, parent, run_start, nonce, size, details, input, output, response)
-        SELECT $1, t.number, t.parent, t.run_start, t.nonce, t.size, t.details, t.input, t.output, t.response
-          FROM turns t WHERE t.session = $2 AND t.number <= $3
+        SELECT s.sid, t.number, t.parent, t.run_start, t.nonce, t.size, t.details, t.input, t.output, t.response
+          FROM sessions s JOIN turns t ON t.session = $2 AND t.number <= $3 WHERE s.key = $1
         """;
 
     /// <summary>What the first turns of a session take. $1 sid, $2 how many</summary>
@@ -280,10 +289,20 @@ internal static class PostgresSql
     /// <summary>One session more. $1 shard</summary>
     public const string CountSession = "UPDATE counters SET sessions = sessions + 1 WHERE shard = $1";
 
-    /// <summary>Those of a user and kind, the least recently active first, without one. $1 user, $2 kind, $3 but for this one</summary>
+    /// <summary>
+    /// Rows of users who have nothing any more; not those that somebody is using. $1 users. Without such a row a user has nothing that is
+    /// counted, and it is made again by who needs it.
+    /// </summary>
+    public const string RemoveOwners = """
+        DELETE FROM owners WHERE (user_id, shard) IN (
+          SELECT o.user_id, o.shard FROM owners o WHERE o.user_id = ANY ($1) AND o.bytes = 0 AND o.chain_bytes = 0
+            AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = o.user_id) FOR UPDATE OF o SKIP LOCKED)
+        """;
+
+    /// <summary>Those of a user and kind, the least recently active first, without one. $1 user, $2 kind, $3 id of that one</summary>
     public const string ListForLimit = """
         SELECT sid, id, expires_at, lease_token IS NOT NULL, lease_until FROM sessions
-        WHERE user_id = $1 AND kind = $2 AND version > 0 AND sid <> $3 ORDER BY last_activity_at, id
+        WHERE user_id = $1 AND kind = $2 AND version > 0 AND id <> $3 ORDER BY last_activity_at, id
         """;
 
     /// <summary>A user's oldest chains, without one. $1 user, $2 but for this one</summary>
@@ -320,7 +339,7 @@ internal static class PostgresSql
           DELETE FROM reservations r USING gone g WHERE r.key = g.reserved_by AND r.session_id = g.id
             AND (g.expires_at > $5 OR r.expires_at <= $5)
         )
-        SELECT key, kind, version, expires_at, turn_count FROM gone
+        SELECT key, kind, version, expires_at, turn_count, id, user_id FROM gone
         """;
 
     /// <summary>Some of a user's rows, of all kinds, also of what is not there yet. $1 user</summary>

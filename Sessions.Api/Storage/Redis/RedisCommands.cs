@@ -84,7 +84,7 @@ internal sealed partial class RedisCommands
                 return await ScriptAsync(script, keys, values);
             }
             catch (StoreUnavailableException e) when (
-                e.InnerException is { } reason && RedisFailure.WasNotCarriedOut(reason) && Stopwatch.GetElapsedTime(started) < Patience)
+                !RedisFailure.MayHaveBeenCarriedOut(e) && Stopwatch.GetElapsedTime(started) < Patience)
             {
                 await Task.Delay(PatientDelay);
             }

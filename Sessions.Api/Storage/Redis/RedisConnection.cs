@@ -15,7 +15,8 @@ internal static class RedisConnection
     /// layout.</exception>
     public static void AddRedisConnection(this IHostApplicationBuilder builder, RedisKeys keys)
     {
-        var connection = Open(RedisConnectionString.Read(builder.Configuration, "sessions.storage_type"), RedisConnectionString.NameIn(builder.Configuration));
+        var connection = Open(RedisConnectionString.Read(builder.Configuration, "sessions.storage_type"),
+            RedisConnectionString.NameIn(builder.Configuration));
         RedisLayout.Prepare(connection.GetDatabase(), keys);
         builder.Services.AddSingleton(keys);
         builder.Services.AddSingleton<IConnectionMultiplexer>(_ => connection);

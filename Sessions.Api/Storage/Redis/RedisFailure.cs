@@ -66,6 +66,10 @@ internal static class RedisFailure
         _ => false,
     };
 
+    /// <summary>Whether what ended in this trouble may have been carried out all the same, and only the answer was lost.</summary>
+    public static bool MayHaveBeenCarriedOut(StoreUnavailableException e) =>
+        e.InnerException is not { } reason || !WasNotCarriedOut(reason);
+
     /// <summary>The trouble as the caller of a store gets it.</summary>
     public static StoreUnavailableException ToUnavailable(Exception e)
     {
@@ -79,7 +83,8 @@ internal static class RedisFailure
         };
         return new StoreUnavailableException(text, TimeSpan.FromSeconds(seconds), e)
         {
-            WasKnown = e is ServerUnresponsiveException or RedisConnectionException { FailureType: ConnectionFailureType.UnableToResolvePhysicalConnection },
+            WasKnown = e is ServerUnresponsiveException
+                or RedisConnectionException { FailureType: ConnectionFailureType.UnableToResolvePhysicalConnection },
         };
     }
 

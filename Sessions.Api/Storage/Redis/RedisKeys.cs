@@ -49,10 +49,10 @@ internal sealed class RedisKeys(string prefix = RedisKeys.DefaultPrefix)
     public RedisKey Waiter(string id) => $"{prefix}s:{{{id}}}:w";
 
     /// <summary>What is said to those who have a lease, or had: a hash.</summary>
-    public RedisKey Told(string id) => $"{prefix}s:{{{id}}}:m";
+    public RedisKey Signals(string id) => $"{prefix}s:{{{id}}}:m";
 
     /// <summary>The keys in the order in which scripts on a session take them.</summary>
-    public RedisKey[] OfSession(string id) => [Session(id), Turns(id), Branches(id), Answered(id), Lease(id), Waiter(id), Told(id)];
+    public RedisKey[] OfSession(string id) => [Session(id), Turns(id), Branches(id), Answered(id), Lease(id), Waiter(id), Signals(id)];
 
     /// <summary>Turns, branches and answered requests of a session that is being made.</summary>
     public RedisKey[] Copies(string id, string token) => [$"{Turns(id)}:{token}", $"{Branches(id)}:{token}", $"{Answered(id)}:{token}"];

@@ -47,6 +47,15 @@ internal sealed class RedisOpenedSession(OpenRequest request, OpenStatus status,
     public RedisFacts Facts(long activity, long expiresAt) =>
         new(Id, Key!.Value, Kind, UserId, activity, expiresAt, StorePolicy.SizeOf(Bytes, TurnCount), Reservation: null);
 
+    /// <summary>
+    /// Whether a change was sent whose answer is lost: where it was carried out, the entry is what leads to the session, and stays until
+    /// somebody has looked behind it.
+    /// </summary>
+    public bool MayBeWritten { get; set; }
+
+    /// <summary>Whether its entry goes when it is let go of.</summary>
+    public bool TakesEntryBack => Gives && !MayBeWritten;
+
     /// <summary>Whether there is nothing left to let go of.</summary>
     public bool HasEnded { get; set; }
 }

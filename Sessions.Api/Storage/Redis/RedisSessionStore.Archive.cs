@@ -105,7 +105,7 @@ internal sealed partial class RedisSessionStore
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
 
         foreach (var record in records)

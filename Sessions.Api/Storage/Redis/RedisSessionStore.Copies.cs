@@ -45,7 +45,6 @@ internal sealed partial class RedisSessionStore
 
         var copy = new Copy(session, OwnerOf(session.UserId), RedisKeys.Text(Guid.NewGuid()), keys, request.Turns is not null
             || source is { Session.TurnCount: > 0 });
-        var isMade = false;
         var isKeyed = false;
         try
         {
@@ -92,13 +91,11 @@ internal sealed partial class RedisSessionStore
             }
 
             OnStep("ready");
-            var result = await MakeAsync(request, copy, source);
-            isMade = result.Status == CopyStatus.Created;
-            return result;
+            return await MakeAsync(request, copy, source);
         }
         finally
         {
-            if (!isMade)
+            if (!copy.IsMade)
             {
                 Abandon(copy, isKeyed);
             }
@@ -136,9 +133,15 @@ internal sealed partial class RedisSessionStore
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(session.Id), e);
+            throw Damaged(DamageReport.NameOf(session.Id), e);
+        }
+        catch (StoreUnavailableException e) when (RedisFailure.MayHaveBeenCarriedOut(e))
+        {
+            copy.MayBeMade = true;
+            throw;
         }
 
+        copy.IsMade = (int)result[0] == Written;
         if ((int)result[0] is not Written and var status)
         {
             return status == Stale ? new CopyResult(CopyStatus.IdTaken)
@@ -160,9 +163,10 @@ internal sealed partial class RedisSessionStore
 
         if (request.CreatedBy is { } key)
         {
+            // The session stands, whatever becomes of this.
             var expires = made.Facts.ExpiresAt;
-            await redis.ScriptAsync(RedisScripts.Reserve, [keys.Reservation(key.Key)], [Now, expires, IndexLife(expires),
-                key.Body.ToByteArray(), session.Id, ""]);
+            await PastTroubleAsync(session.Id, () => redis.ScriptAsync(RedisScripts.Reserve, [keys.Reservation(key.Key)],
+                [Now, expires, IndexLife(expires), key.Body.ToByteArray(), session.Id, ""]));
         }
 
         if (request.Head is null)
@@ -312,8 +316,10 @@ internal sealed partial class RedisSessionStore
     private void Abandon(Copy copy, bool isKeyed)
     {
         redis.Send(database => database.KeyDelete(copy.Keys, CommandFlags.FireAndForget));
-        Release(copy.Session.Id, copy.Owner, copy.Token, isEntered: true);
-        if (isKeyed)
+
+        // Where it may have been made all the same, what leads to it stays, until somebody has looked behind it.
+        Release(copy.Session.Id, copy.Owner, copy.Token, isEntered: !copy.MayBeMade);
+        if (isKeyed && !copy.MayBeMade)
         {
             _ = UnkeyAsync(copy.Session.Key, copy.Session.Id);
         }
@@ -345,6 +351,12 @@ internal sealed partial class RedisSessionStore
         public RedisKey[] Keys { get; } = keys.Copies(session.Id, token);
 
         public bool HasTurns { get; } = hasTurns;
+
+        /// <summary>Whether it is there.</summary>
+        public bool IsMade { get; set; }
+
+        /// <summary>Whether it was sent, and the answer is lost.</summary>
+        public bool MayBeMade { get; set; }
 
         public int Count { get; private set; }
 

@@ -86,7 +86,7 @@ internal sealed partial class RedisSessionStore
             return true;
         }
 
-        var result = await RunAsync(RedisScripts.Remove, entry.Id, Owner.Anyone, "", "expired", RedisCodec.Encode(entry.Key), 0, 0, "");
+        var result = await RunAsync(RedisScripts.Remove, entry.Id, Owner.Anyone, "", "expired", RedisCodec.Encode(entry.Key), 0, "");
         var (status, remains) = ((RemoveStatus)(int)result[0], result.Length > 1 ? RedisRemains.Decode(result[1]) : null);
         if (status == RemoveStatus.LeftAlone && remains?.Key == entry.Key)
         {
@@ -101,34 +101,10 @@ internal sealed partial class RedisSessionStore
 
         if (status == RemoveStatus.Removed && remains is not null)
         {
-            await ForgetExpiredAsync(entry, remains);
+            policy.Damage.Forget(DamageReport.NameOf(entry.Id));
+            await PastTroubleAsync(entry.Id, () => ForgetBesideAllAsync(entry.Id, entry.Key, remains));
         }
 
         return true;
-    }
-
-    // All but the index of all, which tells how many were removed.
-    private async Task ForgetExpiredAsync(IndexEntry entry, RedisRemains remains)
-    {
-        policy.Damage.Forget(WhatIs(entry.Id));
-        try
-        {
-            List<Task> steps = [UnkeyAsync(entry.Key, entry.Id)];
-            if (remains.UserId is not null || remains.Kind == SessionKind.Chain || CountsBytes(remains.UserId, remains.Kind))
-            {
-                steps.Add(DropAsync(remains.UserId, remains.Kind, [entry.Raw]));
-            }
-
-            if (remains.Reservation is { } reservation && Guid.TryParse(reservation, out var reserved))
-            {
-                steps.Add(UnreserveAsync(reserved, entry.Id, remains.WasLive));
-            }
-
-            await Task.WhenAll(steps);
-        }
-        catch (Exception e) when (e is StoreUnavailableException || RedisFailure.IsDamage(e))
-        {
-            Log.NotListed(logger, entry.Id, e.Message);
-        }
     }
 }

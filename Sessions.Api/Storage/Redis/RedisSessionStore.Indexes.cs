@@ -130,7 +130,7 @@ internal sealed partial class RedisSessionStore
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            policy.Damage.Report($"the indexes of {WhatIs(facts.Id)}", e);
+            policy.Damage.Report($"the indexes of {DamageReport.NameOf(facts.Id)}", e);
             return false;
         }
     }
@@ -190,26 +190,40 @@ internal sealed partial class RedisSessionStore
             return;
         }
 
-        try
+        await PastTroubleAsync(id, async () =>
         {
-            List<string> entry = [RedisKeys.Entry(id, key)];
-            var ofAll = DropAsync(RedisKeys.ShardOf(id), remains.Kind, entry);
-            List<Task> steps = [ofAll, UnkeyAsync(key, id)];
-            if (remains.UserId is not null || remains.Kind == SessionKind.Chain || CountsBytes(remains.UserId, remains.Kind))
-            {
-                steps.Add(DropAsync(remains.UserId, remains.Kind, entry));
-            }
-
-            if (remains.Reservation is { } reservation && Guid.TryParse(reservation, out var reserved))
-            {
-                steps.Add(UnreserveAsync(reserved, id, remains.WasLive));
-            }
-
-            await Task.WhenAll(steps);
+            var ofAll = DropAsync(RedisKeys.ShardOf(id), remains.Kind, [RedisKeys.Entry(id, key)]);
+            await Task.WhenAll(ofAll, ForgetBesideAllAsync(id, key, remains));
             if (isExpired && remains.Kind != SessionKind.Chain && await ofAll > 0)
             {
                 policy.Events.Expired(1);
             }
+        });
+    }
+
+    // The same, but for the index of all: whoever sweeps that tells it of many at a time.
+    private Task ForgetBesideAllAsync(string id, Guid key, RedisRemains remains)
+    {
+        List<Task> steps = [UnkeyAsync(key, id)];
+        if (remains.UserId is not null || remains.Kind == SessionKind.Chain || CountsBytes(remains.UserId, remains.Kind))
+        {
+            steps.Add(DropAsync(remains.UserId, remains.Kind, [RedisKeys.Entry(id, key)]));
+        }
+
+        if (remains.Reservation is { } reservation && Guid.TryParse(reservation, out var reserved))
+        {
+            steps.Add(UnreserveAsync(reserved, id, remains.WasLive));
+        }
+
+        return Task.WhenAll(steps);
+    }
+
+    // What is done beside a session must not fail what was done to it: it is logged, and done later by whoever meets it.
+    private async Task PastTroubleAsync(string id, Func<Task> action)
+    {
+        try
+        {
+            await action();
         }
         catch (Exception e) when (e is StoreUnavailableException || RedisFailure.IsDamage(e))
         {
@@ -262,17 +276,8 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    private async Task UnkeyAsync(Guid key, string id)
-    {
-        try
-        {
-            await redis.ScriptAsync(RedisScripts.Unkey, [keys.IdOf(key)], [id]);
-        }
-        catch (Exception e) when (e is StoreUnavailableException || RedisFailure.IsDamage(e))
-        {
-            Log.NotListed(logger, id, e.Message);
-        }
-    }
+    private Task UnkeyAsync(Guid key, string id) =>
+        PastTroubleAsync(id, () => redis.ScriptAsync(RedisScripts.Unkey, [keys.IdOf(key)], [id]));
 
     private void Created(Session session)
     {
@@ -429,8 +434,8 @@ internal sealed partial class RedisSessionStore
                     policy.Damage.Report($"an entry of an index ({raw.Length} characters)", null);
                 }
 
-                if (i < ordered && after is { } place && score == place.Position
-                    && (id.Length == 0 || (string.CompareOrdinal(id, place.Id) is var order && (descending ? order >= 0 : order <= 0))))
+                if (i < ordered && after is { } cursor && score == cursor.Position
+                    && (id.Length == 0 || (string.CompareOrdinal(id, cursor.Id) is var order && (descending ? order >= 0 : order <= 0))))
                 {
                     continue;
                 }

@@ -18,6 +18,7 @@ internal sealed partial class RedisSessionStore
 
     private long _unowned = -1;
     private long _unownedReadAt;
+    private long _unownedSweptAt;
 
     // Whether an owner's bytes are summed up: chains', and everything of nobody's, as far as there are limits.
     private bool CountsBytes(string? userId, SessionKind kind) =>
@@ -51,8 +52,8 @@ internal sealed partial class RedisSessionStore
     private async Task<bool> StaysAsync(string? userId, SessionKind kind, string own, IndexEntry entry, Look look)
     {
         var isHeld = look.IsHeld || policy.IsRunning(entry.Id);
-        var most = MaxOf(userId, kind);
-        if (kind == SessionKind.Chain || (most == 0 && !isHeld))
+        var max = MaxOf(userId, kind);
+        if (kind == SessionKind.Chain || (max == 0 && !isHeld))
         {
             return false;
         }
@@ -66,7 +67,7 @@ internal sealed partial class RedisSessionStore
             var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
                 && !policy.IsRunning(other.Id)).FirstOrDefault() : default;
             var answer = (int)await redis.ScriptAsync(RedisScripts.OwnerSwap, DoomKeys(userId, kind),
-                [most, IndexLife(look.Facts!.ExpiresAt), entry.Raw, look.Facts.Activity, instead.Raw ?? "", instead.Score]);
+                [max, IndexLife(look.Facts!.ExpiresAt), entry.Raw, look.Facts.Activity, instead.Raw ?? "", instead.Score]);
             if (answer == 1 && instead.Raw is not null
                 && await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) =>
                     database.SortedSetScoreAsync(key, instead.Raw)) is not null)
@@ -134,20 +135,20 @@ internal sealed partial class RedisSessionStore
     // Whether one more session of the kind would cost the user another one.
     private async Task<bool> IsFullAsync(string? userId, SessionKind kind)
     {
-        var most = MaxOf(userId, kind);
-        if (most == 0)
+        var max = MaxOf(userId, kind);
+        if (max == 0)
         {
             return false;
         }
 
         var page = await PageAsync([keys.OwnerIndex(userId, kind)], [], descending: true, null, Chunk);
-        if (page.Lists[0].Count < most)
+        if (page.Lists[0].Count < max)
         {
             return false;
         }
 
         var looks = await Task.WhenAll(page.Lists[0].Select(LookPastDamageAsync));
-        return looks.Count(look => !look.IsGone) >= most;
+        return looks.Count(look => !look.IsGone) >= max;
     }
 
     // The limit that a change would pass, if any, after nobody's oldest chains made room where that helps.
@@ -172,32 +173,36 @@ internal sealed partial class RedisSessionStore
     // may be passed by what is written at the same moment.
     private async Task<bool> IsFullAsync(long added, long ownChain, string own)
     {
-        var most = policy.UnownedBytes;
-        var isFresh = Volatile.Read(ref _unownedReadAt) is not 0 and var readAt && Stopwatch.GetElapsedTime(readAt) < UnownedView;
-        if (isFresh && Volatile.Read(ref _unowned) + added < Near * most)
+        var max = policy.UnownedBytes;
+        if (IsFresh(ref _unownedReadAt) && Volatile.Read(ref _unowned) + added < Near * max)
         {
             Interlocked.Add(ref _unowned, added);
             return false;
         }
 
         var (sessions, chains) = await ReadUnownedAsync();
-        if (sessions + ownChain + added > most)
+        if (sessions + ownChain + added > max && !IsFresh(ref _unownedSweptAt))
         {
-            // No chains would make enough room; but some of it may have expired.
+            // No chains would make enough room; but some of it may have expired. Looked for now and then only: it goes through all there
+            // is, and a full store is asked again and again.
+            Volatile.Write(ref _unownedSweptAt, Stopwatch.GetTimestamp());
             await SweepAsync(CancellationToken.None);
             (sessions, chains) = await ReadUnownedAsync();
         }
 
-        if (sessions + ownChain + added <= most && sessions + chains + added > most)
+        if (sessions + ownChain + added <= max && sessions + chains + added > max)
         {
-            await MakeRoomAsync(null, own, most - sessions - added);
+            await MakeRoomAsync(null, own, max - sessions - added);
             (sessions, chains) = await ReadUnownedAsync();
         }
 
         Volatile.Write(ref _unowned, sessions + chains + added);
         Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
-        return sessions + chains + added > most;
+        return sessions + chains + added > max;
     }
+
+    private static bool IsFresh(ref long at) =>
+        Volatile.Read(ref at) is not 0 and var then && Stopwatch.GetElapsedTime(then) < UnownedView;
 
     private async Task<(long Sessions, long Chains)> ReadUnownedAsync()
     {

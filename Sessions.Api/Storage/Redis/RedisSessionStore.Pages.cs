@@ -135,8 +135,8 @@ internal sealed partial class RedisSessionStore
         await _pages.WaitAsync(cancellationToken);
         try
         {
-            return await RunAsync(RedisScripts.Turns, id, owner, "", limit, StepBytes(bytes, limit), after is { } place
-                ? RedisCodec.Text(place) : "", request.Descending, tip,
+            return await RunAsync(RedisScripts.Turns, id, owner, "", limit, StepBytes(bytes, limit), after is { } number
+                ? RedisCodec.Text(number) : "", request.Descending, tip,
                 RedisCodec.Encode(key), withLast);
         }
         finally

@@ -13,7 +13,7 @@ internal sealed partial class RedisSessionStore
     private const int Renumber = 3;
     private const int NotMade = 4;
     private const int OnceMore = 6;
-    private const int AsKnownLength = 5;
+    private const int UnchangedLength = 5;
 
     public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken)
     {
@@ -31,7 +31,7 @@ internal sealed partial class RedisSessionStore
             while (true)
             {
                 // Side by side where the session may well be a new one: the lease is of no use without the entry, and the other way round.
-                var entered = isEntered = token.Length > 0 && request.Known is null && request.Session.Id is not null;
+                var entered = isEntered = token.Length > 0 && request.Remembered is null && request.Session.Id is not null;
                 var entering = entered ? EnterAsync(id, request.Owner.UserId, token) : Task.CompletedTask;
                 var tag = NewTag();
                 isHeld = token.Length > 0;
@@ -52,12 +52,12 @@ internal sealed partial class RedisSessionStore
                 }
 
                 isHeld = isHeld && status == 0;
-                var opened = await DecodeOpenedAsync(request, request.Known, id, token, tag, result);
+                var opened = await DecodeOpenedAsync(request, request.Remembered, id, token, tag, result);
                 if (opened is null)
                 {
                     // What is remembered never came to be as far as this Redis knows: it has lost it, and others have gone on. The lease
                     // is held already.
-                    result = await SendOpenAsync(request with { Known = null }, id, token, tag);
+                    result = await SendOpenAsync(request with { Remembered = null }, id, token, tag);
                     opened = await DecodeOpenedAsync(request, known: null, id, token, tag, result)
                         ?? throw new InvalidOperationException("Nothing was to be remembered.");
                 }
@@ -85,7 +85,7 @@ internal sealed partial class RedisSessionStore
                 return opened;
             }
         }
-        catch (StoreUnavailableException e) when (e.InnerException is { } reason && RedisFailure.WasNotCarriedOut(reason))
+        catch (StoreUnavailableException e) when (!RedisFailure.MayHaveBeenCarriedOut(e))
         {
             // Nothing to let go of, and no need to bother a server in trouble.
             isHeld = isHeld && isEntered;
@@ -104,22 +104,30 @@ internal sealed partial class RedisSessionStore
     public async ValueTask<WriteResult> WriteAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        if (opened is not RedisOpenedSession { Status: OpenStatus.Opened or OpenStatus.AsKnown } session)
+        if (opened is not RedisOpenedSession { Status: OpenStatus.Opened or OpenStatus.Unchanged } session)
         {
             throw new ArgumentException("It is not open.", nameof(opened));
         }
 
-        var result = change switch
+        try
         {
-            AppendTurn append => await AppendAsync(session, append),
-            RecordFailure failure => await FailAsync(session, failure),
-            ReplaceMetadata { Metadata: var metadata } =>
-                await EditAsync(session, "m", metadata, 0, metadata.Length - (session.Session?.Metadata.Length ?? 0), dropSummary: false),
-            ReplaceTurn replacement => await ReplaceTurnAsync(session, replacement),
-            _ => throw new ArgumentOutOfRangeException(nameof(change)),
-        };
-        session.HasEnded = true;
-        return result;
+            var result = change switch
+            {
+                AppendTurn append => await AppendAsync(session, append),
+                RecordFailure failure => await FailAsync(session, failure),
+                ReplaceMetadata { Metadata: var metadata } => await EditAsync(
+                    session, "m", metadata, 0, metadata.Length - (session.Session?.Metadata.Length ?? 0), dropSummary: false),
+                ReplaceTurn replacement => await ReplaceTurnAsync(session, replacement),
+                _ => throw new ArgumentOutOfRangeException(nameof(change)),
+            };
+            session.HasEnded = true;
+            return result;
+        }
+        catch (StoreUnavailableException e) when (RedisFailure.MayHaveBeenCarriedOut(e))
+        {
+            session.MayBeWritten = true;
+            throw;
+        }
     }
 
     public async ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken)
@@ -142,7 +150,7 @@ internal sealed partial class RedisSessionStore
         if (session.HasEnded)
         {
             // The turn has ended while this was under way, and may have let go before this took it again.
-            Release(session.Id, owner, session.Token, session.Gives);
+            Release(session.Id, owner, session.Token, session.TakesEntryBack);
         }
 
         return state switch
@@ -158,7 +166,7 @@ internal sealed partial class RedisSessionStore
         if (opened is RedisOpenedSession { HasEnded: false, Token.Length: > 0 } session)
         {
             session.HasEnded = true;
-            return new(ReleaseAsync(session.Id, session.Request.Owner, session.Token, session.Gives));
+            return new(ReleaseAsync(session.Id, session.Request.Owner, session.Token, session.TakesEntryBack));
         }
 
         return default;
@@ -166,12 +174,12 @@ internal sealed partial class RedisSessionStore
 
     private async Task<RedisResult> SendOpenAsync(OpenRequest request, string id, string token, RedisValue tag)
     {
-        var known = request.Known;
+        var known = request.Remembered;
         return await RunAsync(RedisScripts.Open, id, request.Owner, token,
             request.HistoryTurns, StepBytes(request.HistoryBytes, request.HistoryTurns),
             RedisCodec.Encode(request.Idempotency?.Key), RedisCodec.Encode(request.Idempotency?.Body),
-            (long)(request.Lease?.Duration.TotalMilliseconds ?? 0), request.Lease is { } lease ? Microseconds(lease.AtLeast) : 0,
-            request.Lease is { Waits: true } waits ? (long)waits.Place.TotalMilliseconds : 0, request.Lease?.IsExclusive ?? false,
+            (long)(request.Lease?.Duration.TotalMilliseconds ?? 0), request.Lease is { } lease ? Microseconds(lease.MinLifetime) : 0,
+            request.Lease is { Waits: true } waits ? (long)waits.WaiterTimeout.TotalMilliseconds : 0, request.Lease?.IsExclusive ?? false,
             request.Tip is { } tip ? RedisCodec.Text(tip) : "",
             RedisCodec.Encode(known?.Key), known?.Revision.Version ?? 0, known?.Revision.Tag ?? 0, known?.LastTurn ?? 0, known?.Rewrites
                 ?? 0,
@@ -180,7 +188,7 @@ internal sealed partial class RedisSessionStore
 
     // Null: what is remembered and what came do not belong together.
     private async Task<OpenedSession?> DecodeOpenedAsync(
-        OpenRequest request, KnownTail? known, string id, string token, RedisValue tag, RedisResult result)
+        OpenRequest request, RememberedTail? known, string id, string token, RedisValue tag, RedisResult result)
     {
         var status = (int)result[0] switch
         {
@@ -198,7 +206,8 @@ internal sealed partial class RedisSessionStore
                 var head = result.Length > 1 ? RedisCodec.DecodeHead(id, result[1]).Session : null;
                 return new OpenedSession(request, status)
                 {
-                    Session = head is { TurnCount: > 0 and var count } ? head with { LastTurn = RedisCodec.DecodeTurn(result[2], count) } : head,
+                    Session = head is { TurnCount: > 0 and var count }
+                        ? head with { LastTurn = RedisCodec.DecodeTurn(result[2], count) } : head,
                     Replay = status == OpenStatus.Replayed ? RedisCodec.DecodeTurn(result[3], (int)result[4]) : null,
                 };
             });
@@ -214,9 +223,9 @@ internal sealed partial class RedisSessionStore
             return new RedisOpenedSession(request, status, id) { Token = token };
         }
 
-        if (result.Length == AsKnownLength && known is { } still)
+        if (result.Length == UnchangedLength && known is { } still)
         {
-            return new RedisOpenedSession(request, OpenStatus.AsKnown, id)
+            return new RedisOpenedSession(request, OpenStatus.Unchanged, id)
             {
                 Key = still.Key,
                 Revision = still.Revision,
@@ -234,7 +243,7 @@ internal sealed partial class RedisSessionStore
 
     // The session as it is, with the turns that were asked for or come behind those that are remembered.
     private async Task<RedisOpenedSession?> DecodeChangedAsync(
-        OpenRequest request, KnownTail? remembered, string id, string token, RedisValue tag, RedisResult result)
+        OpenRequest request, RememberedTail? remembered, string id, string token, RedisValue tag, RedisResult result)
     {
         var session = Decode(id, () => RedisCodec.DecodeHead(id, result[1]).Session);
         List<Turn> turns = Decode(id, () => DecodeTurns(result[3], result[4]));
@@ -261,14 +270,14 @@ internal sealed partial class RedisSessionStore
                         return null;
                     }
 
-                    return Opened(followsKnown: true);
+                    return Opened(followsRemembered: true);
                 }
 
                 bytes += turn.Bytes;
                 isCut = path.Count > 0 && bytes > request.HistoryBytes;
                 if (isCut)
                 {
-                    return Opened(followsKnown: false);
+                    return Opened(followsRemembered: false);
                 }
 
                 path.Add(turn);
@@ -276,7 +285,7 @@ internal sealed partial class RedisSessionStore
 
             if (next == 0 || path.Count >= request.HistoryTurns)
             {
-                return Opened(followsKnown: false);
+                return Opened(followsRemembered: false);
             }
 
             // The rest of a large history, step by step: turns that were read stay as they are unless one is rewritten.
@@ -293,7 +302,7 @@ internal sealed partial class RedisSessionStore
             next = (int)page[4];
         }
 
-        RedisOpenedSession Opened(bool followsKnown)
+        RedisOpenedSession Opened(bool followsRemembered)
         {
             path.Reverse();
             return new RedisOpenedSession(request, OpenStatus.Opened, id)
@@ -309,8 +318,8 @@ internal sealed partial class RedisSessionStore
                 IsExtended = session.Revision.Tag == (long)tag,
                 Session = session,
                 Turns = path,
-                FollowsKnown = followsKnown,
-                IsCut = isCut && !followsKnown,
+                FollowsRemembered = followsRemembered,
+                IsCut = isCut && !followsRemembered,
             };
         }
     }
@@ -567,6 +576,8 @@ internal sealed partial class RedisSessionStore
             {
                 Leave(id, owner.UserId, token);
             }
+
+            OnStep("released");
         }
         catch (Exception e)
         {
@@ -598,7 +609,7 @@ internal sealed partial class RedisSessionStore
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
     }
 }

@@ -129,14 +129,14 @@ internal sealed partial class RedisSessionStore(
     }
 
     private async Task<(RemoveStatus Status, RedisRemains? Remains)> RemoveAsync(
-        string id, Owner owner, string mode, Guid? key = null, string token = "", long activity = 0, bool mayHold = true)
+        string id, Owner owner, string mode, Guid? key = null, string token = "", long activity = 0)
     {
-        var result = await RunAsync(RedisScripts.Remove, id, owner, "", mode, RedisCodec.Encode(key), activity, mayHold ? 0 : 1, token);
+        var result = await RunAsync(RedisScripts.Remove, id, owner, "", mode, RedisCodec.Encode(key), activity, token);
         var status = (RemoveStatus)(int)result[0];
         var remains = result.Length > 1 ? RedisRemains.Decode(result[1]) : null;
         if (status == RemoveStatus.Removed && remains is not null)
         {
-            policy.Damage.Forget(WhatIs(id));
+            policy.Damage.Forget(DamageReport.NameOf(id));
             await ForgetAsync(id, remains);
             if (mode is not "expired" && remains.Key is { } removed)
             {
@@ -155,7 +155,7 @@ internal sealed partial class RedisSessionStore(
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
     }
 
@@ -167,7 +167,7 @@ internal sealed partial class RedisSessionStore(
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
     }
 
@@ -178,17 +178,16 @@ internal sealed partial class RedisSessionStore(
     // How long the keys of an index live that is told of a session.
     private long IndexLife(long expiresAt) => (long)((1.25 * (expiresAt - Now) / 1000) + (2 * Slack.TotalMilliseconds));
 
-    private static string WhatIs(string id) => $"session {id}";
-
     private static T Decode<T>(string id, Func<T> decode)
     {
         try
         {
             return decode();
         }
-        catch (Exception e) when (e is InvalidDataException or FormatException or OverflowException or InvalidCastException or ArgumentException)
+        catch (Exception e) when (
+            e is InvalidDataException or FormatException or OverflowException or InvalidCastException or ArgumentException)
         {
-            throw Damaged(WhatIs(id), e);
+            throw Damaged(DamageReport.NameOf(id), e);
         }
     }
 

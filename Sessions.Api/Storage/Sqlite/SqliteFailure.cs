@@ -34,7 +34,8 @@ internal static class SqliteFailure
         raw.SQLITE_READONLY or raw.SQLITE_PERM or raw.SQLITE_AUTH => "The database that sessions are kept in can't be written.",
         raw.SQLITE_CANTOPEN => "The database that sessions are kept in can't be opened.",
         raw.SQLITE_CORRUPT or raw.SQLITE_NOTADB => "The database that sessions are kept in is damaged.",
-        raw.SQLITE_BUSY or raw.SQLITE_LOCKED or raw.SQLITE_PROTOCOL => "The database that sessions are kept in is busy with other processes.",
+        raw.SQLITE_BUSY or raw.SQLITE_LOCKED or raw.SQLITE_PROTOCOL =>
+            "The database that sessions are kept in is busy with other processes.",
         raw.SQLITE_NOMEM => "There is not enough memory for the database that sessions are kept in.",
         _ => null,
     };

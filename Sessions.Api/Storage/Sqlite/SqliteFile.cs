@@ -129,7 +129,8 @@ internal sealed class SqliteFile
         {
             db.Ask("SELECT count(*) FROM (SELECT 1 FROM sessions LIMIT 1)");
             var bytes = db.Ask("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")!;
-            if (long.Parse(bytes, CultureInfo.InvariantCulture) <= CheckedWholeUpTo && db.Ask("PRAGMA quick_check(1)") is var found and not "ok")
+            if (long.Parse(bytes, CultureInfo.InvariantCulture) <= CheckedWholeUpTo
+                && db.Ask("PRAGMA quick_check(1)") is var found and not "ok")
             {
                 throw Refused(Path, $"it is damaged ({found}); restore a backup, as in docs/sqlite.md");
             }

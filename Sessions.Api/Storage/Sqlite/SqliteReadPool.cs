@@ -10,6 +10,7 @@ internal sealed class SqliteReadPool(SqliteFile file, SqliteFileGuard guard, Dam
     private static readonly int MaxKept = Math.Max(4, 2 * Environment.ProcessorCount);
 
     private readonly ConcurrentBag<SqliteDatabase> _idle = [];
+    private int _idleCount;
     private volatile bool _disposed;
 
     /// <summary>Reads with one statement.</summary>
@@ -59,6 +60,7 @@ internal sealed class SqliteReadPool(SqliteFile file, SqliteFileGuard guard, Dam
         ThrowIfStopping();
         if (_idle.TryTake(out var idle))
         {
+            Interlocked.Decrement(ref _idleCount);
             try
             {
                 guard.CheckNowAndThen();
@@ -88,8 +90,10 @@ internal sealed class SqliteReadPool(SqliteFile file, SqliteFileGuard guard, Dam
     /// <summary>Gives back a connection that is in no transaction.</summary>
     public void Return(SqliteDatabase db)
     {
-        if (_disposed || _idle.Count >= MaxKept)
+        // Counted beside: the bag itself would stop everybody for that.
+        if (Interlocked.Increment(ref _idleCount) > MaxKept || _disposed)
         {
+            Interlocked.Decrement(ref _idleCount);
             db.Dispose();
         }
         else

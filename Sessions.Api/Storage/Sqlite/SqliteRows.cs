@@ -19,17 +19,11 @@ internal static class SqliteRows
     /// <summary>Where the session stands in a list.</summary>
     public static PageCursor SessionCursor(this in SqliteStatement.Rows row) => new(row.Long(5), row.Text(1));
 
-    /// <summary>The session's user.</summary>
-    public static string? SessionUser(this in SqliteStatement.Rows row) => row.TextOrNull(2);
-
     /// <summary>Whether the session is of a time when there were no keys, and must be given one before it is shown.</summary>
     public static bool IsKeyless(this in SqliteStatement.Rows row) => row.IsNull(SessionKeyColumn);
 
     /// <summary>The row of a session's last turn; 0: it has none.</summary>
     public static long LastTurnRow(this in SqliteStatement.Rows row) => row.Long(LastTurnColumn);
-
-    /// <summary>How a session is named where it can't be read.</summary>
-    public static string Name(string id) => $"session '{id}'";
 
     /// <summary>A session with its last turn.</summary>
     /// <exception cref="StoredDataException">It can't be read.</exception>
@@ -97,11 +91,11 @@ internal static class SqliteRows
 
     /// <summary>A session can't be read.</summary>
     public static StoredDataException Damaged(string id, Exception? reason) =>
-        new(Name(id), $"Session '{id}' can't be read: its data is damaged.", reason);
+        new(DamageReport.NameOf(id), $"Session '{id}' can't be read: its data is damaged.", reason);
 
     /// <summary>A turn can't be read.</summary>
     public static StoredDataException DamagedTurn(string sessionId, int number, Exception? reason = null) =>
-        new(Name(sessionId), $"Turn {number} of session '{sessionId}' can't be read: its data is damaged.", reason);
+        new(DamageReport.NameOf(sessionId), $"Turn {number} of session '{sessionId}' can't be read: its data is damaged.", reason);
 
     private static Session DecodeHead(in SqliteStatement.Rows row, string id) => new()
     {

@@ -89,7 +89,8 @@ internal static class SqliteSchema
           response TEXT NOT NULL
         ) STRICT;
         INSERT INTO linked_turns
-          SELECT t.key, t.session, t.number, coalesce(p.key, 0), t.created_at, t.execution_us, t.input_tokens, t.output_tokens, t.started_session, t.agent_type, t.agent_used,
+          SELECT t.key, t.session, t.number, coalesce(p.key, 0), t.created_at, t.execution_us, t.input_tokens, t.output_tokens,
+            t.started_session, t.agent_type, t.agent_used,
             t.request_key, t.request_body, t.query, t.response
           FROM turns t LEFT JOIN turns p ON p.session = t.session AND p.number = t.number - 1 ORDER BY t.key;
         ALTER TABLE sessions ADD COLUMN last_turn INTEGER;
@@ -207,7 +208,8 @@ internal static class SqliteSchema
             for (var version = VersionOf(db); version < to; version++)
             {
                 db.Execute(Versions[version]);
-                db.Execute(string.Create(CultureInfo.InvariantCulture, $"PRAGMA application_id = {ApplicationId}; PRAGMA user_version = {version + 1}"));
+                db.Execute(string.Create(
+                    CultureInfo.InvariantCulture, $"PRAGMA application_id = {ApplicationId}; PRAGMA user_version = {version + 1}"));
             }
 
             db.Execute("COMMIT");

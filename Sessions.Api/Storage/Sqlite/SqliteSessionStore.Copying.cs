@@ -22,7 +22,8 @@ internal sealed partial class SqliteSessionStore
     {
         while (true)
         {
-            var (refused, copy) = await ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Begin(db, request, ref keyless));
+            var (refused, copy) = await ReadAsync(
+                isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Begin(db, request, ref keyless));
             if (refused is { } result)
             {
                 return result;
@@ -42,7 +43,8 @@ internal sealed partial class SqliteSessionStore
                 var finished = await Writer.RunAsync(work => Finish(work, copy!), cancellationToken);
                 if (finished is { } made)
                 {
-                    await PublishAsync(made.Result.Status == CopyStatus.Created && request.Head is null ? request.Session : null, made.Effects);
+                    var isNew = made.Result.Status == CopyStatus.Created && request.Head is null;
+                    await PublishAsync(isNew ? request.Session : null, made.Effects);
                     return made.Result;
                 }
             }
@@ -124,7 +126,7 @@ internal sealed partial class SqliteSessionStore
             throw new InvalidDataException($"Session '{id}' has {head.TurnCount} turns, but {count} came.");
         }
 
-        copy.Rest = batch;
+        copy.LastBatch = batch;
         copy.Turns = count;
     }
 
@@ -133,7 +135,8 @@ internal sealed partial class SqliteSessionStore
         var turns = copy.Request.AfterTurn ?? copy.Source!.TurnCount;
         while (turns - copy.Built.Turns > SqliteUnitOfWork.TurnsPerStep)
         {
-            copy.Built = await Writer.RunAsync(work => Build(work, copy, copy.Built.Turns + SqliteUnitOfWork.TurnsPerStep), cancellationToken);
+            copy.Built = await Writer.RunAsync(
+                work => Build(work, copy, copy.Built.Turns + SqliteUnitOfWork.TurnsPerStep), cancellationToken);
         }
     }
 
@@ -224,7 +227,7 @@ internal sealed partial class SqliteSessionStore
         }
 
         var head = Head(work, request, created, source, copy, now);
-        var built = copy.Rest.Count > 0 ? Build(work, request, copy.Built, copy.Rest)
+        var built = copy.LastBatch.Count > 0 ? Build(work, request, copy.Built, copy.LastBatch)
             : request.Turns is null && head.TurnCount > copy.Built.Turns ? Build(work, copy, head.TurnCount)
             : copy.Built;
         head = head with { Bytes = head.Bytes + (head.Summary?.Text.Length ?? 0) + built.Bytes };
@@ -247,7 +250,7 @@ internal sealed partial class SqliteSessionStore
         }
         else
         {
-            work.Show(row, head, reservedBy);
+            work.Publish(row, head, reservedBy);
         }
 
         if (request.CreatedBy is { } createdBy)
@@ -271,7 +274,8 @@ internal sealed partial class SqliteSessionStore
     private static Session Head(SqliteUnitOfWork work, CopyRequest request, NewSession created, Session? source, Copy copy, long now)
     {
         var turns = request.Turns is not null ? copy.Turns : source is null ? 0 : request.AfterTurn ?? source.TurnCount;
-        var summary = request.Summary ?? (request.Turns is null && source?.Summary is { } along && along.CoversTurns <= turns ? along : null);
+        var summary = request.Summary
+            ?? (request.Turns is null && source?.Summary is { } along && along.CoversTurns <= turns ? along : null);
         var head = work.New(created, now);
         return request.Head is not { } imported
             ? head with { TurnCount = turns, Summary = summary }
@@ -329,7 +333,7 @@ internal sealed partial class SqliteSessionStore
         public Building Built { get; set; }
 
         /// <summary>Turns that were handed in and are not on the disk.</summary>
-        public List<ArchivedTurn> Rest { get; set; } = [];
+        public List<ArchivedTurn> LastBatch { get; set; } = [];
 
         /// <summary>How many turns were handed in.</summary>
         public int Turns { get; set; }

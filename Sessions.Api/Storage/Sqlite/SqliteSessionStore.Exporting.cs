@@ -132,7 +132,7 @@ internal sealed partial class SqliteSessionStore
     {
         try
         {
-            return row.ToIdempotency(SqliteRows.AfterTurn + 2, SqliteRows.Name(sessionId));
+            return row.ToIdempotency(SqliteRows.AfterTurn + 2, DamageReport.NameOf(sessionId));
         }
         catch (StoredDataException e)
         {
@@ -146,7 +146,7 @@ internal sealed partial class SqliteSessionStore
         try
         {
             using var rows = db[SqliteSql.ReservationOfSession].Bind(row).Read();
-            return rows.Next() ? rows.ToIdempotency(0, SqliteRows.Name(sessionId)) : null;
+            return rows.Next() ? rows.ToIdempotency(0, DamageReport.NameOf(sessionId)) : null;
         }
         catch (StoredDataException e)
         {

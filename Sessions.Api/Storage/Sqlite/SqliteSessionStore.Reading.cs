@@ -9,10 +9,10 @@ internal sealed partial class SqliteSessionStore
     {
         // Where the caller knows the session as it is, one statement says so, and needs no transaction around it. Where it does not,
         // what was read is not used.
-        if (request is { Known: { } known, Idempotency: null }
-            && _readers.Read(db => OpenKnown(db, request, known)) is { } asKnown && HasLongEnough(asKnown))
+        if (request is { Remembered: { } known, Idempotency: null }
+            && _readers.Read(db => OpenUnchanged(db, request, known)) is { } unchanged && HasLongEnough(unchanged))
         {
-            return new(asKnown);
+            return new(unchanged);
         }
 
         return OpenAnewAsync(request);
@@ -33,10 +33,12 @@ internal sealed partial class SqliteSessionStore
 
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => new(false);
 
-    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+    public ValueTask<TurnPage?> ReadTurnsAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
         ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => ReadTurns(db, session, owner, request, ref keyless));
 
-    private static TurnPage? ReadTurns(SqliteDatabase db, SessionRef reference, Owner owner, TurnPageRequest request, long now, ref List<long>? keyless)
+    private static TurnPage? ReadTurns(
+        SqliteDatabase db, SessionRef reference, Owner owner, TurnPageRequest request, long now, ref List<long>? keyless)
     {
         if (Find(db, reference, now, out var row, ref keyless) is not { } session || !owner.MayHave(session.UserId))
         {
@@ -47,7 +49,8 @@ internal sealed partial class SqliteSessionStore
         if (request.AllBranches)
         {
             var all = turns.ReadAll(session.TurnCount, request);
-            return new TurnPage(session, all, all.Count > 0 && (request.Descending ? all[^1].Number > 1 : all[^1].Number < session.TurnCount));
+            var hasMore = all.Count > 0 && (request.Descending ? all[^1].Number > 1 : all[^1].Number < session.TurnCount);
+            return new TurnPage(session, all, hasMore);
         }
 
         var tip = request.Tip ?? session.TurnCount;
@@ -75,17 +78,17 @@ internal sealed partial class SqliteSessionStore
         await Writer.RunAsync(work =>
         {
             var now = work.Now;
-            work.Extend(opened.Row, now + (request.Lease!.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond), now);
+            work.Extend(opened.Row, now + (request.Lease!.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond), now);
             return 0;
         }, CancellationToken.None);
         return await ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Open(db, request, ref keyless));
     }
 
     private bool HasLongEnough(SqliteOpenedSession opened) =>
-        opened is not { Status: OpenStatus.Opened or OpenStatus.AsKnown, Row: not 0 } || opened.Request.Lease is not { } lease
-        || opened.ExpiresAt - Now >= lease.AtLeast.Ticks / TimeSpan.TicksPerMicrosecond;
+        opened is not { Status: OpenStatus.Opened or OpenStatus.Unchanged, Row: not 0 } || opened.Request.Lease is not { } lease
+        || opened.ExpiresAt - Now >= lease.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond;
 
-    private SqliteOpenedSession? OpenKnown(SqliteDatabase db, OpenRequest request, KnownTail known)
+    private SqliteOpenedSession? OpenUnchanged(SqliteDatabase db, OpenRequest request, RememberedTail known)
     {
         using var rows = db[SqliteSql.Stamp].Bind(known.Key).Bind(Now).Read();
         if (!rows.Next() || new Revision(rows.Long(1), rows.Long(2)) != known.Revision || !request.Owner.MayHave(rows.TextOrNull(3))
@@ -94,7 +97,7 @@ internal sealed partial class SqliteSessionStore
             return null;
         }
 
-        return new SqliteOpenedSession(request, OpenStatus.AsKnown)
+        return new SqliteOpenedSession(request, OpenStatus.Unchanged)
         {
             Row = rows.Long(0),
             Revision = known.Revision,
@@ -106,10 +109,10 @@ internal sealed partial class SqliteSessionStore
 
     private SqliteOpenedSession Open(SqliteDatabase db, OpenRequest request, ref List<long>? keyless)
     {
-        if (request is { Known: { } known, Idempotency: { } key }
-            && OpenKnown(db, request, known) is { } asKnown && !HasAnswered(db, asKnown.Row, key.Key))
+        if (request is { Remembered: { } known, Idempotency: { } key }
+            && OpenUnchanged(db, request, known) is { } unchanged && !HasAnswered(db, unchanged.Row, key.Key))
         {
-            return asKnown;
+            return unchanged;
         }
 
         if (Find(db, request.Session, Now, out var row, ref keyless) is not { } session)
@@ -129,7 +132,7 @@ internal sealed partial class SqliteSessionStore
             using var rows = db[SqliteSql.FindAnswered].Bind(row).Bind(idempotency.Key).Read();
             if (rows.Next())
             {
-                return rows.ToGuid(SqliteRows.AfterTurn, SqliteRows.Name(session.Id)) == idempotency.Body
+                return rows.ToGuid(SqliteRows.AfterTurn, DamageReport.NameOf(session.Id)) == idempotency.Body
                     ? new SqliteOpenedSession(request, OpenStatus.Replayed) { Session = session, Replay = rows.ToTurn(session.Id) }
                     : new SqliteOpenedSession(request, OpenStatus.KeyReused);
             }
@@ -151,12 +154,12 @@ internal sealed partial class SqliteSessionStore
             TurnCount = session.TurnCount,
             ExpiresAt = session.ExpiresAt.ToMicroseconds(),
             Turns = turns,
-            FollowsKnown = follows,
+            FollowsRemembered = follows,
             IsCut = isCut,
         };
     }
 
-    private static (IReadOnlyList<Turn> Turns, bool FollowsKnown, bool IsCut) ReadHistory(
+    private static (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
         SqliteTurnReader reader, OpenRequest request, Session session, int tip)
     {
         if (request.HistoryTurns <= 0 || tip == 0)
@@ -165,7 +168,8 @@ internal sealed partial class SqliteSessionStore
         }
 
         // What is remembered goes on if its last turn stands in the same run, still the same: then only those behind it are given.
-        if (request.Known is { LastTurn: > 0 } known && known.Key == session.Key && known.Rewrites == session.Rewrites && known.LastTurn <= tip
+        if (request.Remembered is { LastTurn: > 0 } known && known.Key == session.Key && known.Rewrites == session.Rewrites
+            && known.LastTurn <= tip
             && tip - known.LastTurn < request.HistoryTurns && reader.Read(tip).RunStart <= known.LastTurn)
         {
             var behind = reader.ReadTail(tip, tip - known.LastTurn + 1, request.HistoryBytes, out var tooMuch);

@@ -51,10 +51,13 @@ internal sealed partial class SqliteSessionStore
         };
     }
 
-    private static Written Append(SqliteUnitOfWork work, SqliteOpenedSession opened, AppendTurn append, Session head, long lastTurn, long now)
+    private static Written Append(
+        SqliteUnitOfWork work, SqliteOpenedSession opened, AppendTurn append, Session head, long lastTurn, long now)
     {
         var request = opened.Request;
-        if (append.BesideOthers ? request.Idempotency is { } key && HasAnswered(work.Db, opened.Row, key.Key) : head.TurnCount != opened.TurnCount)
+        if (append.BesideOthers
+            ? request.Idempotency is { } key && HasAnswered(work.Db, opened.Row, key.Key)
+            : head.TurnCount != opened.TurnCount)
         {
             return WriteStatus.Stale;
         }
@@ -123,7 +126,8 @@ internal sealed partial class SqliteSessionStore
         return new Written(new WriteResult(WriteStatus.Written) { Session = session, Turn = turn }, effects, create);
     }
 
-    private static Written CreateWithFailure(SqliteUnitOfWork work, SqliteOpenedSession opened, RecordFailure failure, NewSession create, long now)
+    private static Written CreateWithFailure(
+        SqliteUnitOfWork work, SqliteOpenedSession opened, RecordFailure failure, NewSession create, long now)
     {
         var session = work.New(create, now) with { ErrorCount = 1, LastError = failure.Error };
         if (work.IsFull(create.Kind, create.UserId, now))

@@ -121,7 +121,8 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         return total;
     }
 
-    public async ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
+    public async ValueTask<KeyReservation> ReserveAsync(
+        Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
         await Writer.RunAsync(work => work.Reserve(key, owner, sessionId, work.Now), cancellationToken);
 
     public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) => new(_readers.Read(db =>
@@ -166,7 +167,9 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         var read = Read();
         return keyless is null ? new(read) : GiveKeysAsync();
 
-        T Read() => isConsistent ? _readers.ReadConsistently(db => reading(db, ref keyless)) : _readers.Read(db => reading(db, ref keyless));
+        T Read() => isConsistent
+            ? _readers.ReadConsistently(db => reading(db, ref keyless))
+            : _readers.Read(db => reading(db, ref keyless));
 
         async ValueTask<T> GiveKeysAsync()
         {
@@ -223,17 +226,18 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         return new Page<Session>(sessions, null);
     }
 
-    private static string ListStatement(SessionPageRequest request) => (request.UserId is null, request.Kind is null, request.Ascending) switch
-    {
-        (false, true, false) => SqliteSql.ListOfUserDescending,
-        (false, true, true) => SqliteSql.ListOfUserAscending,
-        (false, false, false) => SqliteSql.ListKindOfUserDescending,
-        (false, false, true) => SqliteSql.ListKindOfUserAscending,
-        (true, true, false) => SqliteSql.ListDescending,
-        (true, true, true) => SqliteSql.ListAscending,
-        (true, false, false) => SqliteSql.ListKindDescending,
-        (true, false, true) => SqliteSql.ListKindAscending,
-    };
+    private static string ListStatement(SessionPageRequest request) =>
+        (request.UserId is null, request.Kind is null, request.Ascending) switch
+        {
+            (false, true, false) => SqliteSql.ListOfUserDescending,
+            (false, true, true) => SqliteSql.ListOfUserAscending,
+            (false, false, false) => SqliteSql.ListKindOfUserDescending,
+            (false, false, true) => SqliteSql.ListKindOfUserAscending,
+            (true, true, false) => SqliteSql.ListDescending,
+            (true, true, true) => SqliteSql.ListAscending,
+            (true, false, false) => SqliteSql.ListKindDescending,
+            (true, false, true) => SqliteSql.ListKindAscending,
+        };
 
     private async Task<HealthCheckResult> CheckWithoutBoundAsync()
     {
@@ -288,7 +292,7 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
         {
             if (session.Id is { } id)
             {
-                _policy.Damage.Forget(SqliteRows.Name(id));
+                _policy.Damage.Forget(DamageReport.NameOf(id));
             }
         }
     }

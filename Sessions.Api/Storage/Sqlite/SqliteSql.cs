@@ -37,7 +37,8 @@ internal static class SqliteSql
     public const string HeadByRow = Head + " FROM sessions s WHERE s.key = ? AND s.id IS NOT NULL";
     public const string SessionByRow = Session + " WHERE s.key = ?";
     public const string Stamp =
-        "SELECT key, version, tag, user_id, expires_at, turn_count FROM sessions WHERE session_key = ? AND id IS NOT NULL AND expires_at > ?";
+        "SELECT key, version, tag, user_id, expires_at, turn_count FROM sessions"
+        + " WHERE session_key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string IsVisible = "SELECT 1 FROM sessions WHERE key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string RowOfId = "SELECT key, expires_at, user_id, id, session_key FROM sessions WHERE id = ?";
     public const string RowOfKey =
@@ -81,29 +82,35 @@ internal static class SqliteSql
     public const string LastLandmark = "SELECT key FROM turns WHERE session = ? AND number % 16 = 0 ORDER BY number DESC LIMIT 1";
     public const string FindAnswered = "SELECT " + Turn + ", t.request_body FROM turns t WHERE t.session = ? AND t.request_key = ?";
     public const string InsertTurn = """
-        INSERT INTO turns (session, number, previous, details, query, query_bytes, response, response_bytes, response_object, request_key, request_body,
+        INSERT INTO turns (session, number, previous, details, query, query_bytes, response, response_bytes, response_object,
+          request_key, request_body,
           created_at, execution_us, started_session, agent_type, agent_used)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, '', '')
         """;
     public const string ReplaceTurn = """
         UPDATE turns SET details = ?, query = ?, query_bytes = ?, response = ?, response_bytes = ?, response_object = ?,
-          created_at = 0, execution_us = 0, input_tokens = NULL, output_tokens = NULL, started_session = 0, agent_type = '', agent_used = '' WHERE key = ?
+          created_at = 0, execution_us = 0, input_tokens = NULL, output_tokens = NULL, started_session = 0, agent_type = '', agent_used = ''
+        WHERE key = ?
         """;
 
     // Changes of heads
 
     public const string Advance = """
-        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, turn_count = ?, last_turn = ?, bytes = ? WHERE key = ?
+        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, turn_count = ?, last_turn = ?, bytes = ?
+        WHERE key = ?
         """;
     public const string Summarize = "UPDATE sessions SET summary = ?, summary_bytes = ?, summary_covers = ? WHERE key = ?";
     public const string Fail = """
-        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, error_count = ?, last_error = ?, last_error_bytes = ? WHERE key = ?
+        UPDATE sessions SET last_activity_at = ?, expires_at = ?, version = ?, tag = ?, error_count = ?, last_error = ?,
+          last_error_bytes = ?
+        WHERE key = ?
         """;
     public const string ReplaceMetadata = "UPDATE sessions SET metadata = ?, version = ?, tag = ?, bytes = ? WHERE key = ?";
     public const string Rewrite = "UPDATE sessions SET rewrites = ?, version = ?, tag = ?, bytes = ? WHERE key = ?";
     public const string BindUser = "UPDATE sessions SET user_id = ? WHERE key = ?";
     public const string Extend =
-        "UPDATE sessions SET expires_at = ?1, version = version + 1, tag = ?2 WHERE key = ?3 AND id IS NOT NULL AND expires_at > ?4 AND expires_at < ?1";
+        "UPDATE sessions SET expires_at = ?1, version = version + 1, tag = ?2"
+        + " WHERE key = ?3 AND id IS NOT NULL AND expires_at > ?4 AND expires_at < ?1";
 
     // Sessions
 
@@ -115,8 +122,9 @@ internal static class SqliteSql
 
     public const string InsertSession =
         "INSERT INTO sessions (" + HeadColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    public const string ShowSession =
-        "UPDATE sessions SET (" + HeadColumns + ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE key = ? AND id IS NULL";
+    public const string PublishSession =
+        "UPDATE sessions SET (" + HeadColumns + ") = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        + " WHERE key = ? AND id IS NULL";
     public const string StartBuilding = """
         INSERT INTO sessions (expires_at, created_at, created_from, last_activity_at, version, turn_count, error_count)
         VALUES (?, 0, 'api', 0, 0, 0, 0)
@@ -128,7 +136,8 @@ internal static class SqliteSql
     // Room
 
     public const string NthOfUser =
-        "SELECT key FROM sessions WHERE user_id = ? AND kind = ? AND expires_at > ? ORDER BY last_activity_at DESC, id DESC LIMIT 1 OFFSET ?";
+        "SELECT key FROM sessions WHERE user_id = ? AND kind = ? AND expires_at > ?"
+        + " ORDER BY last_activity_at DESC, id DESC LIMIT 1 OFFSET ?";
     public const string OldestOfUser =
         "SELECT key, id, size FROM sessions WHERE user_id = ? AND kind = ? AND expires_at > ? ORDER BY last_activity_at, id";
     public const string OldestUnownedChains =

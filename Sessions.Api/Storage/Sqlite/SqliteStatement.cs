@@ -160,8 +160,6 @@ internal sealed class SqliteStatement : IDisposable
 
         public string Text(int column) => Encoding.UTF8.GetString(raw.sqlite3_column_blob(_row, column));
 
-        public Utf8Text Utf8(int column) => new(Bytes(column));
-
         public string? TextOrNull(int column) => IsNull(column) ? null : Text(column);
 
         public byte[] Bytes(int column) => raw.sqlite3_column_blob(_row, column).ToArray();

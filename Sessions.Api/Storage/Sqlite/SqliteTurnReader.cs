@@ -78,7 +78,8 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         List<Turn> turns = [];
         if (request.Descending)
         {
-            ReadBackwards((int)Math.Clamp((request.After ?? int.MaxValue) - 1L, 0, count), request.Limit, request.MaxBytes, turns, isPath: false);
+            ReadBackwards((int)Math.Clamp((request.After ?? int.MaxValue) - 1L, 0, count), request.Limit, request.MaxBytes, turns,
+                isPath: false);
         }
         else
         {

@@ -25,8 +25,6 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
 
     public SqliteDatabase Db => db;
 
-    public StorePolicy Policy => policy;
-
     public long Now => time.GetUtcNow().ToMicroseconds();
 
     /// <summary>Whether a session was unlinked that is too long to be removed in one step.</summary>
@@ -69,8 +67,6 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         using var rows = session.Id is { } id ? db[SqliteSql.RowOfId].Bind(id).Read() : db[SqliteSql.RowOfKey].Bind(session.Key).Read();
         return rows.Next() ? new SqliteLocation(rows.Long(0), rows.Long(1), rows.TextOrNull(2), rows.Text(3)) : null;
     }
-
-    public bool IsLive(string id, long now) => Locate(SessionRef.ById(id)) is { } found && found.ExpiresAt > now;
 
     /// <summary>Gives a key to a session of a time when there were none.</summary>
     public Guid GiveKey(long row)
@@ -144,8 +140,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     public void GiveUpBuilding(long row) => HasUnlinked |= KeepsBuilding(row, until: 0);
 
     /// <summary>Shows a session that has been built.</summary>
-    public void Show(long built, Session session, Guid? reservedBy) =>
-        BindHead(db[SqliteSql.ShowSession], session, reservedBy).Bind(built).Run();
+    public void Publish(long built, Session session, Guid? reservedBy) =>
+        BindHead(db[SqliteSql.PublishSession], session, reservedBy).Bind(built).Run();
 
     /// <summary>Extends a session's life where it would end before then: a turn has begun on it.</summary>
     public void Extend(long row, long until, long now) =>
@@ -200,11 +196,13 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     // Changes of heads
 
     public void Advance(long row, Session to, long lastTurn) =>
-        db[SqliteSql.Advance].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version).Bind(to.Revision.Tag)
+        db[SqliteSql.Advance].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version)
+            .Bind(to.Revision.Tag)
             .Bind(to.TurnCount).Bind(lastTurn).Bind(to.Bytes).Bind(row).Run();
 
     public void Fail(long row, Session to) =>
-        db[SqliteSql.Fail].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version).Bind(to.Revision.Tag)
+        db[SqliteSql.Fail].Bind(to.LastActivityAt.ToMicroseconds()).Bind(to.ExpiresAt.ToMicroseconds()).Bind(to.Revision.Version)
+            .Bind(to.Revision.Tag)
             .Bind(to.ErrorCount).BindTextOrBytes(to.LastError).Bind(row).Run();
 
     public void Rewrite(long row, Session to) =>
@@ -281,16 +279,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             return null;
         }
 
-        List<long> removed = [];
-        foreach (var (row, size) in OldestChains(userId, now))
-        {
-            if (excess > 0 && row != self)
-            {
-                removed.Add(row);
-                excess -= size;
-            }
-        }
-
+        var removed = OldestChains(userId, now, self, ref excess);
         if (excess > 0)
         {
             return unowned > 0 && unowned >= chains ? UnownedLimit : ChainLimit;
@@ -495,7 +484,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         }
 
         var scope = created.UserId is { } user ? UserScope(user) : ClaimingScope;
-        return IsMarked(created.Id, AnyScope) || IsMarked(created.Id, scope) || IsMarked(Name(created.Key), AnyScope) || IsMarked(Name(created.Key), scope)
+        return IsMarked(created.Id, AnyScope) || IsMarked(created.Id, scope) || IsMarked(Name(created.Key), AnyScope)
+            || IsMarked(Name(created.Key), scope)
             || (created.UserId is not null && IsMarked("", scope));
 
         bool IsMarked(string what, string by)
@@ -518,7 +508,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                 {
                     if (rows.Span(0).Length != 16)
                     {
-                        throw new StoredDataException($"reservation {key.Key:N}", "The record of this idempotency key can't be read: it is damaged.");
+                        throw new StoredDataException($"reservation {key.Key:N}",
+                            "The record of this idempotency key can't be read: it is damaged.");
                     }
 
                     return Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now && !owner.MayHave(session.UserId)
@@ -548,19 +539,38 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         }
     }
 
-    // Those on which no turn runs first.
-    private List<(long Row, long Size)> OldestChains(string? userId, long now)
+    // No more of them than take as much as is too much. Those on which no turn runs first.
+    private List<long> OldestChains(string? userId, long now, long self, ref long excess)
     {
-        List<(long, long)> idle = [], running = [];
+        List<long> chosen = [];
+        List<(long Row, long Size)> running = [];
         using var rows = userId is null
             ? db[SqliteSql.OldestUnownedChains].Read()
             : db[SqliteSql.OldestOfUser].Bind(userId).Bind((long)SessionKind.Chain).Bind(now).Read();
-        while (rows.Next())
+        while (excess > 0 && rows.Next())
         {
-            (policy.IsRunning(rows.Text(1)) ? running : idle).Add((rows.Long(0), rows.Long(2)));
+            var (row, size) = (rows.Long(0), rows.Long(2));
+            if (policy.IsRunning(rows.Text(1)))
+            {
+                running.Add((row, size));
+            }
+            else if (row != self)
+            {
+                chosen.Add(row);
+                excess -= size;
+            }
         }
 
-        return [.. idle, .. running];
+        foreach (var (row, size) in running)
+        {
+            if (excess > 0 && row != self)
+            {
+                chosen.Add(row);
+                excess -= size;
+            }
+        }
+
+        return chosen;
     }
 
     private long ChainSize(string? userId)
@@ -635,7 +645,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             if (key.Length != 16)
             {
                 // It can't belong to anything; and as it has expired, it goes.
-                policy.Damage.Report($"reservation {Convert.ToHexString(key)} of {SqliteRows.Name(sessionId)}", null);
+                policy.Damage.Report($"reservation {Convert.ToHexString(key)} of {DamageReport.NameOf(sessionId)}", null);
             }
 
             // One whose session lives goes with the session: it is looked at again when that one would expire.
@@ -696,8 +706,10 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
 
     private static SqliteStatement BindHead(SqliteStatement statement, Session session, Guid? reservedBy) => statement
         .Bind(session.Id).Bind(session.UserId).Bind(session.CreatedAt.ToMicroseconds()).Bind(session.CreatedFrom.Name())
-        .Bind(session.LastActivityAt.ToMicroseconds()).Bind(session.ExpiresAt.ToMicroseconds()).Bind(session.Revision.Version).Bind(session.Metadata.Span)
-        .Bind(session.TurnCount).Bind(session.ErrorCount).BindTextOrBytes(session.LastError).BindTextOrBytes(session.Summary?.Text).Bind(session.Summary?.CoversTurns)
+        .Bind(session.LastActivityAt.ToMicroseconds()).Bind(session.ExpiresAt.ToMicroseconds()).Bind(session.Revision.Version)
+        .Bind(session.Metadata.Span)
+        .Bind(session.TurnCount).Bind(session.ErrorCount).BindTextOrBytes(session.LastError).BindTextOrBytes(session.Summary?.Text)
+        .Bind(session.Summary?.CoversTurns)
         .Bind(session.Key).Bind((long)session.Kind).Bind(session.Revision.Tag).Bind(session.Rewrites).Bind(session.Bytes).Bind(reservedBy);
 }
 

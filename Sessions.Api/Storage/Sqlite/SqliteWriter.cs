@@ -35,7 +35,6 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private readonly BlockingCollection<Change> _waiting;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private SqliteUnitOfWork? _work;
-    private Change? _next;
     private int _lastChanges;
     private long _lastCommit;
     private long _lockedSince;
@@ -72,11 +71,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
 
     /// <summary>Makes a change. It is on the disk when the task ends well.</summary>
     public Task<T> RunAsync<T>(Func<SqliteUnitOfWork, T> change, CancellationToken cancellationToken) =>
-        Enqueue(new Change<T>(change, inTransaction: true, cancellationToken));
-
-    /// <summary>Does something that can't be done in a transaction.</summary>
-    public Task<T> RunAloneAsync<T>(Func<SqliteUnitOfWork, T> work, CancellationToken cancellationToken) =>
-        Enqueue(new Change<T>(work, inTransaction: false, cancellationToken));
+        Enqueue(new Change<T>(change, cancellationToken));
 
     /// <summary>Makes the changes that wait, and closes the file.</summary>
     public async ValueTask DisposeAsync()
@@ -125,7 +120,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
 
     private void ClearAway()
     {
-        var step = new Change<bool>(work => work.RemoveUnlinked(), inTransaction: true, CancellationToken.None);
+        var step = new Change<bool>(work => work.RemoveUnlinked(), CancellationToken.None);
         Run([step]);
         if (step.Task.Exception is not null && _work is { } work)
         {
@@ -137,28 +132,16 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     // An empty batch: nobody waits, so there is time to clear away.
     private bool Take(List<Change> batch)
     {
-        var first = _next;
-        _next = null;
         var isIdle = _work?.HasUnlinked == true && _trouble is null;
-        if (first is null && !_waiting.TryTake(out first, isIdle ? 0 : Timeout.Infinite))
+        if (!_waiting.TryTake(out var first, isIdle ? 0 : Timeout.Infinite))
         {
             return !_waiting.IsCompleted;
         }
 
         batch.Add(first);
-        if (first.InTransaction)
+        AwaitOthers();
+        while (batch.Count < MaxPerCommit && _waiting.TryTake(out var next))
         {
-            AwaitOthers();
-        }
-
-        while (first.InTransaction && batch.Count < MaxPerCommit && _waiting.TryTake(out var next))
-        {
-            if (!next.InTransaction)
-            {
-                _next = next;
-                break;
-            }
-
             batch.Add(next);
         }
 
@@ -210,17 +193,6 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private void Commit(List<Change> batch)
     {
         _guard.Check();
-        if (!batch[0].InTransaction)
-        {
-            Obtain(batch, () => _work ??= NewWork());
-            foreach (var change in batch)
-            {
-                change.Run(_work!);
-            }
-
-            return;
-        }
-
         Obtain(batch, () => (_work ??= NewWork()).Db[SqliteSql.BeginWriting].Run());
         if (batch.Count == 0)
         {
@@ -275,11 +247,6 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     private void FailThoseOutOfTime(List<Change> batch, SqliteException reason)
     {
         batch.RemoveAll(IsOutOfTime);
-        if (_next is { } next && IsOutOfTime(next))
-        {
-            _next = null;
-        }
-
         // In the order in which they came; nobody else takes from the queue.
         while (_queue.TryPeek(out var first) && first.Waited >= LockWait && _waiting.TryTake(out first))
         {
@@ -398,11 +365,9 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         work.Db.Dispose();
     }
 
-    private abstract class Change(bool inTransaction)
+    private abstract class Change
     {
         private readonly long _arrived = Stopwatch.GetTimestamp();
-
-        public bool InTransaction { get; } = inTransaction;
 
         public TimeSpan Waited => Stopwatch.GetElapsedTime(_arrived);
 
@@ -417,7 +382,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         public abstract void Fail(Exception e);
     }
 
-    private sealed class Change<T>(Func<SqliteUnitOfWork, T> run, bool inTransaction, CancellationToken cancellationToken) : Change(inTransaction)
+    private sealed class Change<T>(Func<SqliteUnitOfWork, T> run, CancellationToken cancellationToken) : Change
     {
         private readonly TaskCompletionSource<T> _completion = new(TaskCreationOptions.RunContinuationsAsynchronously);
         private T _result = default!;
@@ -462,7 +427,8 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         [LoggerMessage(EventId = 41, Level = LogLevel.Information, Message = "Writing works again")]
         public static partial void Recovered(ILogger logger);
 
-        [LoggerMessage(EventId = 42, Level = LogLevel.Warning, Message = "A transaction of {Changes} changes failed; each runs again on its own")]
+        [LoggerMessage(EventId = 42, Level = LogLevel.Warning,
+            Message = "A transaction of {Changes} changes failed; each runs again on its own")]
         public static partial void Again(ILogger logger, int changes, Exception? exception);
     }
 }

@@ -95,7 +95,7 @@ public sealed class CacheTroubleTests : IDisposable
         IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model"), ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         one.Time.SetUtcNow(DateTimeOffset.UtcNow);
-        await using var process = ServiceProcess.Api(settings.Select(setting => (setting.Item1.Replace(":", "__", StringComparison.Ordinal), setting.Item2)));
+        await using var process = ServiceProcess.Api(settings);
         using var two = new HttpClient { BaseAddress = await process.AddressAsync() };
 
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
@@ -149,12 +149,12 @@ public sealed class CacheTroubleTests : IDisposable
 
     [Theory]
     [InlineData("sqlite", null, "sessions.cache: redis needs a connection string; set the environment variable ConnectionStrings__redis")]
-    [InlineData("sqlite", "127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:cache: is not a Redis connection string")]
+    [InlineData("sqlite", "127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:redis: is not a Redis connection string")]
     [InlineData("memory", "127.0.0.1:1", "sessions.cache: 'redis' is not allowed with sessions.storage_type: memory; it is for storage_type: sqlite.")]
     public async Task A_cache_that_can_not_be_is_told_at_the_start(string storage, string? connection, string message)
     {
         await using var api = ServiceProcess.Api(
-            ("SESSIONS__STORAGE_TYPE", storage), ("SESSIONS__DB_PATH", _folder["a.db"]), ("SESSIONS__CACHE", "redis"), ("ConnectionStrings__cache", connection ?? ""));
+            ("SESSIONS__STORAGE_TYPE", storage), ("SESSIONS__DB_PATH", _folder["a.db"]), ("SESSIONS__CACHE", "redis"), ("ConnectionStrings__redis", connection ?? ""));
 
         Assert.Equal(1, await api.ExitAsync());
         Assert.Contains(message, Assert.Single(api.Lines, line => line.Length > 0), StringComparison.Ordinal);
@@ -210,7 +210,7 @@ public sealed class CacheTroubleTests : IDisposable
     }
 
     private IReadOnlyList<(string, string)> Settings(RedisProcess redis) =>
-        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["a.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:cache", redis.Address)];
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["a.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:redis", redis.Address)];
 
     private static async Task<List<string>> KeysAsync(RedisProcess redis)
     {

@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Time.Testing;
 using Sessions.Api.Storage.Postgres;
-using Sessions.Tests.Storage.Postgres;
 
 [assembly: AssemblyFixture(typeof(PostgresFixture))]
 

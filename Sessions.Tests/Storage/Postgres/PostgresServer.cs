@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using Npgsql;
 
 namespace Sessions.Tests.Storage.Postgres;
@@ -43,10 +41,39 @@ internal sealed class PostgresServer : IAsyncDisposable
         }
 
         Assert.SkipWhen(Programs is null, "There is no PostgreSQL on this machine (/usr/lib/postgresql).");
-        var server = new PostgresServer(FreePort(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
+        var server = new PostgresServer(FreePort.Find(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
         await server.InitializeAsync();
         await server.RestartAsync();
         return server;
+    }
+
+    /// <summary>
+    /// Starts one that follows this one. From then on this one commits nothing that the other has not on its disk, too.
+    /// </summary>
+    public async Task<PostgresServer> StartStandbyAsync()
+    {
+        var standby = new PostgresServer(FreePort.Find(), _settings);
+        GiveToUser(standby._folder.Path);
+        await RunToolAsync("pg_basebackup", "-h", "127.0.0.1", "-p", $"{Port}", "-U", "sessions", "-D", standby.Data, "-R", "-X", "stream",
+            "-c", "fast", "--no-sync");
+        await standby.RestartAsync();
+        await AskAsync("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        await AskAsync("SELECT pg_reload_conf()");
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        while (await AskAsync("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") is not 1L)
+        {
+            await Task.Delay(20, limit.Token);
+        }
+
+        return standby;
+    }
+
+    /// <summary>Runs one of PostgreSQL's own programs to its end.</summary>
+    public static async Task RunToolAsync(string program, params string[] arguments)
+    {
+        using var process = Run(program, arguments);
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 0, $"{program} ended with {process.ExitCode}.");
     }
 
     /// <summary>Starts it, on what it has written.</summary>
@@ -84,9 +111,9 @@ internal sealed class PostgresServer : IAsyncDisposable
         kill.WaitForExit();
     }
 
-    public async Task<object?> AskAsync(string sql)
+    public async Task<object?> AskAsync(string sql, string database = "postgres")
     {
-        await using var source = NpgsqlDataSource.Create(ConnectionString + ";Pooling=false");
+        await using var source = NpgsqlDataSource.Create($"{ConnectionString};Pooling=false;Database={database}");
         await using var command = source.CreateCommand(sql);
         return await command.ExecuteScalarAsync();
     }
@@ -101,13 +128,6 @@ internal sealed class PostgresServer : IAsyncDisposable
     private string Data => _folder["data"];
 
     private static bool IsRoot => Environment.UserName == "root";
-
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 
     /// <summary>Starts a program as a user that is not root.</summary>
     public static Process RunAsUser(string program, params string[] arguments)
@@ -138,9 +158,7 @@ internal sealed class PostgresServer : IAsyncDisposable
     private async Task InitializeAsync()
     {
         GiveToUser(_folder.Path);
-        using var initdb = Run("initdb", "-D", Data, "-U", "sessions", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C");
-        await initdb.WaitForExitAsync();
-        Assert.Equal(0, initdb.ExitCode);
+        await RunToolAsync("initdb", "-D", Data, "-U", "sessions", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C");
     }
 
     private async Task<bool> AnswersAsync()

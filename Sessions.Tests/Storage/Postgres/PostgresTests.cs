@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Reflection;
 using System.Text.Json;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Time.Testing;
@@ -123,15 +124,110 @@ public sealed class PostgresTests(PostgresFixture postgres)
         Assert.Empty(damaged);
         Assert.Equal(["whole"], await store.ListIdsAsync("user"));
         Assert.Equal(["whole"], await store.ListIdsAsync(null));
-        Assert.Equal(2, damaged.Count);
+        Assert.Equal(["session 'head'", "session 'turn'"], damaged.Order());
         Assert.Equal(["turn", "whole"], (await store.ExportAsync()).Where(entry => entry.Session is not null)
             .Select(entry => entry.Session!.Session.Id).Order());
         Assert.Equal(0, await store.Store.SweepAsync(Cancel));
         Assert.Equal(3L, await AskAsync(connection, "SELECT count(*) FROM sessions"));
+        Assert.Equal(2, policy.Damage.Count);
         Assert.True(await store.DeleteAsync("turn"));
+        Assert.Equal(1, policy.Damage.Count);
         Assert.Equal(new Erasure(2, 4), await store.Store.EraseAsync("user", Cancel));
+        Assert.Equal(0, policy.Damage.Count);
         Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM sessions"));
         Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM turns"));
+    }
+
+    [Fact]
+    public async Task Of_an_erased_or_expired_user_not_even_the_name_is_left()
+    {
+        var connection = await NewSchemaAsync();
+        await using var store = await OpenAsync(connection);
+        await store.TurnAsync("a", "erased");
+        await store.TurnAsync("b", "expired", kind: SessionKind.Chain);
+        await store.TurnAsync("c", "deleted", kind: SessionKind.Chain);
+        await store.Store.EraseAsync("never was", Cancel);
+        Assert.Equal(new Erasure(1, 1), await store.Store.EraseAsync("erased", Cancel));
+        Assert.True(await store.DeleteAsync("c"));
+        Assert.Equal("expired", await AskAsync(connection, "SELECT string_agg(user_id, ',' ORDER BY user_id) FROM owners"));
+
+        store.Time.Advance(TimeSpan.FromDays(2));
+        await store.Store.SweepAsync(Cancel);
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM owners"));
+    }
+
+    [Fact]
+    public async Task Users_whose_last_session_goes_while_they_get_another_are_counted_right()
+    {
+        var connection = await NewSchemaAsync();
+        await using var store = await OpenAsync(connection);
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(client => Task.Run(async () =>
+        {
+            for (var i = 0; i < 40; i++)
+            {
+                await store.CreateAsync($"{client}-{i}", "user", kind: SessionKind.Chain);
+                if (i % 2 == 0)
+                {
+                    await store.DeleteAsync($"{client}-{i}");
+                }
+                else
+                {
+                    await store.Store.EraseAsync("user", Cancel);
+                }
+            }
+        }, Cancel)));
+
+        await store.Store.EraseAsync("user", Cancel);
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM owners"));
+        await store.TurnAsync("last", "user", kind: SessionKind.Chain);
+        Assert.Equal(await AskAsync(connection, "SELECT bytes + 512 + 128 FROM sessions"),
+            await AskAsync(connection, "SELECT chain_bytes FROM owners"));
+    }
+
+    [Fact]
+    public async Task An_erasure_is_told_step_by_step()
+    {
+        var connection = await NewSchemaAsync();
+        List<(int Told, long Left)> steps = [];
+        var policy = new StorePolicy
+        {
+            Lifetime = _ => TimeSpan.FromHours(1),
+            MaxPerUser = _ => 0,
+            Events = new StoreEvents
+            {
+                Removed = async keys =>
+                    steps.Add((keys.Count, (long)(await AskAsync(connection, "SELECT count(*) FROM sessions WHERE user_id = 'user'"))!)),
+            },
+        };
+        await using var store = await OpenAsync(connection, policy);
+        await ExecuteAsync(connection, $"""
+            INSERT INTO sessions (id, key, kind, shard, user_id, created_from, created_at, last_activity_at, expires_at, version, tag)
+            SELECT 's' || i, gen_random_uuid(), 0, i % 16, 'user', 'api', 1, 1, {Start.AddHours(1).ToMicroseconds()}, 1, 1
+            FROM generate_series(1, 700) i
+            """);
+
+        Assert.Equal(new Erasure(700, 0), await store.Store.EraseAsync("user", Cancel));
+
+        Assert.Equal([(500, 200L), (200, 0L)], steps);
+    }
+
+    [Fact]
+    public async Task Looking_whether_a_lease_holds_waits_for_nobody()
+    {
+        var connection = await NewSchemaAsync();
+        await using var store = await OpenAsync($"{connection};Command Timeout=5");
+        await store.TurnAsync("a", "user");
+        var beside = await store.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+        var late = await store.BeginAsync("a", "user");
+        await store.AppendAsync(await store.BeginAsync("a", "user", lease: late.Request.Lease), "in time");
+        await using var source = NpgsqlDataSource.Create(connection);
+        await using var session = await source.OpenConnectionAsync(Cancel);
+        await using var transaction = await session.BeginTransactionAsync(Cancel);
+        await ExecuteAsync(session, "SELECT 1 FROM sessions WHERE id = 'a' FOR UPDATE");
+
+        // Both would wait for the lock until their time is over.
+        Assert.Equal(LeaseState.Held, await store.Store.RenewAsync(beside, Cancel));
+        Assert.Equal(WriteStatus.Stale, (await store.AppendAsync(late, "late")).Status);
     }
 
     [Fact]
@@ -204,6 +300,65 @@ public sealed class PostgresTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task The_partitions_of_the_documentation_change_nothing()
+    {
+        var connection = await NewSchemaAsync();
+        var documented = await File.ReadAllTextAsync(Repository.File("docs", "postgres.md"), Cancel);
+        var from = documented.IndexOf("ALTER TABLE turns RENAME", StringComparison.Ordinal);
+        await ExecuteAsync(connection, documented[from..documented.IndexOf("```", from, StringComparison.Ordinal)]);
+        await using var store = await OpenAsync(connection);
+        var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        for (var i = 0; i < 20; i++)
+        {
+            await store.TurnAsync($"s{i}", "user");
+            var opened = await store.BeginAsync($"s{i}", "user", idempotency: key);
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(opened, "second")).Status);
+        }
+
+        Assert.Equal(OpenStatus.Replayed, (await store.BeginAsync("s7", "user", idempotency: key)).Status);
+        await store.ForkAsync("s7", "fork");
+        Assert.Equal(["query", "second"], (await store.TurnsAsync("fork")).Select(turn => turn.Input.ToString()));
+        Assert.True((long)(await AskAsync(connection, "SELECT count(DISTINCT tableoid) FROM turns"))! > 5);
+        Assert.Equal(new Erasure(21, 42), await store.Store.EraseAsync("user", Cancel));
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM turns"));
+    }
+
+    [Fact]
+    public async Task Where_all_transactions_are_serializable_nothing_is_lost_or_doubled()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        await using var store = await OpenAsync($"{connection};Options=-c default_transaction_isolation=serializable");
+        await store.TurnAsync("s0", "user", "first");
+        await store.TurnAsync("s1", null, "first");
+        var answered = await Task.WhenAll(Enumerable.Range(0, 4).Select(client => Task.Run(async () =>
+        {
+            List<string> mine = [];
+            for (var i = 0; i < 20; i++)
+            {
+                try
+                {
+                    var opened = await store.BeginAsync($"s{client % 2}", client % 2 == 0 ? "user" : null, history: 1);
+                    if (opened.Status == OpenStatus.Opened
+                        && (await store.AppendAsync(opened, $"{client}-{i}")).Status == WriteStatus.Written)
+                    {
+                        mine.Add($"{client}-{i}");
+                    }
+                }
+                catch (StoreUnavailableException)
+                {
+                    // Others were in the way each time. Said, and nothing done.
+                }
+            }
+
+            return mine;
+        }, Cancel)));
+
+        var stored = (await store.TurnsAsync("s0")).Concat(await store.TurnsAsync("s1")).Select(turn => turn.Input.ToString())
+            .Where(text => text != "first");
+        Assert.Equal(answered.SelectMany(mine => mine).Order(), stored.Order());
+    }
+
+    [Fact]
     public async Task It_works_behind_PgBouncer_in_transaction_mode()
     {
         await using var server = await PostgresServer.StartAsync();
@@ -255,6 +410,8 @@ public sealed class PostgresTests(PostgresFixture postgres)
               3) n;
             INSERT INTO reservations SELECT gen_random_uuid(), gen_random_uuid(), 's' || i, i * 10 FROM generate_series(1, 3000) i;
             INSERT INTO owners SELECT 'u' || i, 0 FROM generate_series(1, 3000) i;
+            INSERT INTO user_keys SELECT gen_random_uuid(), 'u' || i, 1, '', i * 10 FROM generate_series(1, 3000) i;
+            INSERT INTO destroyed_keys SELECT gen_random_uuid(), i * 10 FROM generate_series(1, 3000) i;
             ANALYZE;
             """);
     }
@@ -276,8 +433,11 @@ public sealed class PostgresTests(PostgresFixture postgres)
 
     private static Dictionary<string, string> Collect()
     {
-        var statements = typeof(PostgresSql).GetFields(System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Static)
-            .ToDictionary(field => field.Name, field => (string)field.GetRawConstantValue()!);
+        const BindingFlags Any = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static;
+        var statements = new[] { typeof(PostgresSql), typeof(PostgresUserKeys) }.SelectMany(type => type.GetFields(Any))
+            .Where(field => field.IsLiteral && field.FieldType == typeof(string)
+                && field.Name is not ("Columns" or "TurnColumns" or "MayBegin"))
+            .ToDictionary(field => $"{field.DeclaringType!.Name}.{field.Name}", field => (string)field.GetRawConstantValue()!);
         foreach (var byKey in (bool[])[false, true])
         {
             var name = byKey ? "key" : "id";
@@ -301,7 +461,8 @@ public sealed class PostgresTests(PostgresFixture postgres)
         return statements;
     }
 
-    // Reading a table from end to end, or an index: but for the sixteen counters, and what holds nothing but nobody's chains, in order.
+    // Reading a table from end to end, or an index: but for the sixteen counters, the one row that says that all is sealed, and what holds
+    // nothing but nobody's chains, in order.
     private static void Walk(JsonElement element, List<string> scans)
     {
         if (element.ValueKind == JsonValueKind.Object)
@@ -311,10 +472,10 @@ public sealed class PostgresTests(PostgresFixture postgres)
                 var node = type.GetString()!;
                 var on = element.TryGetProperty("Relation Name", out var relation) ? relation.GetString()
                     : element.TryGetProperty("Index Name", out var index) ? index.GetString() : "";
-                if ((node == "Seq Scan" && on != "counters")
+                if ((node == "Seq Scan" && on is not ("counters" or "sealing"))
                     || (node.Contains("Index", StringComparison.Ordinal) && node.Contains("Scan", StringComparison.Ordinal)
                     && !element.TryGetProperty("Index Cond", out _)
-                    && on != "counters" && !(element.TryGetProperty("Index Name", out var name)
+                    && on is not ("counters" or "sealing") && !(element.TryGetProperty("Index Name", out var name)
                         && name.GetString() == "sessions_unowned_chains")))
                 {
                     scans.Add($"{node} on {on}");
@@ -359,7 +520,7 @@ internal sealed class PgBouncer : IDisposable
     private static readonly string? Program = File.Exists("/usr/sbin/pgbouncer") ? "/usr/sbin/pgbouncer" : null;
 
     private readonly TestFolder _folder = new();
-    private readonly int _port = PostgresServer.FreePort();
+    private readonly int _port = FreePort.Find();
     private Process? _process;
 
     public string ConnectionString => $"Host=127.0.0.1;Port={_port};Username=sessions;Database=postgres;Timeout=5;Maximum Pool Size=10";

@@ -228,24 +228,16 @@ public sealed class PostgresTroubleTests
                 PostgresFixture.OpenAsync(connection, given, time));
     }
 
-    private static async Task UntilAsync(Func<Task<bool>> condition)
+    private static Task UntilAsync(Func<Task<bool>> condition) => ServiceProcess.UntilAsync(async () =>
     {
-        for (var started = Stopwatch.GetTimestamp(); ;)
+        try
         {
-            try
-            {
-                if (await condition())
-                {
-                    return;
-                }
-            }
-            catch (StoreUnavailableException)
-            {
-                // Not yet.
-            }
-
-            Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(60), "It never came back.");
-            await Task.Delay(20, Cancel);
+            return await condition();
         }
-    }
+        catch (StoreUnavailableException)
+        {
+            // Not yet.
+            return false;
+        }
+    });
 }

@@ -53,7 +53,7 @@ public sealed class GarnetFixture : IAsyncDisposable
 
         public Server()
         {
-            var port = RedisProcess.FreePort();
+            var port = FreePort.Find();
             Address = $"127.0.0.1:{port}";
             _garnet = new GarnetServer(new GarnetServerOptions
             {

@@ -39,7 +39,7 @@ internal sealed class RedisProcess : IDisposable
         }
 
         Assert.SkipWhen(Program is null, "There is no redis-server on this machine.");
-        var redis = new RedisProcess(FreePort(), arguments);
+        var redis = new RedisProcess(FreePort.Find(), arguments);
         await redis.AnswersAsync();
         return redis;
     }
@@ -83,20 +83,6 @@ internal sealed class RedisProcess : IDisposable
 
         _process.Dispose();
         _folder.Dispose();
-    }
-
-    public static int FreePort()
-    {
-        // A cluster's nodes also listen 10000 above.
-        while (true)
-        {
-            using var listener = new TcpListener(IPAddress.Loopback, 0);
-            listener.Start();
-            if (((IPEndPoint)listener.LocalEndpoint).Port is < 55000 and var port)
-            {
-                return port;
-            }
-        }
     }
 
     private Process Run()

@@ -113,16 +113,43 @@ public sealed class RedisTests(RedisFixture redis)
     }
 
     [Fact]
-    public async Task A_damaged_session_is_erased_with_its_user()
+    public async Task An_imported_session_stands_also_where_its_idempotency_key_can_not_be_tied_to_it()
     {
         var (store, database, _) = await OpenAsync(await redis.NewDatabaseAsync());
         await using var owned = store;
+        var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        await database.ListRightPushAsync(Keys.Reservation(key.Key), "foo");
+        var head = await store.CreateAsync("before", "user");
+        await store.DeleteAsync("before");
+
+        var result = await store.Store.CopyAsync(new CopyRequest
+        {
+            Session = TestStore.New("imported", "user") with { Key = head.Key },
+            Head = head with { Id = "imported" },
+            CreatedBy = key,
+            Turns = AsyncEnumerable.Empty<ArchivedTurn>(),
+        }, Cancel);
+
+        Assert.Equal(CopyStatus.Created, result.Status);
+        Assert.Equal(["imported"], await store.ListIdsAsync("user"));
+        Assert.NotNull(await store.GetAsync(SessionRef.ByKey(head.Key), Owner.Anyone));
+    }
+
+    [Fact]
+    public async Task A_damaged_session_is_erased_with_its_user()
+    {
+        var (store, database, damage) = await OpenAsync(await redis.NewDatabaseAsync());
+        await using var owned = store;
         await store.TurnAsync("a", "user");
         await database.HashDeleteAsync(Keys.Session("a"), "x");
-        await Assert.ThrowsAsync<StoredDataException>(() => store.GetAsync("a"));
+        var error = await Assert.ThrowsAsync<StoredDataException>(() => store.GetAsync("a"));
+        damage.Report(error.What, error);
+        damage.Report(DamageReport.NameOf("a"), null);
+        Assert.Equal(1, damage.Count);
 
         await store.Store.EraseAsync("user", Cancel);
 
+        Assert.Equal(0, damage.Count);
         Assert.False(await database.KeyExistsAsync(Keys.Session("a")));
         Assert.Null(await store.GetAsync("a"));
     }
@@ -152,11 +179,11 @@ public sealed class RedisTests(RedisFixture redis)
                     Session = SessionRef.ById("a"),
                     Owner = Owner.Of("user"),
                     HistoryTurns = 10,
-                    Known = new KnownTail(lost.Key, lost.Revision, lost.TurnCount, lost.LastTurn!.Nonce, lost.Rewrites),
+                    Remembered = new RememberedTail(lost.Key, lost.Revision, lost.TurnCount, lost.LastTurn!.Nonce, lost.Rewrites),
                     Lease = TestStore.NewLease(),
                 }, Cancel);
             Assert.Equal(OpenStatus.Opened, opened.Status);
-            Assert.False(opened.FollowsKnown);
+            Assert.False(opened.FollowsRemembered);
             Assert.DoesNotContain(opened.Turns, turn => turn.Input.ToString().Contains("lost", StringComparison.Ordinal));
             await store.AppendAsync(opened, query);
         }

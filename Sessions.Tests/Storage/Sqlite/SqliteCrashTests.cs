@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net.Http.Json;
-using System.Net.Sockets;
 using System.Text.Json;
 
 namespace Sessions.Tests.Storage.Sqlite;
@@ -194,11 +193,7 @@ public sealed class SqliteCrashTests : IDisposable
 
     private static async Task<Server> StartAsync(string path)
     {
-        using var probe = new TcpListener(System.Net.IPAddress.Loopback, 0);
-        probe.Start();
-        var port = ((System.Net.IPEndPoint)probe.LocalEndpoint).Port;
-        probe.Stop();
-
+        var port = FreePort.Find();
         var start = new ProcessStartInfo("dotnet", ["exec", typeof(ISessionStore).Assembly.Location, "--urls", $"http://127.0.0.1:{port}", "--Logging:LogLevel:Default=Warning"])
         {
             RedirectStandardOutput = true,

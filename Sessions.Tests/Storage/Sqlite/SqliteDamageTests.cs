@@ -21,6 +21,21 @@ public sealed class SqliteDamageTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     // SQLite does not notice these: each reads as something that nobody wrote.
+    [Fact]
+    public async Task Damaged_metadata_is_told_as_that_and_health_says_so()
+    {
+        await using var server = SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
+        Assert.Equal(201, (await server.PostAsync("/sessions", new { session_id = "bad", metadata = new { a = 1 } })).Status);
+        SqliteTests.Execute(Db, "UPDATE sessions SET metadata = CAST('{' AS BLOB) WHERE id = 'bad'");
+
+        var answer = await server.SendAsync(HttpMethod.Patch, "/sessions/bad", """{"metadata":{"b":2}}""");
+
+        answer.IsProblem(503, "storage_damaged");
+        Assert.Contains("Degraded", (await server.GetAsync("/health")).Text, StringComparison.Ordinal);
+        Assert.Equal(200, (await server.DeleteAsync("/sessions/bad")).Status);
+        Assert.DoesNotContain("Degraded", (await server.GetAsync("/health")).Text, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("sessions SET created_at = 9000000000000000000")]
     [InlineData("sessions SET last_activity_at = 9000000000000000000")]

@@ -139,10 +139,7 @@ public sealed class SqliteLostFileTests : IDisposable
         TakeAway("replaced");
         var theirs = await File.ReadAllBytesAsync(Db, Cancel);
 
-        while (!await IsToldAsync())
-        {
-            await Task.Delay(5, Cancel);
-        }
+        await ServiceProcess.UntilAsync(IsToldAsync);
 
         var turns = Enumerable.Range(0, 8).Select(i => SqliteTests.TurnAsync(store, $"s{i}")).ToList();
         foreach (var turn in turns)

@@ -287,6 +287,6 @@ public sealed class SqliteTroubleTests : IDisposable
         Assert.Equal(answered + 2, (await store.CountAsync(Cancel)).ActiveSessions);
     }
 
-    // On the connection that writes, and outside of a transaction.
-    private static Task<string?> LimitAsync(SqliteSessionStore store, string pragma) => store.Writer.RunAloneAsync(work => work.Db.Ask(pragma), Cancel);
+    // On the connection that writes.
+    private static Task<string?> LimitAsync(SqliteSessionStore store, string pragma) => store.Writer.RunAsync(work => work.Db.Ask(pragma), Cancel);
 }

@@ -55,14 +55,14 @@ internal sealed class ChatCompletionsHandler(AgentSettings settings, LimitSettin
 
     private static void TellSession(HttpRequestMessage request, AgentRequest asked)
     {
-        request.Headers.Remove("X-Sessions-Session-Id");
-        request.Headers.Remove("X-Sessions-User-Id");
-        request.Headers.Remove("X-Sessions-Turn");
-        request.Headers.Add("X-Sessions-Session-Id", asked.SessionId);
-        request.Headers.Add("X-Sessions-Turn", asked.Turn.ToString(CultureInfo.InvariantCulture));
+        request.Headers.Remove(AgentHeaders.SessionId);
+        request.Headers.Remove(AgentHeaders.UserId);
+        request.Headers.Remove(AgentHeaders.Turn);
+        request.Headers.Add(AgentHeaders.SessionId, asked.SessionId);
+        request.Headers.Add(AgentHeaders.Turn, asked.Turn.ToString(CultureInfo.InvariantCulture));
         if (asked.UserId is not null)
         {
-            request.Headers.Add("X-Sessions-User-Id", Uri.EscapeDataString(asked.UserId));
+            request.Headers.Add(AgentHeaders.UserId, Uri.EscapeDataString(asked.UserId));
         }
     }
 

@@ -20,7 +20,7 @@ internal enum TextField : byte
 /// that no ciphertext can be moved to another
 /// session, turn or field, nor to a later session with the same id. For one thread at a time.
 /// </summary>
-internal sealed class SealPlace
+internal sealed class SealContext
 {
     private const byte Version = 1;
     private const int NonceAt = 3;
@@ -29,7 +29,7 @@ internal sealed class SealPlace
 
     private readonly byte[] _bytes;
 
-    public SealPlace(string sessionId, Guid sessionKey)
+    public SealContext(string sessionId, Guid sessionKey)
     {
         SessionId = sessionId;
         _bytes = new byte[IdAt + Encoding.UTF8.GetByteCount(sessionId)];

@@ -9,10 +9,10 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync();
         await store.TurnAsync("a", "user");
         await store.TurnAsync("a", "user");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
 
-        var opened = await OpenKnownAsync(store, known);
-        Assert.Equal(OpenStatus.AsKnown, opened.Status);
+        var opened = await OpenRememberedAsync(store, known);
+        Assert.Equal(OpenStatus.Unchanged, opened.Status);
         Assert.Null(opened.Session);
         Assert.Empty(opened.Turns);
 
@@ -32,19 +32,19 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync();
         await store.TurnAsync("a");
-        var opened = await OpenKnownAsync(store, KnownOf((await store.GetAsync("a"))!), lease: false);
-        Assert.Equal(OpenStatus.AsKnown, opened.Status);
+        var opened = await OpenRememberedAsync(store, RememberedOf((await store.GetAsync("a"))!), lease: false);
+        Assert.Equal(OpenStatus.Unchanged, opened.Status);
         var replaced = await store.ReplaceMetadataAsync(opened, "{}");
         Assert.Equal(WriteStatus.Written, replaced.Status);
 
-        var failing = await OpenKnownAsync(store, KnownOf(replaced.Session! with { LastTurn = (await store.GetAsync("a"))!.LastTurn }));
-        Assert.Equal(OpenStatus.AsKnown, failing.Status);
+        var failing = await OpenRememberedAsync(store, RememberedOf(replaced.Session! with { LastTurn = (await store.GetAsync("a"))!.LastTurn }));
+        Assert.Equal(OpenStatus.Unchanged, failing.Status);
         var result = await store.Store.WriteAsync(failing, new RecordFailure("why", null), Cancel);
         AssertSame((await store.GetAsync("a"))! with { LastTurn = null }, result.Session! with { LastTurn = null });
         Assert.Equal(1, result.Session!.ErrorCount);
 
-        var stale = await OpenKnownAsync(store, KnownOf((await store.GetAsync("a"))!), lease: false);
-        Assert.Equal(OpenStatus.AsKnown, stale.Status);
+        var stale = await OpenRememberedAsync(store, RememberedOf((await store.GetAsync("a"))!), lease: false);
+        Assert.Equal(OpenStatus.Unchanged, stale.Status);
         await store.FailAsync("a");
         Assert.Equal(WriteStatus.Stale, (await store.ReplaceMetadataAsync(stale, "{}")).Status);
     }
@@ -55,33 +55,33 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync();
         await store.TurnAsync("a");
         await store.TurnAsync("a");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
         await store.ReplaceMetadataAsync(await store.ReadAsync("a"), "{}");
 
-        var changed = await OpenKnownAsync(store, known);
+        var changed = await OpenRememberedAsync(store, known);
         Assert.Equal(OpenStatus.Opened, changed.Status);
-        Assert.True(changed.FollowsKnown);
+        Assert.True(changed.FollowsRemembered);
         Assert.Empty(changed.Turns);
         AssertSame(await store.GetAsync("a"), changed.Session);
         await store.Store.ReleaseAsync(changed);
 
         await store.TurnAsync("a");
         await store.TurnAsync("a");
-        var longer = await OpenKnownAsync(store, known);
+        var longer = await OpenRememberedAsync(store, known);
         Assert.Equal(OpenStatus.Opened, longer.Status);
-        Assert.True(longer.FollowsKnown);
+        Assert.True(longer.FollowsRemembered);
         Assert.Equal([3, 4], longer.Turns.Select(turn => turn.Number));
         Assert.False(longer.IsCut);
         Assert.Equal(WriteStatus.Written, (await store.AppendAsync(longer)).Status);
 
         // Not more than was asked for, nor more than fits.
-        var few = await OpenKnownAsync(store, known, history: 2);
+        var few = await OpenRememberedAsync(store, known, history: 2);
         Assert.Equal([4, 5], few.Turns.Select(turn => turn.Number));
-        Assert.False(few.FollowsKnown);
+        Assert.False(few.FollowsRemembered);
         await store.Store.ReleaseAsync(few);
-        var tight = await OpenKnownAsync(store, known, bytes: 30);
+        var tight = await OpenRememberedAsync(store, known, bytes: 30);
         Assert.Equal([4, 5], tight.Turns.Select(turn => turn.Number));
-        Assert.False(tight.FollowsKnown);
+        Assert.False(tight.FollowsRemembered);
         Assert.True(tight.IsCut);
         await store.Store.ReleaseAsync(tight);
     }
@@ -92,9 +92,9 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync();
         await store.TurnAsync("a", query: "first");
         await store.TurnAsync("a", query: "second");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
 
-        foreach (var wrong in (KnownTail[])
+        foreach (var wrong in (RememberedTail[])
         [
             known with { Revision = known.Revision with { Tag = known.Revision.Tag + 1 }, LastNonce = TurnNonce.New(2) },
             known with { Revision = known.Revision.Next(), LastTurn = 3, LastNonce = TurnNonce.New(3) },
@@ -103,16 +103,16 @@ public abstract partial class StoreContract
             known with { Key = SessionKey.New() },
         ])
         {
-            var opened = await OpenKnownAsync(store, wrong);
+            var opened = await OpenRememberedAsync(store, wrong);
             Assert.Equal(OpenStatus.Opened, opened.Status);
-            Assert.False(opened.FollowsKnown);
+            Assert.False(opened.FollowsRemembered);
             Assert.Equal([1, 2], opened.Turns.Select(turn => turn.Number));
             AssertSame(await store.GetAsync("a"), opened.Session);
             await store.Store.ReleaseAsync(opened);
         }
 
         // Another state than the one that is remembered, with the same turns.
-        var failover = await OpenKnownAsync(store, known with { Revision = known.Revision with { Tag = known.Revision.Tag + 1 } });
+        var failover = await OpenRememberedAsync(store, known with { Revision = known.Revision with { Tag = known.Revision.Tag + 1 } });
         Assert.Equal(OpenStatus.Opened, failover.Status);
         AssertSame(await store.GetAsync("a"), failover.Session);
         await store.Store.ReleaseAsync(failover);
@@ -123,12 +123,12 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync();
         await store.TurnAsync("a");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
         var reading = await store.ReadAsync("a", history: 1);
         await store.Store.WriteAsync(reading, new ReplaceTurn(reading.Turns[0] with { Output = Items.None }, false), Cancel);
 
-        var rewritten = await OpenKnownAsync(store, known);
-        Assert.False(rewritten.FollowsKnown);
+        var rewritten = await OpenRememberedAsync(store, known);
+        Assert.False(rewritten.FollowsRemembered);
         Assert.True(Assert.Single(rewritten.Turns).Output.IsNone);
         await store.Store.ReleaseAsync(rewritten);
 
@@ -139,17 +139,17 @@ public abstract partial class StoreContract
                 Session = SessionRef.ById("a"),
                 Owner = Owner.Of("other"),
                 HistoryTurns = 1,
-                Known = KnownOf((await store.GetAsync("a"))!),
+                Remembered = RememberedOf((await store.GetAsync("a"))!),
             }, Cancel)).Status);
 
         await store.DeleteAsync("a");
-        var missing = await OpenKnownAsync(store, known);
+        var missing = await OpenRememberedAsync(store, known);
         Assert.Equal(OpenStatus.Opened, missing.Status);
         Assert.Null(missing.Session);
         await store.Store.ReleaseAsync(missing);
         await store.TurnAsync("a", query: "other");
-        var anew = await OpenKnownAsync(store, known);
-        Assert.False(anew.FollowsKnown);
+        var anew = await OpenRememberedAsync(store, known);
+        Assert.False(anew.FollowsRemembered);
         Assert.Equal("other", Assert.Single(anew.Turns).Input.ToString());
         await store.Store.ReleaseAsync(anew);
     }
@@ -160,19 +160,19 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync();
         await store.TurnAsync("a");
         await store.TurnAsync("a");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
         await store.TurnAsync("a", tip: 1);
         await store.TurnAsync("a");
 
-        var opened = await OpenKnownAsync(store, known);
-        Assert.False(opened.FollowsKnown);
+        var opened = await OpenRememberedAsync(store, known);
+        Assert.False(opened.FollowsRemembered);
         Assert.Equal([1, 3, 4], opened.Turns.Select(turn => turn.Number));
         await store.Store.ReleaseAsync(opened);
 
         // A branch in between that the path comes back from.
         await store.TurnAsync("a", tip: 2);
-        opened = await OpenKnownAsync(store, known);
-        Assert.Equal(opened.FollowsKnown ? [5] : [1, 2, 5], opened.Turns.Select(turn => turn.Number));
+        opened = await OpenRememberedAsync(store, known);
+        Assert.Equal(opened.FollowsRemembered ? [5] : [1, 2, 5], opened.Turns.Select(turn => turn.Number));
         await store.Store.ReleaseAsync(opened);
     }
 
@@ -181,7 +181,7 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync(lifetimeHours: 1);
         await store.TurnAsync("a");
-        var known = KnownOf((await store.GetAsync("a"))!);
+        var known = RememberedOf((await store.GetAsync("a"))!);
 
         var opened = await store.Store.OpenAsync(
             new OpenRequest
@@ -189,7 +189,7 @@ public abstract partial class StoreContract
                 Session = SessionRef.ById("a"),
                 Owner = Owner.Anyone,
                 HistoryTurns = 5,
-                Known = known,
+                Remembered = known,
                 Lease = TestStore.NewLease(TimeSpan.FromHours(2)),
             }, Cancel);
 
@@ -198,10 +198,10 @@ public abstract partial class StoreContract
         Assert.Equal(WriteStatus.Written, (await store.Store.WriteAsync(opened, new AppendTurn(store.NewTurn(opened), 1), Cancel)).Status);
     }
 
-    private protected static KnownTail KnownOf(Session session) =>
+    private protected static RememberedTail RememberedOf(Session session) =>
         new(session.Key, session.Revision, session.LastTurn?.Number ?? 0, session.LastTurn?.Nonce ?? default, session.Rewrites);
 
-    private static ValueTask<OpenedSession> OpenKnownAsync(TestStore store, KnownTail known, int history = 20, int bytes = int.MaxValue,
+    private static ValueTask<OpenedSession> OpenRememberedAsync(TestStore store, RememberedTail known, int history = 20, int bytes = int.MaxValue,
         bool lease = true) => store.Store.OpenAsync(
         new OpenRequest
         {
@@ -209,7 +209,7 @@ public abstract partial class StoreContract
             Owner = Owner.Anyone,
             HistoryTurns = history,
             HistoryBytes = bytes,
-            Known = known,
+            Remembered = known,
             Lease = lease ? TestStore.NewLease() : null,
         }, Cancel);
 }

@@ -1,0 +1,47 @@
+namespace Sessions.Tests.Engine;
+
+/// <summary>Which turns run, and what becomes of their streams when they have ended.</summary>
+public sealed class RunningTurnsTests
+{
+    private static readonly Owner Ada = Owner.Of("ada");
+
+    [Fact]
+    public void A_turn_that_has_ended_runs_no_longer()
+    {
+        var running = new RunningTurns();
+        var first = running.Add("a", Ada);
+        using (running.Add("a", Owner.Of("bob")))
+        {
+            Assert.True(running.IsRunningFor("a", Ada));
+        }
+
+        first.Dispose();
+        first.Dispose();
+
+        Assert.False(running.IsRunning("a"));
+        Assert.False(running.IsRunningFor("a", Owner.Anyone));
+        Assert.False(running.Stop("a"));
+    }
+
+    [Fact]
+    public void A_piece_that_comes_after_the_end_keeps_no_reader_waiting()
+    {
+        using var host = SessionsServer.Start([]);
+        using var turn = new StreamedTurn(new TurnCommand
+        {
+            Owner = Ada,
+            Input = Items.OfText("hello"),
+            Agent = host.Get<AgentCatalog>().Get(null),
+            Options = AnswerOptions.None,
+        });
+        turn.On(new TurnBegun("a", Guid.NewGuid(), default, 1, SessionCreated: true, DateTimeOffset.UnixEpoch));
+        var (_, _, more) = turn.Read(1);
+        turn.Fail(new TurnFailed(new Error("agent_failed", "It was cut off.")));
+        turn.On(new TextDelta(0, 0, "late"));
+
+        Assert.True(more.IsCompleted);
+        var (events, ended, _) = turn.Read(0);
+        Assert.True(ended);
+        Assert.Equal(["TurnBegun", "TurnFailed"], events.Select(told => told.GetType().Name));
+    }
+}

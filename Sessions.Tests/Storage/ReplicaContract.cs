@@ -1,0 +1,150 @@
+using System.Collections.Concurrent;
+using System.Text;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Sessions.Tests.Storage;
+
+/// <summary>Several servers on one store: to clients they are one.</summary>
+public abstract class ReplicaContract
+{
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private protected abstract Task<IReadOnlyList<(string Key, string Value)>> StorageAsync();
+
+    [Fact]
+    public async Task Clients_that_hammer_a_few_sessions_through_any_replica_find_every_turn_once_and_on_those_before_it()
+    {
+        const int Clients = 32;
+        const int Sessions = 8;
+        const int Each = 12;
+        await using var model = await ChatCompletionsServer.StartAsync();
+        model.Reply = (request, _, http) =>
+            ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
+        IEnumerable<(string, string)> settings =
+            [.. await StorageAsync(), .. model.Agent("model"), ("agents:model:history_turns", "1000")];
+        await using var one = SessionsServer.Start(settings);
+        await using var two = SessionsServer.Start(settings);
+
+        var answered = new ConcurrentDictionary<(string Session, int Turn), string>();
+        await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(async () =>
+        {
+            for (var i = 0; i < Each; i++)
+            {
+                var session = $"s{(client + i) % Sessions}";
+                var query = $"{client}-{i}";
+                var parameters = new { history_turns = 1000 };
+                var answer = await (Random.Shared.Next(2) == 0 ? one : two)
+                    .PostAsync("/query", new { query, thread_id = session, user_id = session, agent_type = "model", parameters });
+                Assert.True(answer.Status == 200, answer.Text);
+                Assert.True(answered.TryAdd((session, (int)answer.Json["metadata"]!["turn"]!), query));
+            }
+        }, Cancel)));
+
+        Assert.Equal(Clients * Each, answered.Count);
+        for (var i = 0; i < Sessions; i++)
+        {
+            List<(string Query, string Response)> history = [];
+            string? next = null;
+            do
+            {
+                var page = (await two.GetAsync($"/sessions/s{i}/history?limit=100{(next is null ? "" : $"&after={next}")}")).Json;
+                history.AddRange(page["turns"]!.AsArray().Select(turn => ((string)turn!["query"]!, (string)turn["response"]!)));
+                next = (string?)page["next"];
+            }
+            while (next is not null);
+
+            Assert.Equal(Clients * Each / Sessions, history.Count);
+            for (var turn = 1; turn <= history.Count; turn++)
+            {
+                Assert.Equal(answered[($"s{i}", turn)], history[turn - 1].Query);
+                Assert.Equal(ChatCompletionsServer.Digest(history.Take(turn).Select(item => item.Query)), history[turn - 1].Response);
+            }
+        }
+    }
+
+    [Fact]
+    public async Task A_replica_that_was_stopped_for_longer_than_its_lease_runs_its_turn_again_on_what_came_meanwhile()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var (entered, leave) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
+        model.Reply = async (request, _, http) =>
+        {
+            var asked = ChatCompletionsServer.Asked(request).ToList();
+            if (asked[^1] == "slow" && model.Requests.Count(earlier => ChatCompletionsServer.Asked(earlier).Last() == "slow") == 1)
+            {
+                entered.Release();
+                await leave.WaitAsync(Cancel);
+            }
+
+            await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(asked));
+        };
+        IReadOnlyList<(string, string)> settings =
+            [.. await StorageAsync(), .. model.Agent("model")];
+        await using var fast = StartInRealTime(settings);
+        await using var slow = StartProcess(settings);
+        using var client = new HttpClient { BaseAddress = await slow.AddressAsync() };
+        await fast.QueryAsync("first", "a", "ada", "model");
+
+        using var body = new StringContent(
+            """{"query":"slow","thread_id":"a","user_id":"ada","agent_type":"model"}""", Encoding.UTF8, "application/json");
+        var running = client.PostAsync(new Uri("/query", UriKind.Relative), body, Cancel);
+        await entered.WaitAsync(Cancel);
+        slow.Signal("STOP");
+
+        // Waits until the lease runs out.
+        var overtaken = await fast.QueryAsync("fast", "a", "ada", "model");
+        leave.Release();
+        slow.Signal("CONT");
+        using var response = await running;
+        var answer = await Answer.ReadAsync(response);
+
+        Assert.Equal(2, (int)overtaken["metadata"]!["turn"]!);
+        Assert.True(answer.Status == 200, answer.Text);
+        Assert.Equal(3, (int)answer.Json["metadata"]!["turn"]!);
+        Assert.Equal(ChatCompletionsServer.Digest(["first", "fast", "slow"]), (string?)answer.Json["response"]);
+        Assert.Equal(
+            ["first", "fast", "slow"],
+            (await fast.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Select(turn => (string?)turn!["query"]));
+    }
+
+    [Fact]
+    public async Task A_session_whose_replica_was_killed_in_the_middle_of_a_turn_goes_on_elsewhere()
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var entered = new SemaphoreSlim(0);
+        model.Reply = async (request, _, http) =>
+        {
+            if (ChatCompletionsServer.Asked(request).Last() == "lost")
+            {
+                entered.Release();
+                await Task.Delay(Timeout.Infinite, http.RequestAborted);
+            }
+
+            await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
+        };
+        IReadOnlyList<(string, string)> settings =
+            [.. await StorageAsync(), .. model.Agent("model")];
+        await using var other = StartInRealTime(settings);
+        await using var doomed = StartProcess(settings);
+        using var client = new HttpClient { BaseAddress = await doomed.AddressAsync() };
+        await other.QueryAsync("first", "a", "ada", "model");
+
+        using var body = new StringContent(
+            """{"query":"lost","thread_id":"a","user_id":"ada","agent_type":"model"}""", Encoding.UTF8, "application/json");
+        var running = client.PostAsync(new Uri("/query", UriKind.Relative), body, Cancel);
+        await entered.WaitAsync(Cancel);
+        doomed.Signal("KILL");
+        await Assert.ThrowsAsync<HttpRequestException>(() => running);
+
+        var next = await other.QueryAsync("next", "a", "ada", "model");
+        Assert.Equal(2, (int)next["metadata"]!["turn"]!);
+        Assert.Equal(ChatCompletionsServer.Digest(["first", "next"]), (string?)next["response"]);
+    }
+
+    // Leases run by clocks, of the servers or of the store.
+    private static SessionsServer StartInRealTime(IEnumerable<(string Key, string Value)> settings) =>
+        SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));
+
+    private static ServiceProcess StartProcess(IEnumerable<(string Key, string Value)> settings) =>
+        ServiceProcess.Api(settings);
+}
