@@ -21,7 +21,7 @@ internal static class TurnContextApi
 
     private static async Task<IResult> GetAsync(
         [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] string turn, SessionOwner owner,
-        TurnContexts contexts, CancellationToken cancellationToken)
+        TurnContexts contexts, SessionLog log, CancellationToken cancellationToken)
     {
         if (!int.TryParse(turn, NumberStyles.None, CultureInfo.InvariantCulture, out var number) || number < 1)
         {
@@ -29,7 +29,7 @@ internal static class TurnContextApi
         }
 
         return Identifiers.IsSessionId(sessionId)
-            && await contexts.FindAsync(SessionRef.ById(sessionId), owner.Value, number, cancellationToken) is { } found
+            && await contexts.FindAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, number, cancellationToken) is { } found
             ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(sessionId, found))
             : Problem.From(Error.SessionNotFound(sessionId));
     }
