@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
@@ -19,7 +20,7 @@ internal static class TurnContextApi
             + "for the turn, by the agent's settings of today.")
         .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
 
-    private static async Task<IResult> GetAsync(
+    private static async Task<Results<JsonAnswer<TurnContextResponse>, Problem>> GetAsync(
         [FromRoute(Name = "session_id")] string sessionId, [FromRoute(Name = "turn")] string turn, SessionOwner owner,
         TurnContexts contexts, SessionLog log, CancellationToken cancellationToken)
     {
