@@ -8,6 +8,18 @@ internal sealed class RunningTurns
     private readonly Lock _lock = new();
     private readonly Dictionary<string, List<Entry>> _bySession = new(StringComparer.Ordinal);
 
+    /// <summary>How many sessions have a turn that runs.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _bySession.Count;
+            }
+        }
+    }
+
     /// <summary>Whether a turn runs on a session.</summary>
     public bool IsRunning(string sessionId)
     {

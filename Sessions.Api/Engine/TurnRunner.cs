@@ -267,7 +267,8 @@ internal sealed partial class TurnRunner(
     };
 
     // Only where the last turn it covers is known to lie on this path: in the unbroken run that the first turn of the history stands in.
-    private static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
+    /// <summary>The session's summary, where it belongs in front of this history.</summary>
+    internal static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
     {
         if (begun.Session is not { Summary: { } summary } session)
         {

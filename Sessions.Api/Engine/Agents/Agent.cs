@@ -66,6 +66,17 @@ internal sealed partial class Agent(
         limits.HistoryBytes,
         MayCut: true);
 
+    /// <summary>
+    /// What of a history it would be given, without making a new summary: as for a query that says nothing of its own about it.
+    /// </summary>
+    public async ValueTask<AgentWindow> WindowAsync(IReadOnlyList<Turn> history, Summary? summary, CancellationToken cancellationToken)
+    {
+        var known = _summarizer is null ? null : summary;
+        IReadOnlyList<Turn> turns = known is null ? history : [.. history.Where(turn => turn.Number > known.CoversTurns)];
+        var first = await FirstWithinBudgetAsync(turns, cancellationToken);
+        return new AgentWindow([.. turns.Skip(first)], known, !string.IsNullOrEmpty(settings.Instructions));
+    }
+
     /// <summary>Refuses content and options that it can't take: images, files, tools, instructions.</summary>
     /// <exception cref="DomainException">It can't: the error names the part.</exception>
     public void Check(Items input, AnswerOptions options)
@@ -410,3 +421,9 @@ internal sealed partial class Agent(
         public static partial void NoSummary(ILogger logger, string agentType, string reason);
     }
 }
+
+/// <summary>What an agent is given beside what is asked.</summary>
+/// <param name="Turns">Earlier turns, oldest first.</param>
+/// <param name="Summary">What the turns before these amount to, if it is given that.</param>
+/// <param name="HasInstructions">Whether it has instructions of its operator's.</param>
+internal sealed record AgentWindow(IReadOnlyList<Turn> Turns, Summary? Summary, bool HasInstructions);

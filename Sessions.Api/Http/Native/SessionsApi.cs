@@ -29,7 +29,9 @@ internal static class SessionsApi
         sessions.MapGet("/", ListAsync)
             .WithName("listSessions")
             .WithSummary("List all sessions, newest activity first")
-            .WithDescription("Of all users. Without authentication for callers on this machine alone.")
+            .WithDescription(
+                "Of all users, or of the one that user_id names, narrowed by the filters, all of which must hold. "
+                + "Without authentication for callers on this machine alone.")
             .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
             .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/stats", GetStatisticsAsync)
@@ -64,6 +66,7 @@ internal static class SessionsApi
             .WithSummary("Read a session's turns, page by page")
             .WithDescription("The path to the newest turn, oldest first.")
             .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapTurnContext();
         sessions.MapPost("/{session_id}/turns", AppendAsync)
             .WithName("appendTurn")
             .WithSummary("Append a turn that your own agent made")
@@ -120,9 +123,16 @@ internal static class SessionsApi
                 "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
         }
 
+        var userId = request.Query.TryGetValue(SessionOwner.Parameter, out var named) ? named.ToString() : null;
+        if (userId is not null)
+        {
+            UserIds.Check(SessionOwner.Parameter, userId);
+        }
+
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
-        var page = await log.ListAsync(SessionPages.Of(userId: null, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken);
-        return SessionPages.Answer(userId: null, page);
+        var filter = SessionFilter.Read(request.QueryString, ofAll: true);
+        var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
+        return SessionPages.Answer(userId, page);
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
@@ -185,6 +195,7 @@ internal static class SessionsApi
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         var withItems = ReadInclude(request.Query);
+        var allBranches = ReadBranches(request.Query);
         int? tip = !request.Query.TryGetValue("tip", out var text) ? null
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
             : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
@@ -195,6 +206,7 @@ internal static class SessionsApi
             After = paging.After is { } after ? (int)Math.Clamp(after.Position, 0, int.MaxValue) : null,
             Descending = paging.Descending,
             Tip = tip,
+            AllBranches = allBranches,
         }, cancellationToken) is not { Session.Kind: not SessionKind.Chain } page)
         {
             return NotFound(sessionId);
@@ -213,6 +225,11 @@ internal static class SessionsApi
                 page.HasMore && page.Turns.Count > 0 ? Paging.Encode(new PageCursor(page.Turns[^1].Number, "")) : null),
             page.Turns.Sum(turn => turn.Bytes));
     }
+
+    private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
+        && (branches is ["all"] && !query.ContainsKey("tip")
+            ? true
+            : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
 
     private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));
