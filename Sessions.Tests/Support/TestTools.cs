@@ -58,7 +58,7 @@ internal sealed class TestTools : IAsyncDisposable
     /// <summary>The settings that give an agent the same tools by a program of its own.</summary>
     public static IEnumerable<(string Key, string Value)> LocalOf(string agent)
     {
-        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method", $"{typeof(Program).FullName}.{nameof(Program.Main)}"];
+        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method", $"{typeof(TestToolsProgram).FullName}.{nameof(TestToolsProgram.Main)}"];
         return
         [
             ($"agents:{agent}:tools:local:command", "dotnet"),
@@ -109,7 +109,7 @@ internal sealed class TestTools : IAsyncDisposable
         }
     }
 
-    private static IEnumerable<McpServerTool> Tools(Action<string> called) =>
+    internal static IEnumerable<McpServerTool> Tools(Action<string> called) =>
     [
         Tool("echo", (int round) =>
         {
@@ -135,17 +135,17 @@ internal sealed class TestTools : IAsyncDisposable
     ];
 
     private static McpServerTool Tool(string name, Delegate run) => McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
+}
 
-    /// <summary>Not a test, but what runs in the process.</summary>
-    public sealed class Program
+/// <summary>Not a test, but what runs in the process of a local tool server.</summary>
+public sealed class TestToolsProgram
+{
+    [Fact(Explicit = true)]
+    public async Task Main()
     {
-        [Fact(Explicit = true)]
-        public async Task Main()
-        {
-            var builder = Host.CreateEmptyApplicationBuilder(null);
-            builder.Services.AddMcpServer().WithStdioServerTransport().WithTools(Tools(_ => { }));
-            using var host = builder.Build();
-            await host.RunAsync(Cancel);
-        }
+        var builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.AddMcpServer().WithStdioServerTransport().WithTools(TestTools.Tools(_ => { }));
+        using var host = builder.Build();
+        await host.RunAsync(TestContext.Current.CancellationToken);
     }
 }
