@@ -176,6 +176,12 @@ internal sealed partial class YamlConfigurationProvider(string path) : Configura
         {
             case YamlMappingNode nested:
                 _keys[key] = (line, YamlKind.Mapping);
+                if (nested.Children.Count == 0)
+                {
+                    // There, though nothing is in it.
+                    Set(key, null);
+                }
+
                 Add(nested, key, text);
                 break;
             case YamlSequenceNode sequence:

@@ -44,12 +44,12 @@ internal static class ArchiveCommands
     {
         if (session.Kind == SessionKind.Session && !Identifiers.IsSessionId(session.Id))
         {
-            throw new InvalidDataException($"'{session.Id}' is no session id.");
+            throw new InvalidDataException($"'{session.Id}' is not a session id.");
         }
 
         if (session.UserId is { } user && !Identifiers.IsUserId(user))
         {
-            throw new InvalidDataException($"Session '{session.Id}': '{user}' is no user id.");
+            throw new InvalidDataException($"Session '{session.Id}': '{user}' is not a user id.");
         }
     }
 }

@@ -25,7 +25,7 @@ internal static class CommandLine
 
     private static readonly Option<string> Config = new("--config")
     {
-        Description = "The configuration file. Without it: config.yaml, here or beside the program",
+        Description = "The configuration file. Without it: config.yaml, here or next to the program",
         HelpName = "FILE",
         Recursive = true,
     };

@@ -22,6 +22,11 @@ public sealed class DocumentationTests
 
         Assert.Equal("Sessions", (string?)home["name"]);
         Assert.Equal("POST /query", (string?)home["endpoints"]!["query"]);
+
+        // The operations are called as the OpenAPI document calls them.
+        var paths = (await server.GetAsync("/openapi/v1.json")).Json["paths"]!.AsObject();
+        Assert.All(home["operations"]!.AsArray(), operation =>
+            Assert.NotNull(paths[(string)operation!["path"]!]?[((string)operation["method"]!).ToLowerInvariant()]));
     }
 
     [Fact]

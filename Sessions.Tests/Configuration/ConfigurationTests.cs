@@ -206,6 +206,11 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("", "abc", "environment variable SESSIONS__TIMEOUT_HOURS: sessions.timeout_hours: 'abc' is not allowed")]
     [InlineData("agents:\n  a:\n    provider: openai",
         null, "line 3: agents.a.model: is missing", "line 3: agents.a.api_key: is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or AGENTS__A__API_KEY.")]
+    [InlineData("agents:\n  a:\n    aliases: [b]\n  b:\n    aliases: [A, c]\n  d: {aliases: [C, advanced]}",
+        null, "line 3: agents.a.aliases: 'b' is the name of an agent already.", "line 5: agents.b.aliases: 'A' is the name of",
+        "line 6: agents.d.aliases: 'C' is the name of", "line 6: agents.d.aliases: 'advanced' is the name of")]
+    [InlineData("agents:\n  a:\n    provider: ollama\n    model: m\n    tools:\n      t: {}",
+        null, "line 6: agents.a.tools.t.url: is missing; a tool server needs a url, or a command that starts it.")]
     [InlineData("agents:\n  a:\n    summarize: true", null, "line 3: agents.a.summarize: needs a language model")]
     [InlineData("cors:\n  origins: '*, b'", null, "line 2: cors.origins: '*' is not allowed", "line 2: cors.origins: 'b' is not allowed")]
     [InlineData("encryption:\n  enabled: true",

@@ -124,7 +124,7 @@ public sealed class StartTests : IDisposable
     [InlineData("redis://user:canary@127.0.0.1:1/2", "Redis at 127.0.0.1:1 does not answer")]
     [InlineData("rediss://:canary@127.0.0.1:1", "Redis at 127.0.0.1:1 does not answer")]
     [InlineData("127.0.0.1:1,password=canary", "Redis at 127.0.0.1:1 does not answer")]
-    [InlineData("no-such-host.invalid:6379,password=canary", "Redis at Unspecified/no-such-host.invalid:6379 does not answer")]
+    [InlineData("no-such-host.invalid:6379,password=canary", "Redis at no-such-host.invalid:6379 does not answer")]
     [InlineData("redis://:canary@127.0.0.1/two", "is not a Redis connection string (what follows the host is the number of a database)")]
     [InlineData("redis://:canary@127.0.0.1?db=2", "is not a Redis connection string (nothing may follow '?' or '#'")]
     [InlineData("http://:canary@127.0.0.1", "is not a Redis connection string (a URL begins with redis:// or rediss:// and a host)")]
@@ -153,9 +153,9 @@ public sealed class StartTests : IDisposable
 
     [Theory]
     [InlineData("", "sessions.storage_type: postgres needs a connection string")]
-    [InlineData("Host=127.0.0.1;Port=1;Username=u;Password=canary;Database=d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached.")]
-    [InlineData("postgres://user:canary@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached.")]
-    [InlineData("Host=no-such-host.invalid;Password=canary", "PostgreSQL at no-such-host.invalid:5432: PostgreSQL can't be reached.")]
+    [InlineData("Host=127.0.0.1;Port=1;Username=u;Password=canary;Database=d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached; sessions.storage_type: postgres does not start without it.")]
+    [InlineData("postgres://user:canary@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached; ")]
+    [InlineData("Host=no-such-host.invalid;Password=canary", "PostgreSQL at no-such-host.invalid:5432: PostgreSQL can't be reached; ")]
     [InlineData("Host=127.0.0.1:1,127.0.0.1:2;Username=u;Password=canary", "PostgreSQL at 127.0.0.1:1, 127.0.0.1:2/u: ")]
     [InlineData("Host=127.0.0.1;Pasword=canary", "is not a PostgreSQL connection string; allowed: ")]
     [InlineData("Password=canary", "is not a PostgreSQL connection string (it names no server)")]
@@ -195,6 +195,16 @@ public sealed class StartTests : IDisposable
         (await client.GetAsync(new Uri("/sessions/stats", UriKind.Relative), Cancel)).EnsureSuccessStatusCode();
         Assert.Equal(0, await api.StopAsync());
         Assert.Equal(1, api.Count(message));
+    }
+
+    [Fact]
+    public async Task A_folder_that_can_not_be_made_is_one_sentence()
+    {
+        await File.WriteAllTextAsync(_folder["file"], "", Cancel);
+        await using var api = ServiceProcess.Program(["--sessions:storage_type=sqlite", $"--sessions:db_path={_folder["file/a.db"]}"]);
+
+        Assert.Equal(1, await api.ExitAsync());
+        Assert.Matches(@"^sessions\.db_path: '.*' can't be used: its folder can't be created: .*[^.]\.$", Assert.Single(api.Lines));
     }
 
     private static async Task FailsAsync(string[] arguments, string message, params (string Key, string Value)[] environment)

@@ -28,10 +28,7 @@ internal sealed class AgentCatalog : IAsyncDisposable
         {
             foreach (var alias in agent.Aliases)
             {
-                if (!byName.TryAdd(alias, agent))
-                {
-                    throw new SettingsException($"agents.{agent.Type}.aliases: '{alias}' is the name of another agent already.");
-                }
+                byName.Add(alias, agent);
             }
         }
 

@@ -6,7 +6,7 @@ namespace Sessions.Api.Engine.Agents;
 
 /// <summary>The <c>agents:</c> section of <c>config.yaml</c>: what an <c>agent_type</c> stands for. Names are in lower case, and matched
 /// without regard to it.</summary>
-internal sealed class AgentsSettings : Dictionary<string, AgentSettings>
+internal sealed class AgentsSettings : Dictionary<string, AgentSettings>, IValidatableObject
 {
     /// <summary>The section's name.</summary>
     public const string Section = "agents";
@@ -16,6 +16,18 @@ internal sealed class AgentsSettings : Dictionary<string, AgentSettings>
 
     public AgentsSettings() : base(StringComparer.OrdinalIgnoreCase)
     {
+    }
+
+    public IEnumerable<ValidationResult> Validate(ValidationContext validationContext)
+    {
+        HashSet<string> names = new(Keys, StringComparer.OrdinalIgnoreCase) { Default };
+        foreach (var (name, agent) in this.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+        {
+            foreach (var alias in agent.Aliases.Where(alias => !names.Add(alias)))
+            {
+                yield return new($"'{alias}' is the name of an agent already", [$"{name}:{nameof(AgentSettings.Aliases)}"]);
+            }
+        }
     }
 }
 
@@ -56,7 +68,7 @@ internal sealed class AgentSettings : IValidatableObject
     /// <summary>Whether a request may bring instructions of its own, behind these.</summary>
     public bool AllowInstructions { get; set; } = true;
 
-    /// <summary>What it takes beside text. Anything else is refused.</summary>
+    /// <summary>What it takes besides text. Anything else is refused.</summary>
     public AgentContent[] Accepts { get; set; } = [];
 
     /// <summary>
@@ -112,7 +124,7 @@ internal sealed class AgentSettings : IValidatableObject
         {
             if (Summarize)
             {
-                yield return new("needs a language model; the builtin agent is none", [nameof(Summarize), nameof(Provider)]);
+                yield return new("needs a language model; the builtin agent is not one", [nameof(Summarize), nameof(Provider)]);
             }
 
             if (Accepts.Length > 0)
@@ -127,7 +139,7 @@ internal sealed class AgentSettings : IValidatableObject
 
             if (Tools.Count > 0)
             {
-                yield return new("need a language model; the builtin agent is none", [nameof(Tools), nameof(Provider)]);
+                yield return new("need a language model; the builtin agent is not one", [nameof(Tools), nameof(Provider)]);
             }
 
             yield break;
@@ -195,7 +207,7 @@ internal enum AgentApi
     Responses,
 }
 
-/// <summary>What an agent may take beside text.</summary>
+/// <summary>What an agent may take besides text.</summary>
 internal enum AgentContent
 {
     /// <summary>Images: by address, which the provider fetches, or as a data URL.</summary>

@@ -31,7 +31,7 @@ internal sealed class EncryptionSettings : IValidatableObject
 
         if (validationContext.GetService(typeof(SessionSettings)) is SessionSettings { StorageType: StorageType.Memory })
         {
-            yield return new("is for what is stored outside of the process: sessions.storage_type sqlite or redis, not memory",
+            yield return new("is for what is stored outside of the process: sessions.storage_type sqlite, redis or postgres, not memory",
                 [nameof(Enabled)]);
         }
 

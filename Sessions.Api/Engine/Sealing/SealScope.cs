@@ -224,7 +224,7 @@ internal sealed class SealScope(UserKeyRing ring, string? userId, bool acceptsUn
         return new(DamageReport.NameOf(sessionId), SealedText.FormOf(text.Span) switch
         {
             TextForm.Sealed => $"{what} can't be decrypted: it was changed, or put in the place of something else.",
-            TextForm.Former => $"{what} was encrypted by an earlier version: the command rekey seals it anew.",
+            TextForm.Former => $"{what} was encrypted by an earlier version: the command rekey seals it again.",
             _ => $"{what} is not encrypted: it was written before encryption was turned on, and the command rekey seals it; "
                 + "or somebody else put it there.",
         });

@@ -77,7 +77,7 @@ internal sealed class SqliteUserKeys : IUserKeys, IDisposable
             if (expected is not null)
             {
                 throw new SettingsException(
-                    $"'{_path}' is missing: it holds the users' keys of what is encrypted in '{sessionsPath}'; put it back beside it.");
+                    $"'{_path}' is missing: it holds the users' keys of what is encrypted in '{sessionsPath}'; put it back next to it.");
             }
 
             PrivateFile.Create(_path).Dispose();

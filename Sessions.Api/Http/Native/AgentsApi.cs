@@ -87,7 +87,7 @@ internal sealed record AgentResponse
 /// <summary>A tool that an agent may call on the server.</summary>
 /// <param name="Server">The tool server, as the agent's settings name it.</param>
 /// <param name="Name">Its name.</param>
-/// <param name="Description">What it is good for; null until its server has told.</param>
+/// <param name="Description">What it is good for; null until its server has reported it.</param>
 internal sealed record AgentToolResponse(string Server, string Name, string? Description);
 
 /// <summary>How an agent was when it was asked last.</summary>

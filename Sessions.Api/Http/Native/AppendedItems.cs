@@ -15,7 +15,7 @@ internal static class AppendedItems
     {
         if (text is not null && items is not null)
         {
-            throw new DomainException(Error.InvalidField(itemsField, $"must not stand beside {textField}: a side is a text or items"));
+            throw new DomainException(Error.InvalidField(itemsField, $"must not be given together with {textField}: a side is a text or items"));
         }
 
         if (text is { } given)

@@ -85,7 +85,7 @@ internal static class QueryApi
 
         if (request.SessionId is not null && request.SessionId != sessionId)
         {
-            throw new DomainException(Error.InvalidField("session_id", "is another name of thread_id, and must be the same where both are given"));
+            throw new DomainException(Error.InvalidField("session_id", "is another name of thread_id, and must be the same if both are given"));
         }
 
         if (request.UserId is not null)

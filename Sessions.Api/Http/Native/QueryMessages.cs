@@ -12,13 +12,13 @@ internal sealed record QueryRequest
     /// <summary>What to ask: 1 byte to limits.query_bytes of text.</summary>
     public Utf8Text? Query { get; set; }
 
-    /// <summary>Parts of what is asked, beside or instead of query: input_text, input_image, input_file.</summary>
+    /// <summary>Parts of what is asked, in addition to or instead of query: input_text, input_image, input_file.</summary>
     public JsonElement? Input { get; set; }
 
-    /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced where it is absent.</summary>
+    /// <summary>Which agent answers: a name from the agents section of config.yaml; advanced if it is absent.</summary>
     public string? AgentType { get; set; }
 
-    /// <summary>The session to continue; a new one where it is absent or names none.</summary>
+    /// <summary>The session to continue; a new one if it is absent or names none.</summary>
     public string? ThreadId { get; set; }
 
     /// <summary>The same, by another name.</summary>
@@ -27,7 +27,7 @@ internal sealed record QueryRequest
     /// <summary>The user who asks. Binds the session to the user.</summary>
     public string? UserId { get; set; }
 
-    /// <summary>The turn to go on from, to edit or regenerate what came behind it; 0: from the beginning. The newest where it is
+    /// <summary>The turn to go on from, to edit or regenerate what came behind it; 0: from the beginning. The newest if it is
     /// absent.</summary>
     public int? AfterTurn { get; set; }
 
@@ -35,7 +35,7 @@ internal sealed record QueryRequest
     /// others reach its provider as they are.</summary>
     public JsonElement? Parameters { get; set; }
 
-    /// <summary>What happens while another query runs on the session: enqueue or reject; as limits.on_busy says where it is
+    /// <summary>What happens while another query runs on the session: enqueue or reject; as limits.on_busy says if it is
     /// absent.</summary>
     public string? OnBusy { get; set; }
 
@@ -82,7 +82,7 @@ internal sealed record QueryResponseMetadata
     /// <summary>The turn's number in the session, from 1.</summary>
     public required int Turn { get; init; }
 
-    /// <summary>What answered: the provider, and its model where it has one.</summary>
+    /// <summary>What answered: the provider, and its model if it has one.</summary>
     public required string AgentUsed { get; init; }
 
     /// <summary>How long the agent took, in seconds.</summary>
@@ -91,7 +91,7 @@ internal sealed record QueryResponseMetadata
     /// <summary>When the turn was committed.</summary>
     public required ApiTime CreatedAt { get; init; }
 
-    /// <summary>completed; or incomplete, where the answer stopped short.</summary>
+    /// <summary>completed; or incomplete, if the answer stopped short.</summary>
     public required string Status { get; init; }
 
     /// <summary>Why it stopped short: max_output_tokens, content_filter, cancelled.</summary>
@@ -106,7 +106,7 @@ internal sealed record QueryResponseMetadata
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Model { get; init; }
 
-    /// <summary>Tokens, where the model's provider counts them.</summary>
+    /// <summary>Tokens, if the model's provider counts them.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public UsageResponse? Usage { get; init; }
 }

@@ -86,7 +86,7 @@ internal static class SessionFilter
                 return session => SessionMetadata.OwnKeys(session) is { } own && own.TryGetValue(key, out var held) && Text(held) == value;
             default:
                 throw new DomainException(Error.InvalidField(Error.Shorten(name),
-                    "is no parameter of this list; allowed: limit, after, order, created_from, created_after, created_before, active_after, active_before, "
+                    "is not a parameter of this list; allowed: limit, after, order, created_from, created_after, created_before, active_after, active_before, "
                     + "expires_after, expires_before, agent_type, failed, metadata.<key>"));
         }
     }

@@ -10,7 +10,7 @@ namespace Sessions.Api.Http.Native;
 /// <summary>Asks for a new session.</summary>
 internal sealed record CreateSessionRequest
 {
-    /// <summary>The session's id; a new one where it is absent.</summary>
+    /// <summary>The session's id; a new one if it is absent.</summary>
     public string? SessionId { get; set; }
 
     /// <summary>The user the session belongs to.</summary>
@@ -34,13 +34,13 @@ internal sealed record PatchSessionRequest
 /// <summary>Asks for a copy of a session.</summary>
 internal sealed record ForkRequest
 {
-    /// <summary>The last turn to copy; all of them where it is absent.</summary>
+    /// <summary>The last turn to copy; all of them if it is absent.</summary>
     public int? AfterTurn { get; init; }
 
-    /// <summary>The id of the copy; a new one where it is absent.</summary>
+    /// <summary>The id of the copy; a new one if it is absent.</summary>
     public string? SessionId { get; init; }
 
-    /// <summary>The copy's own keys; those of the original where it is absent.</summary>
+    /// <summary>The copy's own keys; those of the original if it is absent.</summary>
     public JsonElement? Metadata { get; init; }
 }
 
@@ -71,7 +71,7 @@ internal sealed record SessionResponse
     /// <summary>One more with every change.</summary>
     public required long Version { get; init; }
 
-    /// <summary>What is known about the session, beside the client's own keys.</summary>
+    /// <summary>What is known about the session, in addition to the client's own keys.</summary>
     public required SessionMetadata Metadata { get; init; }
 
     /// <summary>The last turn.</summary>
@@ -99,7 +99,7 @@ internal sealed record SessionResponse
     };
 }
 
-/// <summary>What is known about a session, beside the client's own keys.</summary>
+/// <summary>What is known about a session, in addition to the client's own keys.</summary>
 internal sealed record SessionMetadata
 {
     private const int QueryCharacters = 100;
@@ -165,7 +165,7 @@ internal sealed record SessionMetadata
 /// <summary>The last turn of a session.</summary>
 internal sealed record SessionContext
 {
-    /// <summary>The last query, whole.</summary>
+    /// <summary>The last query, not shortened.</summary>
     public required Utf8Text? LastQuery { get; init; }
 
     /// <summary>The last response, truncated.</summary>
@@ -196,10 +196,10 @@ internal sealed record TurnResponse
     /// <summary>The turn's number, from 1.</summary>
     public required int Turn { get; init; }
 
-    /// <summary>What was asked; null where that was no text.</summary>
+    /// <summary>What was asked; null if that was not text.</summary>
     public required Utf8Text? Query { get; init; }
 
-    /// <summary>What was answered; null where that was no text.</summary>
+    /// <summary>What was answered; null if that was not text.</summary>
     public required Utf8Text? Response { get; init; }
 
     /// <summary>The agent that was asked for.</summary>
@@ -214,7 +214,7 @@ internal sealed record TurnResponse
     /// <summary>How long the agent took, in seconds.</summary>
     public required double ExecutionTime { get; init; }
 
-    /// <summary>completed; incomplete, where the answer stopped short; appended, where the client's own agent made it.</summary>
+    /// <summary>completed; incomplete, if the answer stopped short; appended, if the client's own agent made it.</summary>
     public required string Status { get; init; }
 
     /// <summary>Why it stopped short: max_output_tokens, content_filter, cancelled.</summary>
@@ -229,11 +229,11 @@ internal sealed record TurnResponse
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Model { get; init; }
 
-    /// <summary>The turn it goes on from, where that is not the one before it.</summary>
+    /// <summary>The turn it goes on from, if that is not the one before it.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public int? AfterTurn { get; init; }
 
-    /// <summary>Tokens, where the model's provider counts them.</summary>
+    /// <summary>Tokens, if the model's provider counts them.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public UsageResponse? Usage { get; init; }
 
@@ -283,7 +283,7 @@ internal sealed record AppendTurnRequest
     /// <summary>What came out, as items; or response.</summary>
     public JsonElement? Output { get; set; }
 
-    /// <summary>The agent, as the client names it; client where it is absent.</summary>
+    /// <summary>The agent, as the client names it; client if it is absent.</summary>
     public string? AgentType { get; set; }
 
     /// <summary>The number that the turn must get.</summary>

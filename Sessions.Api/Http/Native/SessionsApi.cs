@@ -77,7 +77,7 @@ internal static class SessionsApi
         sessions.MapPost("/{session_id}/cancel", CancelAsync)
             .WithName("cancelTurn")
             .WithSummary("Stop the turn that runs")
-            .WithDescription("On whichever replica. What was told so far is kept as an incomplete turn; nothing where nothing was told.")
+            .WithDescription("On whichever replica. What was answered so far is kept as an incomplete turn; if that is nothing, nothing is kept.")
             .Produces<CancelledResponse>(StatusCodes.Status202Accepted)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPost("/{session_id}/fork", ForkAsync)
@@ -229,7 +229,7 @@ internal static class SessionsApi
     private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
         && (branches is ["all"] && !query.ContainsKey("tip")
             ? true
-            : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
+            : throw new DomainException(Error.InvalidField("branches", "must be all, and not together with tip")));
 
     private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));

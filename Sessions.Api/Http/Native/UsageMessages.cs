@@ -31,7 +31,7 @@ internal sealed record UsageAnswer(
 /// <param name="Incomplete">Of them, those whose answer stopped short.</param>
 /// <param name="InputTokens">Tokens that the model read.</param>
 /// <param name="OutputTokens">Tokens that the model wrote.</param>
-/// <param name="TurnsWithoutTokens">Turns whose tokens nobody has told; they are in none of the sums.</param>
+/// <param name="TurnsWithoutTokens">Turns whose provider reported no tokens; they are in none of the sums.</param>
 /// <param name="ExecutionTime">How long the agent took for them, in seconds.</param>
 internal sealed record UsageDayAnswer(
     string Date, string AgentType, int Turns, int Incomplete, long InputTokens, long OutputTokens, int TurnsWithoutTokens,

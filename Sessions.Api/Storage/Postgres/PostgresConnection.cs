@@ -38,7 +38,7 @@ internal static class PostgresConnection
             throw new SettingsException($"{PostgresConnectionString.Key}: PostgreSQL at {where}: {sentence}");
         }
 
-        static string? Sentence(Exception e) => PostgresFailure.Translate(e) is { } trouble ? $"{trouble.Message} {NotWithout}" : e switch
+        static string? Sentence(Exception e) => PostgresFailure.Translate(e) is { } trouble ? $"{trouble.Message.TrimEnd('.')}; {NotWithout}" : e switch
         {
             PostgresException server => $"it refuses to make the tables: {server.MessageText}.",
             InvalidOperationException or ArgumentException or NotSupportedException => e.Message,

@@ -16,7 +16,7 @@ internal static class PostgresFailure
         ("3F000", "The schema does not exist in PostgreSQL.", 10),
         ("40", "PostgreSQL could not settle several changes at once.", 1),
         ("42501", "PostgreSQL does not permit what is needed.", 10),
-        ("42P01", "The tables are missing in PostgreSQL: start a replica that may make them, or run `sessions migrate`.", 10),
+        ("42P01", "The tables are missing in PostgreSQL: start a replica that may make them, or run `Sessions.Api migrate`.", 10),
         ("53100", "PostgreSQL has no space left on its disk.", 10),
         ("53200", "PostgreSQL has no memory left.", 5),
         ("53300", "PostgreSQL has no connection left.", 2),

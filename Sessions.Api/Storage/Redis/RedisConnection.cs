@@ -37,7 +37,7 @@ internal static class RedisConnection
             var reason = e is RedisConnectionException { FailureType: ConnectionFailureType.AuthenticationFailure }
                 ? "refuses the password" : "does not answer";
             throw new SettingsException(
-                $"ConnectionStrings:{name}: Redis at {string.Join(", ", options.EndPoints)} {reason}; "
+                $"ConnectionStrings:{name}: Redis at {string.Join(", ", options.EndPoints.Select(EndPointCollection.ToString))} {reason}; "
                 + "sessions.storage_type: redis does not start without it.");
         }
     }

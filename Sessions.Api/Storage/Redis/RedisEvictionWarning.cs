@@ -11,7 +11,7 @@ internal sealed partial class RedisEvictionWarning(IConnectionMultiplexer redis,
     {
         foreach (var server in redis.GetServers())
         {
-            var name = $"{server.EndPoint}";
+            var name = EndPointCollection.ToString(server.EndPoint);
             try
             {
                 // Not CONFIG, which managed services do not permit. By its name: the driver keeps its own method for those who may do

@@ -208,11 +208,11 @@ internal sealed class SqliteFile
         raw.SQLITE_NOTADB => "it is not a SQLite database",
         raw.SQLITE_CORRUPT => "it is damaged; restore a backup, as in docs/sqlite.md",
         raw.SQLITE_READONLY or raw.SQLITE_PERM => "it can't be written",
-        raw.SQLITE_CANTOPEN => "it, or the -wal and -shm files beside it, can't be opened for reading and writing",
+        raw.SQLITE_CANTOPEN => "it, or the -wal and -shm files next to it, can't be opened for reading and writing",
         raw.SQLITE_FULL => "the disk is full",
         _ when SqliteFailure.IsBusy(e) => "another process keeps it locked",
         _ => e.Message,
     };
 
-    private static SettingsException Refused(string path, string reason) => new($"sessions.db_path: '{path}' can't be used: {reason}.");
+    private static SettingsException Refused(string path, string reason) => new($"sessions.db_path: '{path}' can't be used: {reason.TrimEnd('.')}.");
 }
