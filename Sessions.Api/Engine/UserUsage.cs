@@ -143,7 +143,7 @@ internal sealed record UsageCount(DateOnly From)
 /// <param name="Incomplete">Of them, those whose answer stopped short.</param>
 /// <param name="InputTokens">Read by the model.</param>
 /// <param name="OutputTokens">Written by the model.</param>
-/// <param name="Uncounted">Turns whose tokens nobody has told.</param>
+/// <param name="Uncounted">Turns whose provider reported no tokens.</param>
 /// <param name="ExecutionTime">How long the agent took for them.</param>
 internal readonly record struct UsageOfDay(
     int Turns, int Incomplete, long InputTokens, long OutputTokens, int Uncounted, TimeSpan ExecutionTime);

@@ -40,7 +40,7 @@ export function metadataEditor(session, etag, query) {
         try {
           wanted = JSON.parse(input.value || "{}");
         } catch (error) {
-          fail(`That is no JSON: ${error.message}`);
+          fail(`That is not JSON: ${error.message}`);
           return;
         }
         if (wanted === null || typeof wanted !== "object" || Array.isArray(wanted)) {

@@ -17,7 +17,7 @@ export function toolOutputs(calls, send) {
       "p",
       {},
       h("strong", {}, calls.length === 1 ? "A function was called." : `${calls.length} functions were called.`),
-      " The conversation goes on once its client, or you, has told the output.",
+      " The conversation goes on once its client, or you, has given the output.",
     ),
     inputs.map(([call, input]) =>
       h("label", { class: "field" }, h("span", {}, "Output of ", h("code", { dir: "auto" }, call.name)), input),

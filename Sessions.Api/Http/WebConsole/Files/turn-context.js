@@ -27,7 +27,7 @@ function show(context) {
       context.tools.map(tool => [h("code", { dir: "auto" }, tool), " "]),
     );
   if (!context.is_known)
-    return [h("p", {}, "No agent of this server ran for this turn, or it is not configured any more: nothing can be told."), tools];
+    return [h("p", {}, "No agent of this server ran for this turn, or it is no longer configured: nothing is known."), tools];
   return [
     h(
       "dl",
