@@ -21,7 +21,7 @@ internal static class ArchiveCommands
             await using var output = input.Get(target) == "-" ? Console.OpenStandardOutput() : PrivateFile.Create(input.Get(target));
             var written = await Archive.ExportAsync(
                 app.Services.GetRequiredService<SessionLog>(), null, PipeWriter.Create(output), cancellationToken);
-            return $"{written.Sessions} sessions with {written.Turns} turns are exported.";
+            return $"Sessions exported: {written.Sessions}; turns: {written.Turns}.";
         });
     }
 

@@ -114,11 +114,11 @@ internal static class Archive
             }
         }
 
-        var told = $"{imported} sessions with {turns} turns are imported; {taken} were there already, {expired} have expired.";
+        var told = $"Sessions imported: {imported}; turns: {turns}; there already: {taken}; expired: {expired}.";
         var last = await lines.NextAsync(cancellationToken);
         return (last is null && !hasEnd) || (last?.End is { } end && end.Sessions == imported + taken + expired)
             ? told
-            : throw new InvalidDataException($"{told} The file ends too early at line {lines.Number}: it is not the whole export.");
+            : throw new InvalidDataException($"{told} The file ends too early at line {lines.Number}: it is not the complete export.");
     }
 
     private static void Write(PipeWriter output, ArchiveLine line)

@@ -21,8 +21,8 @@ public sealed class ArchiveTests
         await FillAsync(from);
         var archive = await WriteAsync(from);
 
-        Assert.Equal("3 sessions with 6 turns are imported; 0 were there already, 0 have expired.", await ReadAsync(to, archive));
-        Assert.Equal("0 sessions with 0 turns are imported; 3 were there already, 0 have expired.", await ReadAsync(to, archive));
+        Assert.Equal("Sessions imported: 3; turns: 6; there already: 0; expired: 0.", await ReadAsync(to, archive));
+        Assert.Equal("Sessions imported: 0; turns: 0; there already: 3; expired: 0.", await ReadAsync(to, archive));
 
         Assert.Equal(SameBut(archive), SameBut(await WriteAsync(to)));
         foreach (var id in (string[])["a", "chain", "empty"])
@@ -47,7 +47,7 @@ public sealed class ArchiveTests
         var export = await WriteAsync(from, "ada");
 
         Assert.Contains("\"session_id\":\"a\",\"turn\":{\"turn\":1,", export, StringComparison.Ordinal);
-        Assert.Equal("2 sessions with 6 turns are imported; 0 were there already, 0 have expired.", await ReadAsync(to, export));
+        Assert.Equal("Sessions imported: 2; turns: 6; there already: 0; expired: 0.", await ReadAsync(to, export));
         Assert.Null(await to.GetAsync("empty"));
     }
 
@@ -57,7 +57,7 @@ public sealed class ArchiveTests
         await using var log = TestLog.Open();
         var archive = await File.ReadAllTextAsync(Fixture("archive-1.ndjson"), Cancel);
 
-        Assert.Equal("3 sessions with 3 turns are imported; 0 were there already, 0 have expired.", await ReadAsync(log, archive));
+        Assert.Equal("Sessions imported: 3; turns: 3; there already: 0; expired: 0.", await ReadAsync(log, archive));
 
         var first = (await log.GetAsync("first"))!;
         Assert.Equal(("ada", 2, 3L, SessionOrigin.Query), (first.UserId, first.TurnCount, first.Revision.Version, first.CreatedFrom));
@@ -81,7 +81,7 @@ public sealed class ArchiveTests
         await using var log = TestLog.Open();
         var export = await File.ReadAllTextAsync(Fixture("user-export-1.ndjson"), Cancel);
 
-        Assert.Equal("2 sessions with 2 turns are imported; 0 were there already, 0 have expired.", await ReadAsync(log, export));
+        Assert.Equal("Sessions imported: 2; turns: 2; there already: 0; expired: 0.", await ReadAsync(log, export));
 
         Assert.Equal("""{"topic":"übung","deep":{"a":[1,2.50,null]}}""", Encoding.UTF8.GetString((await log.GetAsync("first"))!.Metadata.Span));
         Assert.Equal([34143, 2164], (await log.TurnsAsync("first")).Select(turn => (int)turn.ExecutionTime.TotalMicroseconds));
@@ -118,7 +118,7 @@ public sealed class ArchiveTests
         from.Tamper("UPDATE turns SET query_bytes = CAST(query_bytes || x'00' AS BLOB) WHERE number = 1");
 
         await using var to = TestLog.Open();
-        Assert.Equal("1 sessions with 2 turns are imported; 0 were there already, 0 have expired.", await ReadAsync(to, await WriteAsync(from)));
+        Assert.Equal("Sessions imported: 1; turns: 2; there already: 0; expired: 0.", await ReadAsync(to, await WriteAsync(from)));
         var turns = await to.TurnsAsync("x");
         Assert.Equal((TurnStatus.Incomplete, "unreadable", true), (turns[0].Status, turns[0].IncompleteReason, turns[0].Input.IsNone));
         Assert.Equal("q2", turns[1].Input.ToString());

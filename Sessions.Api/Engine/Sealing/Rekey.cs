@@ -11,8 +11,8 @@ namespace Sessions.Api.Engine.Sealing;
 internal readonly record struct RekeyResult(int Keys, int Rewrapped, long Sessions, long Unreadable)
 {
     public override string ToString() =>
-        $"{Rewrapped} of {Keys} keys are wrapped again; all are under the current master key. {Sessions} sessions are sealed again."
-        + (Unreadable == 0 ? "" : $" {Unreadable} could not be read and stay as they are; the keys that they may need are kept.");
+        $"Keys wrapped again: {Rewrapped} of {Keys}; all are under the current master key. Sessions sealed again: {Sessions}."
+        + (Unreadable == 0 ? "" : $" Could not be read, and stay as they are: {Unreadable}; the keys that they may need are kept.");
 }
 
 /// <summary>

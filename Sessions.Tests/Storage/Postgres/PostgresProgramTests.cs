@@ -47,10 +47,10 @@ public sealed class PostgresProgramTests(PostgresFixture postgres) : IDisposable
         }
 
         var file = _folder["all.ndjson"];
-        Assert.Contains("1 sessions with 2 turns are exported", await RunAsync(from, "export", file), StringComparison.Ordinal);
-        Assert.Contains("1 sessions with 2 turns are imported", await RunAsync(to, "import", file), StringComparison.Ordinal);
+        Assert.Contains("Sessions exported: 1; turns: 2", await RunAsync(from, "export", file), StringComparison.Ordinal);
+        Assert.Contains("Sessions imported: 1; turns: 2", await RunAsync(to, "import", file), StringComparison.Ordinal);
         Assert.Contains(
-            "0 sessions with 0 turns are imported; 1 were there", await RunAsync(to, "import", file), StringComparison.Ordinal);
+            "Sessions imported: 0; turns: 0; there already: 1", await RunAsync(to, "import", file), StringComparison.Ordinal);
 
         await using var source = NpgsqlDataSource.Create(to[1].Value);
         await using var command = source.CreateCommand("UPDATE sessions_schema SET version = 99");

@@ -60,7 +60,7 @@ public sealed class CommandsTests : IDisposable
         }
 
         var (_, imported) = await RunAsync("to.db", "import", _folder["whole"]);
-        Assert.Contains("2 sessions with 4 turns are imported; 1 were there already, 0 have expired.", imported, StringComparison.Ordinal);
+        Assert.Contains("Sessions imported: 2; turns: 4; there already: 1; expired: 0.", imported, StringComparison.Ordinal);
         Assert.Equal(0, (await RunAsync("to.db", "export", _folder["again"])).ExitCode);
         Assert.Equal(whole, await File.ReadAllTextAsync(_folder["again"], TestStore.Cancel));
 
