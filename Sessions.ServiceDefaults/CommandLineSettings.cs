@@ -14,8 +14,8 @@ public static class CommandLineSettings
 
     /// <summary>The names of all sections of <c>config.yaml</c>.</summary>
     public static IReadOnlyList<string> SectionNames { get; } =
-        [SessionSettings.Section, "responses", "openai", "auth", "agents", "limits", "streaming", "encryption", "rate_limit", "cors", "console",
-            "telemetry"];
+        [SessionSettings.Section, "responses", "openai", "auth", "agents", "limits", "streaming", "encryption", "rate_limit", "cors",
+            "console", "telemetry"];
 
     /// <summary>Takes the settings out of a command line.</summary>
     /// <param name="args">The command line.</param>

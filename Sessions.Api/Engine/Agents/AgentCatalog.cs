@@ -2,7 +2,6 @@ using System.Collections.Frozen;
 using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents.Tools;
-using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Engine.Agents;
 
