@@ -13,6 +13,7 @@ try
         .WithoutTls()
         .WithHttpHealthCheck("/health")
         .WithUrlForEndpoint("http", url => url.DisplayText = "API")
+        .WithUrlForEndpoint("http", _ => new() { Url = "/console/", DisplayText = "Console" })
         .WithUrlForEndpoint("http", _ => new() { Url = "/scalar", DisplayText = "API reference" })
         .WithHttpCommand("/sessions/stats", "Statistics", commandName: "statistics", commandOptions: new()
         {

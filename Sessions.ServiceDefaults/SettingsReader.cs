@@ -92,8 +92,8 @@ internal sealed class SettingsReader : IServiceProvider
         : Sections.FirstOrDefault(read => read.Section.Type == serviceType && !IsFaulty(read.Section.Name)).Settings;
 
     /// <summary>The keys of a section, or of what is within one.</summary>
-    public static IEnumerable<string> KeysOf(string path, Type type) => ValuesOf(type) is { } values
-        ? KeysOf(ConfigurationPath.Combine(path, "*"), values)
+    public static IEnumerable<string> KeysOf(string path, Type type) => type == typeof(string) ? [path]
+        : ValuesOf(type) is { } values ? KeysOf(ConfigurationPath.Combine(path, "*"), values)
         : Properties(type).SelectMany(property => IsSection(property.Value.PropertyType)
             ? KeysOf(ConfigurationPath.Combine(path, property.Key), property.Value.PropertyType)
             : [ConfigurationPath.Combine(path, property.Key)]);
@@ -117,7 +117,7 @@ internal sealed class SettingsReader : IServiceProvider
             foreach (var child in section.GetChildren())
             {
                 // Keys of the configuration are not case-sensitive, and an environment variable's are in upper case.
-                ((IDictionary)settings)[child.Key.ToLowerInvariant()] = ReadObject(child, values);
+                ((IDictionary)settings)[child.Key.ToLowerInvariant()] = values == typeof(string) ? ReadText(child) : ReadObject(child, values);
             }
         }
         else
@@ -126,6 +126,21 @@ internal sealed class SettingsReader : IServiceProvider
         }
 
         return settings;
+    }
+
+    // What does not stand in the file may be a secret.
+    private string ReadText(IConfigurationSection section)
+    {
+        var provider = Provider(section.Path);
+        var text = Said(provider, section.Path) ?? "";
+        if (text.Length == 0 || section.GetChildren().Any())
+        {
+            Refuse(section.Path, "must be a text.");
+        }
+
+        var isSecret = provider is not YamlConfigurationProvider;
+        InForce.Add(new SettingInForce(section.Path, isSecret ? null : text, Origin(section.Path), isSecret));
+        return text;
     }
 
     private void ReadProperties(IConfigurationSection section, object settings, Dictionary<string, PropertyInfo> properties)

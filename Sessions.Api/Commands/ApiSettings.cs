@@ -5,6 +5,7 @@ using Sessions.Api.Engine.Streams;
 using Sessions.Api.Http;
 using Sessions.Api.Http.Auth;
 using Sessions.Api.Http.OpenAi;
+using Sessions.Api.Http.WebConsole;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Commands;
@@ -26,6 +27,7 @@ internal static class ApiSettings
         new(EncryptionSettings.Section, typeof(EncryptionSettings)),
         new(RateLimitSettings.Section, typeof(RateLimitSettings)),
         new(CorsSettings.Section, typeof(CorsSettings)),
+        new(ConsoleSettings.Section, typeof(ConsoleSettings)),
         new(TelemetrySettings.Section, typeof(TelemetrySettings)),
     ];
 

@@ -32,7 +32,7 @@ internal static class CommandLine
 
     private static readonly Option<ushort?> Port = new("--port", "-p")
     {
-        Description = "The port to listen on, for this machine only (8080 where nothing is said)",
+        Description = "The port to listen on, for this machine only (default: 8080)",
         HelpName = "PORT",
         CustomParser = ReadPort,
     };
@@ -100,7 +100,7 @@ internal static class CommandLine
         RootCommand root = new("Sessions, the durable conversation layer for LLM agents. Without a command it serves.")
         {
             // A command more is a line more.
-            Serving(new Command("serve", "Serves the API (what happens without a command, too)"), serve),
+            Serving(new Command("serve", "Serves the API; the default command"), serve),
             ConfigCommand.Create(),
             SqliteCommands.Check(),
             SqliteCommands.Backup(),
@@ -109,6 +109,7 @@ internal static class CommandLine
             SqliteCommands.Migrate(),
             ArchiveCommands.Export(),
             ArchiveCommands.Import(),
+            ChatCommand.Create(),
             KeyCommand.Create(),
             EncryptionCommands.Rekey(),
         };

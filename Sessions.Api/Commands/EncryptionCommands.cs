@@ -11,7 +11,7 @@ internal static class EncryptionCommands
     /// <summary>Brings keys and what they seal up to date, so that former keys can be taken away.</summary>
     public static Command Rekey()
     {
-        Option<bool> data = new("--data") { Description = "Gives everybody new keys, too, and seals everything with them" };
+        Option<bool> data = new("--data") { Description = "Also gives every user a new key, and seals everything with it" };
         const string Description =
             "Wraps all users' keys with the current master key, and seals what is not sealed yet (encryption.enabled)";
         return new Command("rekey", Description) { data }.Runs(async (input, cancellationToken) =>

@@ -61,7 +61,7 @@ internal static class KeyCommand
         lines.AppendLine("The key, shown this once. Clients send it as 'Authorization: Bearer KEY', or as 'X-API-Key: KEY'.")
             .AppendLine();
         lines.AppendLine(key).AppendLine();
-        lines.AppendLine("What the server keeps of it. Paste this into config.yaml, in the place of its lines 'auth:' and 'mode:'.");
+        lines.AppendLine("What the server keeps of it. Paste this into config.yaml, instead of its lines 'auth:' and 'mode:'.");
         lines.AppendLine($"Where there are keys already, paste what begins with '{name}:' below them.").AppendLine();
         lines.AppendLine("auth:").AppendLine("  mode: api_key").AppendLine("  keys:").AppendLine($"    {name}:")
             .AppendLine($"      hash: {settings.Hash}");

@@ -29,7 +29,7 @@ internal static class SqliteCommands
     /// be kept.</summary>
     public static Command BackupKeys()
     {
-        Argument<string> target = new("FILE") { Description = "Where to write the copy, in the place of an earlier one" };
+        Argument<string> target = new("FILE") { Description = "Where to write the copy; an earlier one is replaced" };
         Command command = new("backup-keys", "Copies users' keys to a file (encryption.enabled, storage_type: sqlite)") { target };
         return command.Runs(input =>
         {
@@ -47,7 +47,7 @@ internal static class SqliteCommands
     {
         Argument<string> source = new("FILE") { Description = "The copy that 'backup' has written" };
         Option<bool> replace = new("--replace") { Description = "Even if there is a database: it is kept under another name" };
-        const string Description = "Puts a backup in the place of the database, while no server runs (storage_type: sqlite)";
+        const string Description = "Replaces the database by a backup, while no server runs (storage_type: sqlite)";
         return new Command("restore", Description) { source, replace }.Runs(input =>
         {
             var database = Locate(input);

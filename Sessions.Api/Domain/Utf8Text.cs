@@ -72,6 +72,9 @@ internal readonly struct Utf8Text(ReadOnlyMemory<byte> bytes) : IEquatable<Utf8T
         return this;
     }
 
+    /// <summary>The text behind another one.</summary>
+    public Utf8Text After(ReadOnlySpan<byte> text) => new((byte[])[.. text, .. Span]);
+
     public bool Equals(Utf8Text other) => Span.SequenceEqual(other.Span);
 
     public override bool Equals(object? obj) => obj is Utf8Text other && Equals(other);

@@ -48,7 +48,7 @@ internal sealed partial class ActiveSessions
         long? count = null;
         try
         {
-            count = (await _log.CountAsync(CancellationToken.None)).ActiveSessions;
+            count = (await _log.ObserveAsync(CancellationToken.None)).ActiveSessions;
         }
         catch (StoreUnavailableException e)
         {

@@ -50,6 +50,8 @@ internal static class EngineServices
         services.AddSingleton<TurnGate>();
         services.AddSingleton<TurnMetrics>();
         services.AddSingleton<TurnRunner>();
+        services.AddSingleton<TurnContexts>();
+        services.AddSingleton<ServerActivity>();
         services.AddSingleton<StreamedTurns>();
         services.AddHostedService(all => all.GetRequiredService<StreamedTurns>());
         return builder;

@@ -8,6 +8,18 @@ internal sealed class RunningTurns
     private readonly Lock _lock = new();
     private readonly Dictionary<string, List<Entry>> _bySession = new(StringComparer.Ordinal);
 
+    /// <summary>How many sessions have a turn that runs.</summary>
+    public int Count
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _bySession.Count;
+            }
+        }
+    }
+
     /// <summary>Whether a turn runs on a session.</summary>
     public bool IsRunning(string sessionId)
     {
@@ -71,6 +83,9 @@ internal sealed class RunningTurns
 
         /// <summary>On whose behalf it runs.</summary>
         public Owner Owner { get; } = owner;
+
+        /// <summary>Whether a tool of the server's own was called: then the turn is not run again, by nobody.</summary>
+        public bool ToolsRan { get; set; }
 
         /// <summary>Cancelled when the turn is asked to stop. Made for whoever wants it first: most turns end before anybody could
         /// ask.</summary>

@@ -52,7 +52,7 @@ internal sealed record ArgumentsDelta(int Index, Utf8Text Delta) : TurnEvent
     public override int Bytes => base.Bytes + Delta.Length;
 }
 
-/// <summary>A tool of the server's own runs now.</summary>
+/// <summary>A tool of the server's own runs now. Its arguments come next, in one piece.</summary>
 /// <param name="Index">The item.</param>
 internal sealed record ToolStarted(int Index) : TurnEvent;
 

@@ -16,6 +16,18 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
     private readonly Lock _lock = new();
     private readonly Dictionary<(string SessionId, string? UserId), Queue> _queues = [];
 
+    /// <summary>How many queries wait for the turn before them.</summary>
+    public int Waiting
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _queues.Values.Sum(queue => queue.Waiting.Count);
+            }
+        }
+    }
+
     /// <summary>Waits for the session's turn to come.</summary>
     /// <param name="sessionId">The session.</param>
     /// <param name="owner">On whose behalf.</param>

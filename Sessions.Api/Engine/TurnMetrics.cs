@@ -12,7 +12,7 @@ internal sealed class TurnMetrics
     public TurnMetrics(IMeterFactory meters)
     {
         var meter = meters.Create(SessionMetrics.MeterName);
-        _duration = meter.CreateHistogram("sessions.turn.duration", "s", "How long a turn took, from its place in the queue to its commit.",
+        _duration = meter.CreateHistogram("sessions.turn.duration", "s", "How long a turn took, from the end of its wait to its commit.",
             advice: new InstrumentAdvice<double>
             {
                 HistogramBucketBoundaries = [0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],

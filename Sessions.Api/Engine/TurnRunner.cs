@@ -94,8 +94,8 @@ internal sealed partial class TurnRunner(
         var outcome = "cancelled";
         try
         {
-            // What has been told can't be taken back: a turn that is told as it runs is not run again.
-            for (var attempt = 1; attempt <= (observer is null ? MaxAttempts : 1); attempt++)
+            // What has been told can't be taken back: a turn that is told as it runs is not run again. What tools have done can't either.
+            for (var attempt = 1; attempt <= (observer is null && !entry.ToolsRan ? MaxAttempts : 1); attempt++)
             {
                 if (await TryRunAsync(command, request, history.MayCut, observer, entry, cancellationToken) is { } result)
                 {
@@ -115,23 +115,40 @@ internal sealed partial class TurnRunner(
             outcome = "failed";
             Log.AgentFailed(logger, command.Agent.Type, sessionId, e.Message, telemetry.IncludeContent ? e.InnerException : null);
             activity?.SetStatus(ActivityStatusCode.Error, e.Message);
-            throw new DomainException(e.Error with { SessionId = sessionId, MayRetry = e.ToolsRan ? false : e.Error.MayRetry });
+            throw new DomainException(Final(e.Error with { SessionId = sessionId }, entry));
         }
-        catch (DomainException)
+        catch (DomainException e)
         {
             outcome = "refused";
+            if (entry.ToolsRan)
+            {
+                throw new DomainException(Final(e.Error, entry));
+            }
+
             throw;
         }
         catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
         {
             outcome = "unavailable";
+            if (entry.ToolsRan && e is StoreUnavailableException)
+            {
+                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry));
+            }
+
             throw;
+        }
+        catch (OperationCanceledException) when (entry.ToolsRan && stopping.TimeIsUp.IsCancellationRequested)
+        {
+            throw new DomainException(Final(Stopping.Refusal, entry));
         }
         finally
         {
             metrics.Ended(command.Agent.Type, outcome, time.GetElapsedTime(began));
         }
     }
+
+    // Once a tool has run, neither this server nor a client is to run the turn again by itself.
+    private static Error Final(Error error, RunningTurns.Entry entry) => entry.ToolsRan ? error with { MayRetry = false, RetryAfter = null } : error;
 
     // Null: the session has moved on meanwhile, and the agent has answered from what is no longer the latest.
     private async Task<TurnResult?> TryRunAsync(
@@ -157,11 +174,14 @@ internal sealed partial class TurnRunner(
 
         var history = ToolCalls.WithoutOrphans(begun.History);
         ToolCalls.Require(history, command.Input, begun.SessionId);
-        var startedAt = time.GetUtcNowMicroseconds();
-        observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
+        DateTimeOffset startedAt;
         AgentAnswer answer;
         try
         {
+            // Before anything is told: what refuses the turn then has a status of its own.
+            await command.Agent.PrepareAsync(command.Options, cancellationToken);
+            startedAt = time.GetUtcNowMicroseconds();
+            observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
             answer = await AnswerAsync(command, begun, history, observer, entry, cancellationToken);
         }
         catch (AgentException e)
@@ -207,6 +227,7 @@ internal sealed partial class TurnRunner(
             MayCut = command.History?.MayCut ?? true,
             Input = command.Input,
             Options = command.Options,
+            OnToolCall = () => entry.ToolsRan = true,
         };
 
         // On a store that other processes share, they may ask the turn to stop, or take its session away.
@@ -246,7 +267,8 @@ internal sealed partial class TurnRunner(
     };
 
     // Only where the last turn it covers is known to lie on this path: in the unbroken run that the first turn of the history stands in.
-    private static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
+    /// <summary>The session's summary, where it belongs in front of this history.</summary>
+    internal static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
     {
         if (begun.Session is not { Summary: { } summary } session)
         {

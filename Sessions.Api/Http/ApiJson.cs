@@ -8,7 +8,10 @@ namespace Sessions.Api.Http;
 
 /// <summary>The JSON of the API, generated at compile time.</summary>
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
+[JsonSerializable(typeof(ActivityResponse))]
+[JsonSerializable(typeof(AgentListResponse))]
 [JsonSerializable(typeof(AppendTurnRequest))]
+[JsonSerializable(typeof(CallerResponse))]
 [JsonSerializable(typeof(CancelledResponse))]
 [JsonSerializable(typeof(CleanupResponse))]
 [JsonSerializable(typeof(CreateSessionRequest))]
@@ -27,7 +30,9 @@ namespace Sessions.Api.Http;
 [JsonSerializable(typeof(StatisticsResponse))]
 [JsonSerializable(typeof(StreamDelta))]
 [JsonSerializable(typeof(StreamStarted))]
+[JsonSerializable(typeof(TurnContextResponse))]
 [JsonSerializable(typeof(TurnResponse))]
+[JsonSerializable(typeof(UsageAnswer))]
 internal sealed partial class ApiJson : JsonSerializerContext
 {
     /// <summary>How deep an answer may nest: many parsers read no deeper.</summary>

@@ -5,6 +5,7 @@ using Microsoft.OpenApi;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Auth;
+using Sessions.Api.Http.Documentation;
 using Sessions.Api.Http.OpenAi;
 using Sessions.ServiceDefaults;
 
@@ -67,7 +68,7 @@ internal static class Http
         app.UseExceptionHandler(_ => { });
         app.Use(ProblemHandling.ExplainStatus);
         app.UseAuth();
-        app.MapOpenApi().AllowAnonymous();
+        app.MapApiDocument();
         app.MapReferencePage();
         return app;
     }
@@ -86,34 +87,12 @@ internal static class Http
     /// <summary>Bodies may have <see cref="LimitSettings.ContentBytes"/> here.</summary>
     public static TBuilder TakesContent<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder => builder.WithMetadata(ContentBody.Instance);
 
-    /// <summary>Names the parameters of a list, for the documentation.</summary>
-    public static RouteHandlerBuilder WithPaging(this RouteHandlerBuilder builder) => builder.AddOpenApiOperationTransformer((operation, _, _) =>
-    {
-        operation.Parameters ??= [];
-        operation.Parameters.Add(Parameter("limit", ParameterLocation.Query, "How many entries: 1 to limits.page_size_max.", JsonSchemaType.Integer));
-        operation.Parameters.Add(Parameter("after", ParameterLocation.Query, "The 'next' of the page before.", JsonSchemaType.String));
-        operation.Parameters.Add(Parameter("order", ParameterLocation.Query, "asc or desc.", JsonSchemaType.String));
-        return Task.CompletedTask;
-    });
-
-    /// <summary>Names a path parameter that is not bound by the framework, for the documentation.</summary>
-    public static RouteGroupBuilder WithPathParameter(this RouteGroupBuilder builder, string name, string description) => builder.AddOpenApiOperationTransformer((operation, _, _) =>
-    {
-        operation.Parameters ??= [];
-        if (operation.Parameters.All(parameter => parameter.Name != name))
-        {
-            operation.Parameters.Insert(0, Parameter(name, ParameterLocation.Path, description, JsonSchemaType.String));
-        }
-
-        return Task.CompletedTask;
-    });
-
     private static void Document(OpenApiOptions options)
     {
         options.AddDocumentTransformer((document, _, _) =>
         {
             document.Info.Title = "Sessions";
-            document.Info.Description = "The durable conversation layer for LLM agents.";
+            document.Info.Version = HomeApi.Version;
             return Task.CompletedTask;
         });
 
@@ -138,15 +117,6 @@ internal static class Http
 
         static bool IsText(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(Utf8Text);
     }
-
-    private static OpenApiParameter Parameter(string name, ParameterLocation location, string description, JsonSchemaType type) => new()
-    {
-        Name = name,
-        In = location,
-        Required = location == ParameterLocation.Path,
-        Description = description,
-        Schema = new OpenApiSchema { Type = type },
-    };
 
     // Loopback only, unless told otherwise: by --port, or in one of the framework's own ways.
     private static void ListenOn(WebApplicationBuilder builder, ushort? port)

@@ -32,7 +32,8 @@ internal static class SecurityHeaders
     public static void MapReferencePage(this WebApplication app) => app.MapScalarApiReference((page, context) =>
     {
         page.Nonce = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
-        page.DisableDefaultFonts().DisableTelemetry().DisableAgent().DisableMcp();
+        // Without what leads to its vendor's own services.
+        page.DisableDefaultFonts().DisableTelemetry().DisableAgent().DisableMcp().HideClientButton().HideDeveloperTools();
         context.Response.Headers.ContentSecurityPolicy =
             $"default-src 'none'; script-src 'self' 'nonce-{page.Nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
             + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

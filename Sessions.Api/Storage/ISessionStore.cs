@@ -112,6 +112,7 @@ internal interface ISessionStore
     /// long as that session; where none came of it, as long as an idle session would. A key whose session the owner may not have is one
     /// that was used for another request, and the id is not told.
     /// </summary>
+    /// <exception cref="DomainException"><c>storage_full</c>: the store has a bound in all, and no room for one more.</exception>
     ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken);
 
     /// <summary>

@@ -155,6 +155,10 @@ public sealed class AgentAnswerTests
         model.Reply = (_, _, http) => Wire.JsonAsync(http, Wire.Whole("""{"role":"assistant","content":"so far"}""", told));
         var atOnce = await host.AskAsync(Items.OfText("hello"));
 
+        // A server that does not stream, asked for a stream.
+        var inOnePiece = await host.AskAsync(Items.OfText("hello"), new Recorder());
+
+        Assert.Equal((finishReason, incompleteReason, "so far"), (inOnePiece.FinishReason, inOnePiece.IncompleteReason, inOnePiece.Output.ToString()));
         Assert.Equal((finishReason, incompleteReason, "so far"), (streamed.FinishReason, streamed.IncompleteReason, streamed.Output.ToString()));
         Assert.Equal((finishReason, incompleteReason, "so far"), (atOnce.FinishReason, atOnce.IncompleteReason, atOnce.Output.ToString()));
     }
@@ -190,8 +194,11 @@ public sealed class AgentAnswerTests
         model.Reply = (_, _, http) => Wire.JsonAsync(http, Wire.Whole("""{"role":"assistant","content":"yes"}""", more: more));
         var atOnce = await host.AskAsync(Items.OfText("hello"));
 
+        var inOnePiece = await host.AskAsync(Items.OfText("hello"), new Recorder());
+
         TokenUsage? expected = input is null && output is null ? null : new TokenUsage(input, output);
         Assert.Equal((expected, "yes"), (streamed.Usage, streamed.Output.ToString()));
+        Assert.Equal((expected, "yes"), (inOnePiece.Usage, inOnePiece.Output.ToString()));
         Assert.Equal((expected, "yes"), (atOnce.Usage, atOnce.Output.ToString()));
     }
 
@@ -297,6 +304,19 @@ public sealed class AgentAnswerTests
         Assert.Equal(
             "You said: \"\". Nothing came before it in this session; I will remember it.",
             (await host.AskAsync(AgentHost.Json("""[{"role":"assistant","content":"x"}]"""), agent: "advanced")).Output.ToString());
+    }
+
+    [Theory]
+    [InlineData(2, "You said:", "max_output_tokens")]
+    [InlineData(100, "You said: \"a b\". Nothing came before it in this session; I will remember it.", null)]
+    public async Task The_builtin_agent_says_no_more_words_than_it_may(int max, string answer, string? reason)
+    {
+        await using var host = AgentHost.Start([]);
+        foreach (var observer in (Recorder?[])[null, new Recorder()])
+        {
+            var said = await host.AskAsync(Items.OfText("a b"), observer, AnswerOptions.None with { MaxOutputTokens = max }, agent: "advanced");
+            Assert.Equal((answer, reason), (said.Output.ToString(), said.IncompleteReason));
+        }
     }
 
     [Fact]

@@ -139,6 +139,8 @@ public sealed class AgentRequestTests
         Error Refused(string agent, AnswerOptions options) => Assert.Throws<DomainException>(() => host.Catalog.Get(agent).Check(Items.OfText("a"), options)).Error;
 
         Assert.Equal(("unsupported_parameter", "tools"), (Refused("advanced", AnswerOptions.None with { Tools = [new FunctionTool("f", null, null, null)] }) is var tools ? tools.Code : "", tools.Field));
+        Assert.Equal(("unsupported_parameter", "text.format"), (Refused("advanced", AnswerOptions.None with { Format = new ResponseFormat("json_object") }) is var format ? format.Code : "", format.Field));
+        Assert.Equal(("unsupported_parameter", "tool_choice"), (Refused("model", AnswerOptions.None with { ToolChoice = "required" }) is var choice ? choice.Code : "", choice.Field));
         Assert.Equal(("unsupported_parameter", "instructions"), (Refused("model", AnswerOptions.None with { Instructions = "x" }) is var instructions ? instructions.Code : "", instructions.Field));
         Assert.Equal("parameters.messages[0].content", Refused("model", AnswerOptions.None with { Others = new Dictionary<string, JsonElement> { ["messages[0].content"] = Json("1") } }).Field);
         Assert.Equal((false, true), (host.Catalog.Get(null).TakesTools, host.Catalog.Get("model").TakesTools));
@@ -167,10 +169,14 @@ public sealed class AgentRequestTests
 
     [Theory]
     [InlineData("agents:model:model", "", "agents.model.model: is missing; an agent of the provider openai needs one.")]
-    [InlineData("agents:model:endpoint", "https://eu.api.openai.com/v1", "agents.model: OpenAI's own endpoint needs a key; set the environment variable OPENAI_API_KEY or AGENTS__MODEL__API_KEY.")]
+    [InlineData("agents:model:endpoint", "https://eu.api.openai.com/v1", "agents.model.api_key: is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or AGENTS__MODEL__API_KEY.")]
     [InlineData("agents:model:aliases", "ADVANCED", "agents.model.aliases: 'ADVANCED' is the name of another agent already.")]
     [InlineData("agents:advanced:summarize", "true", "agents.advanced.summarize: needs a language model; the builtin agent is none.")]
-    [InlineData("agents:advanced:accepts", "image", "agents.advanced.accepts: the builtin agent takes only text.")]
+    [InlineData("agents:advanced:send_session", "true", "agents.advanced.send_session: needs an endpoint; the builtin agent has none.")]
+    [InlineData("agents:advanced:tools:t:url", "http://127.0.0.1:1", "agents.advanced.tools: need a language model; the builtin agent is none.")]
+    [InlineData("agents:model:tools:t:allowed", "a", "agents.model.tools.t.url: is missing; a tool server needs a url, or a command that starts it.")]
+    [InlineData("agents:model:tools:a b:url", "http://127.0.0.1:1", "agents.model.tools.a b: must be called by 1 to 64 letters, digits, '_' and '-'.")]
+    [InlineData("agents:advanced:accepts", "image", "agents.advanced.accepts: is not for the builtin agent, which takes only text.")]
     public async Task A_setting_that_cannot_be_is_refused(string key, string value, string message)
     {
         var refused = await Assert.ThrowsAsync<SettingsException>(async () =>

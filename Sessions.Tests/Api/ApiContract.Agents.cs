@@ -37,6 +37,18 @@ public abstract partial class ApiContract
         Assert.Equal("first|echo first|fourth", (string?)next["response"]);
     }
 
+    [Theory]
+    [InlineData("""{"user_tag":"\ud83d"}""")]
+    [InlineData("""{"user_tag":[{"\ud83d":1}]}""")]
+    public async Task A_parameter_that_is_no_Unicode_is_the_clients_mistake(string parameters)
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        var server = Start([.. model.Agent("model")]);
+
+        (await server.PostAsync("/query", $$"""{"query":"hello","agent_type":"model","parameters":{{parameters}}}""")).IsProblem(422, "invalid_request");
+        Assert.Empty(model.Requests);
+    }
+
     [Fact]
     public async Task A_provider_that_cannot_be_reached_fails_the_turn()
     {

@@ -14,6 +14,11 @@ public sealed class AuthTests
     private static readonly string Admin = ApiKeys.NewKey();
 
     [Theory]
+    [InlineData("GET", "/activity")]
+    [InlineData("GET", "/agents")]
+    [InlineData("GET", "/caller")]
+    [InlineData("GET", "/sessions/a/turns/1/context")]
+    [InlineData("GET", "/users/ada/usage")]
     [InlineData("GET", "/sessions/a")]
     [InlineData("POST", "/query")]
     [InlineData("POST", "/sessions")]
@@ -76,6 +81,10 @@ public sealed class AuthTests
 
         // And it is a right to read that list, and no more.
         Assert.Equal(all.Contains("admin") ? 200 : 403, (await server.GetAsync("/sessions/stats", Key(key))).Status);
+        Assert.Equal(all.Contains("admin") ? 200 : 403, (await server.GetAsync("/activity", Key(key))).Status);
+        var caller = (await server.GetAsync("/caller", Key(key))).Json;
+        Assert.Equal(all, caller["scopes"]!.AsArray().Select(scope => (string?)scope));
+        Assert.Equal(all[0] == "user" ? "eve" : null, (string?)caller["user_id"]);
         Assert.NotEqual(200, (await server.GetAsync("/sessions/a", Key(key))).Status);
     }
 

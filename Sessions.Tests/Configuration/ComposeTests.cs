@@ -3,9 +3,7 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
-using Microsoft.Extensions.Configuration;
 using Sessions.Api.Storage.Postgres;
-using Sessions.ServiceDefaults;
 using StackExchange.Redis;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
@@ -34,7 +32,7 @@ public sealed partial class ComposeTests : IDisposable
         ["COMPOSE_PROFILES", "PUBLISHED", "API_IMAGE", "JANITOR_IMAGE", "REDIS_PASSWORD", "POSTGRES_PASSWORD"];
     private static readonly string[] OfFramework =
     [
-        "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__cache", "ConnectionStrings__postgres",
+        "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__redis", "ConnectionStrings__postgres",
         "services__api__http__0",
     ];
 
@@ -162,8 +160,7 @@ public sealed partial class ComposeTests : IDisposable
         var given = Services.Where(service => (string?)service.Key is "api" or "janitor")
             .SelectMany(service => ((YamlMappingNode)service.Value["environment"]).Children.Keys.Select(key => (string)key!));
         var sample = Sample(commented: true).Keys;
-        var sections = new ConfigurationBuilder().Add(new YamlConfigurationSource(Repository.File("config.yaml"))).Build()
-            .GetChildren().Select(section => section.Key.ToUpperInvariant()).ToList();
+        var sections = ApiSettings.Sections.ToArray().Select(section => section.Name.ToUpperInvariant()).ToList();
 
         // Whether the section has that key is for the next test.
         Assert.All(given.Concat(sample).Except(OfCompose).Except(OfFramework), name => Assert.Contains(name.Split("__")[0], sections));
@@ -213,7 +210,7 @@ public sealed partial class ComposeTests : IDisposable
             await ServiceProcess.UntilAsync(async () => await ExitAsync(Shell(check, [.. environment])) == 0);
             Assert.NotEqual(0, await ExitAsync(Shell(check, ("REDISCLI_AUTH", "wrong"))));
 
-            var connection = Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__cache").Value;
+            var connection = Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__redis").Value;
             Assert.StartsWith("redis:6379,", connection, StringComparison.Ordinal);
             connection = connection.Replace("redis:6379", $"127.0.0.1:{port}", StringComparison.Ordinal);
             await using var client = await ConnectionMultiplexer.ConnectAsync($"{connection},allowAdmin=true");

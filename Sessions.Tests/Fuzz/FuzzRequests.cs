@@ -69,7 +69,11 @@ internal static partial class FuzzRequests
     {
         var schema = operation["requestBody"]?["content"]?["application/json"]?["schema"];
         var body = schema is null ? Gen.Const(new FuzzBody(null, null)) : FuzzBody.For(Resolve(document, schema));
-        var names = operation["parameters"]?.AsArray().Where(parameter => (string?)parameter!["in"] == "query").Select(parameter => (string)parameter!["name"]!).ToArray() ?? [];
+        string[] names =
+        [
+            .. (operation["parameters"]?.AsArray() ?? []).Select(parameter => Resolve(document, parameter!))
+                .Where(parameter => (string?)parameter["in"] == "query").Select(parameter => (string)parameter["name"]!),
+        ];
         var others = names.Where(name => name != "user_id").ToArray();
         var surprise = Gen.Const(new FuzzBody("application/json", "{\"a\":1}"u8.ToArray()));
         return Gen.Select(
@@ -148,8 +152,9 @@ internal static partial class FuzzRequests
 
     private static JsonObject Resolve(JsonNode document, JsonNode schema)
     {
-        var reference = (string?)schema["$ref"] ?? (string?)schema["oneOf"]?.AsArray().Select(one => one!["$ref"]).FirstOrDefault(one => one is not null);
-        return reference is null ? schema.AsObject() : document["components"]!["schemas"]![reference.Split('/')[^1]]!.AsObject();
+        var reference = (string?)schema["$ref"]
+            ?? (string?)schema["oneOf"]?.AsArray().Select(one => one!["$ref"]).FirstOrDefault(one => one is not null);
+        return reference is null ? schema.AsObject() : reference[2..].Split('/').Aggregate(document, (at, name) => at[name]!).AsObject();
     }
 
     // As ours is: a run's sessions are made at its start, or when it was cleared for the n-th time.

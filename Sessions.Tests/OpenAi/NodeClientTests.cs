@@ -50,58 +50,6 @@ public sealed class NodeClientTests(NodeClientTests.Packages packages) : IClassF
         }
     }
 
-    /// <summary>The clients, installed once. What is missing on a machine of one's own skips the tests; in CI it fails them.</summary>
-    public sealed class Packages : IDisposable
-    {
-        private readonly SemaphoreSlim _lock = new(1);
-        private string? _missing;
-        private bool _isLooked;
-
-        internal async Task InstallAsync()
-        {
-            await _lock.WaitAsync(Cancel);
-            try
-            {
-                if (!_isLooked)
-                {
-                    _missing = await LookAsync();
-                    _isLooked = true;
-                }
-            }
-            finally
-            {
-                _lock.Release();
-            }
-
-            if (_missing is not null && Environment.GetEnvironmentVariable("CI") == "true")
-            {
-                throw new InvalidOperationException($"CI needs OpenAI's clients: {_missing}");
-            }
-
-            Assert.SkipWhen(_missing is not null, _missing ?? "");
-        }
-
-        public void Dispose() => _lock.Dispose();
-
-        private static async Task<string?> LookAsync()
-        {
-            if (!IsThere("node") || !IsThere("npm"))
-            {
-                return "There is no Node.js with npm on this machine.";
-            }
-
-            // npm writes this file at the end: what it says is there.
-            var installed = Path.Combine(Folder, "node_modules", ".package-lock.json");
-            if (File.Exists(installed) && File.GetLastWriteTimeUtc(installed) >= File.GetLastWriteTimeUtc(Path.Combine(Folder, "package-lock.json")))
-            {
-                return null;
-            }
-
-            var (exitCode, output) = await RunAsync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], Folder);
-            return exitCode == 0 ? null : $"npm can't install OpenAI's clients: {output}";
-        }
-
-        private static bool IsThere(string program) =>
-            (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, program)) || File.Exists(Path.Combine(folder, $"{program}.cmd")));
-    }
+    /// <summary>The clients, installed once.</summary>
+    public sealed class Packages() : NodePackages(Folder);
 }

@@ -357,6 +357,18 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task The_first_turn_of_a_session_is_stopped_by_its_user_and_nobody_else()
+    {
+        var server = await StartAsync();
+        var running = server.SendAsync(HttpMethod.Post, "/query", new { query = "hold", thread_id = "first", user_id = "ada", agent_type = "model" });
+        await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
+        Assert.Equal(404, (await server.SendAsync(HttpMethod.Post, "/sessions/first/cancel?user_id=bob")).Status);
+        Assert.Equal(202, (await server.SendAsync(HttpMethod.Post, "/sessions/first/cancel?user_id=ada")).Status);
+        var stopped = await running;
+        Assert.Equal((409, "turn_cancelled"), (stopped.Status, stopped.Code));
+    }
+
+    [Fact]
     public async Task A_request_from_inside_a_turn_to_its_own_session_is_refused_at_once()
     {
         var server = await StartAsync(("limits:turn_wait_seconds", "120"));

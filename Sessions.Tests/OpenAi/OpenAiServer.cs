@@ -231,10 +231,13 @@ internal static class ResponseStream
                 case "response.content_part.done":
                     Assert.Equal((string?)(data["part"]!["text"] ?? data["part"]!["refusal"]), texts[part].ToString());
                     break;
-                case "response.function_call_arguments.delta":
+                case "response.mcp_call.in_progress" or "response.mcp_call.completed" or "response.mcp_call.failed":
+                    Assert.Equal("mcp_call", (string?)open!["type"]);
+                    break;
+                case "response.function_call_arguments.delta" or "response.mcp_call_arguments.delta":
                     arguments.Append((string?)data["delta"]);
                     break;
-                case "response.function_call_arguments.done":
+                case "response.function_call_arguments.done" or "response.mcp_call_arguments.done":
                     Assert.Equal((string?)data["arguments"], arguments.ToString());
                     break;
                 case "response.output_item.done":

@@ -49,36 +49,36 @@ public sealed class MemorySessionStoreMemoryTests
     [Fact]
     public async Task An_idle_session_takes_no_more_than_was_said()
     {
-        const int Users = 10_000;
-        await using var store = await OpenAsync(NewPolicy());
-        var before = GC.GetTotalMemory(forceFullCollection: true);
-        for (var user = 0; user < Users; user++)
+        const int Users = 4_000;
+        var taken = await MeasureAsync(async store =>
         {
-            for (var i = 0; i < 10; i++)
+            for (var user = 0; user < Users; user++)
             {
-                await store.TurnAsync(Guid.CreateVersion7(store.Time.GetUtcNow()).ToString(), $"user-{user:000000}", new string('q', 100),
-                    new string('r', 100));
+                for (var i = 0; i < 10; i++)
+                {
+                    await store.TurnAsync(Guid.CreateVersion7(store.Time.GetUtcNow()).ToString(), $"user-{user:000000}",
+                        new string('q', 100), new string('r', 100));
+                }
             }
-        }
+        });
 
         // docs/scaling.md says so.
-        Assert.InRange((GC.GetTotalMemory(forceFullCollection: true) - before) / (Users * 10), 200, 200 + 360);
-        GC.KeepAlive(store);
+        Assert.InRange(taken / (Users * 10), 200, 200 + 360);
     }
 
     [Fact]
     public async Task A_plain_turn_takes_its_texts_and_a_little()
     {
         const int Turns = 100_000;
-        await using var store = await OpenAsync(NewPolicy());
-        var before = GC.GetTotalMemory(forceFullCollection: true);
-        for (var i = 0; i < Turns; i++)
+        var taken = await MeasureAsync(async store =>
         {
-            await store.TurnAsync($"s{i % 50}", "user", new string('q', 50), new string('r', 50));
-        }
+            for (var i = 0; i < Turns; i++)
+            {
+                await store.TurnAsync($"s{i % 50}", "user", new string('q', 50), new string('r', 50));
+            }
+        });
 
-        Assert.InRange((GC.GetTotalMemory(forceFullCollection: true) - before) / Turns, 100, 100 + 22);
-        GC.KeepAlive(store);
+        Assert.InRange(taken / Turns, 100, 100 + 22);
     }
 
     [Fact]
@@ -110,13 +110,14 @@ public sealed class MemorySessionStoreMemoryTests
         Assert.Equal((CopyStatus.Full, "limits.stored_bytes"), await store.ForkAsync("s0", "fork") is var fork ? (fork.Status, fork.Limit)
             : default);
         Assert.Equal(WriteStatus.Full, (await store.ReplaceMetadataAsync(await store.ReadAsync("s0"), text)).Status);
-        await Assert.ThrowsAsync<StoreUnavailableException>(async () =>
+        var full = await Assert.ThrowsAsync<DomainException>(async () =>
         {
             for (var i = 0; i < 100; i++)
             {
                 await store.Store.ReserveAsync(new Idempotency(Guid.NewGuid(), default), Owner.Anyone, "x", TestStore.Cancel);
             }
         });
+        Assert.Equal("storage_full", full.Error.Code);
 
         // What was read stays readable; what is deleted or has expired makes room.
         Assert.Equal(text, (await store.TurnsAsync("seen"))[0].Input.ToString());
@@ -253,6 +254,22 @@ public sealed class MemorySessionStoreMemoryTests
         MaxPerUser = _ => 0,
         StoredBytes = storedBytes,
     };
+
+    // Of three, the one in the middle: what tests before this one have left is freed in between.
+    private static async Task<long> MeasureAsync(Func<TestStore, Task> fill)
+    {
+        List<long> taken = [];
+        while (taken.Count < 3)
+        {
+            await using var store = await OpenAsync(NewPolicy());
+            var before = GC.GetTotalMemory(forceFullCollection: true);
+            await fill(store);
+            taken.Add(GC.GetTotalMemory(forceFullCollection: true) - before);
+            GC.KeepAlive(store);
+        }
+
+        return taken.Order().ElementAt(1);
+    }
 
     private static int Alive(List<WeakReference> references)
     {

@@ -10,7 +10,8 @@ namespace Sessions.Tests;
 /// <remarks>
 /// <list type="bullet">
 /// <item><c>say TEXT</c>: answers with the text.</item>
-/// <item><c>call TOOL N</c>: calls the tool in N rounds, then tells the outputs. <c>both TOOL</c>: two calls at once.</item>
+/// <item><c>call TOOL N</c>: calls the tool in N rounds, then tells the outputs. <c>both TOOL</c>: two calls at once.
+/// <c>mix TOOL OTHER</c>: the tool, the other one, and the tool again, at once.</item>
 /// <item><c>fail</c>: answers 500. <c>break</c>: starts an answer and breaks off. <c>hold</c>: starts an answer and waits to be let go,
 /// or for its client to go.</item>
 /// <item><c>refuse</c>, <c>long</c>: a refusal; an answer that is cut short. <c>json</c>: a JSON object. <c>options</c>: what else the
@@ -74,7 +75,12 @@ internal sealed class ScriptedModel : IAsyncDisposable
                 calls.Add((words[1], """{"round":1}"""));
                 calls.Add((words[1], """{"round":2}"""));
                 break;
-            case "call" or "both":
+            case "mix" when outputs.Count == 0:
+                calls.Add((words[1], """{"round":1}"""));
+                calls.Add((words[2], """{"round":2}"""));
+                calls.Add((words[1], """{"round":3}"""));
+                break;
+            case "call" or "both" or "mix":
                 text = $"after {outputs.Count} calls: {string.Join(", ", outputs)}";
                 break;
             case "fail":

@@ -1,5 +1,7 @@
+using System.Collections.Frozen;
 using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
+using Sessions.Api.Engine.Agents.Tools;
 
 namespace Sessions.Api.Engine.Agents;
 
@@ -7,13 +9,19 @@ namespace Sessions.Api.Engine.Agents;
 /// <param name="type">Its <c>agent_type</c>.</param>
 /// <param name="settings">The entry.</param>
 /// <param name="client">What answers.</param>
+/// <param name="tools">The tools that it may call here, if it has any.</param>
 /// <param name="limits">The operator's bounds.</param>
 /// <param name="time">The clock.</param>
 /// <param name="logger">Told what clients are not.</param>
-internal sealed partial class Agent(string type, AgentSettings settings, IChatClient client, LimitSettings limits, TimeProvider time, ILogger<Agent> logger)
+internal sealed partial class Agent(
+    string type, AgentSettings settings, IChatClient client, ToolSet? tools, LimitSettings limits, TimeProvider time, ILogger<Agent> logger) : IAsyncDisposable
 {
+    // What runs the tools, and asks the model again with what they have given.
+    private readonly FunctionInvokingChatClient? _toolLoop = tools is null ? null
+        : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds };
+
     private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
-    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"openai/{settings.Model}";
+    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"{ServiceDefaults.Settings.NameOf(settings.Provider)}/{settings.Model}";
     private readonly Summarizer? _summarizer = settings.Summarize ? new Summarizer(client, settings.HistoryTurns) : null;
 
     /// <summary>Its <c>agent_type</c>, which is also its model's name under <c>/v1</c>.</summary>
@@ -31,6 +39,18 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
     /// <summary>What it takes beside text.</summary>
     public IReadOnlyList<AgentContent> Accepts => settings.Accepts;
 
+    /// <summary>What kind of provider answers.</summary>
+    public AgentProvider Provider => settings.Provider;
+
+    /// <summary>The tools that it may call on the server.</summary>
+    public IReadOnlyList<AgentTool> Tools => tools?.Tools ?? [];
+
+    /// <summary>The servers of these tools.</summary>
+    public IReadOnlyList<ToolServer> ToolServers => tools?.Servers ?? [];
+
+    /// <summary>How it was when it was asked last; <see langword="null"/>: it has not been.</summary>
+    public AgentHealth? Health { get; private set; }
+
     /// <summary>Whether it takes functions of the client's.</summary>
     public bool TakesTools => !_isBuiltin;
 
@@ -46,6 +66,17 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         limits.HistoryBytes,
         MayCut: true);
 
+    /// <summary>
+    /// What of a history it would be given, without making a new summary: as for a query that says nothing of its own about it.
+    /// </summary>
+    public async ValueTask<AgentWindow> WindowAsync(IReadOnlyList<Turn> history, Summary? summary, CancellationToken cancellationToken)
+    {
+        var known = _summarizer is null ? null : summary;
+        IReadOnlyList<Turn> turns = known is null ? history : [.. history.Where(turn => turn.Number > known.CoversTurns)];
+        var first = await FirstWithinBudgetAsync(turns, cancellationToken);
+        return new AgentWindow([.. turns.Skip(first)], known, !string.IsNullOrEmpty(settings.Instructions));
+    }
+
     /// <summary>Refuses content and options that it can't take: images, files, tools, instructions.</summary>
     /// <exception cref="DomainException">It can't: the error names the part.</exception>
     public void Check(Items input, AnswerOptions options)
@@ -55,9 +86,24 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
             throw Unsupported("tools", "this agent takes no tools");
         }
 
+        if (options.ToolChoice == "required" && options.Tools.Count == 0 && tools is null)
+        {
+            throw Unsupported("tool_choice", "there is no tool that could be called");
+        }
+
+        if (_isBuiltin && options.Format is { Type: not "text" } format)
+        {
+            throw Unsupported(format.Field, "this agent answers in prose");
+        }
+
         if (options.Instructions is not null && !settings.AllowInstructions)
         {
             throw Unsupported("instructions", "this agent takes no instructions of a request's");
+        }
+
+        if (settings.Provider == AgentProvider.Anthropic && Unknown(options) is { } unknown)
+        {
+            throw Unsupported($"parameters.{Error.Shorten(unknown)}", "this agent's provider does not know it");
         }
 
         foreach (var name in options.Others?.Keys ?? [])
@@ -70,9 +116,20 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
 
         if (input.Form == ItemsForm.Json)
         {
-            using var items = new ItemMessages(settings.Accepts);
+            using var items = new ItemMessages(settings);
             items.Add(input, ItemSide.Input, "input");
             items.WriteTo([]);
+        }
+    }
+
+    /// <summary>Connects to the servers of its tools, if it has any, before anything of a turn is told.</summary>
+    /// <exception cref="AgentException"><c>agent_tools_unavailable</c>: one of them can't be reached.</exception>
+    /// <exception cref="DomainException">A function of the client's has the name of a tool.</exception>
+    public async ValueTask PrepareAsync(AnswerOptions options, CancellationToken cancellationToken)
+    {
+        if (tools is not null)
+        {
+            CheckNames(options, await ConnectAsync(tools, cancellationToken));
         }
     }
 
@@ -100,18 +157,28 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         var call = new AgentCall(request, Timeout, isStreamed: observer is not null);
         try
         {
+            if (tools is not null)
+            {
+                call.Tools = new ToolRun(request, output, await ConnectAsync(tools, ended));
+            }
+
             var (history, first, summary, newSummary) = await FitAsync(request, started, ended);
-            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings.Accepts);
-            AgentCall.Current = call;
+            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings, _name);
+            if (!_isBuiltin)
+            {
+                AgentCall.Current = call;
+            }
 
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var told = await (observer is null ? AskAsync(conversation, request, output, ended) : StreamAsync(conversation, request, output, ended)).WaitAsync(ended);
+            var told = await (observer is null ? AskAsync(conversation, request, call, output, ended) : StreamAsync(conversation, request, call, output, ended)).WaitAsync(ended);
             var items = output.End();
-            return Answer(items, output.IsBlank, told, call, started) with
+            var answer = Answer(items, output.IsBlank, told, call, started) with
             {
                 Summary = newSummary,
                 HistoryTokens = await CountAsync(request.Input, items, ended),
             };
+            Health = new AgentHealth(null, time.GetUtcNow());
+            return answer;
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
@@ -125,7 +192,7 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         catch (OperationCanceledException e) when (limited is { IsCancellationRequested: true })
         {
             output.Abandon();
-            throw new AgentException(AgentFailure.TimedOut(Timeout), e);
+            throw Noted(new AgentException(AgentFailure.TimedOut(Timeout), e));
         }
         catch (DomainException)
         {
@@ -135,30 +202,58 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         catch (Exception e)
         {
             output.Abandon();
-            throw Failed(e, call);
+            throw Noted(Failed(e, call));
         }
     }
 
-    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    private AgentException Noted(AgentException failure)
     {
-        var response = await client.GetResponseAsync(conversation, AgentOptions.Make(request), cancellationToken);
-        foreach (var message in response.Messages)
+        Health = new AgentHealth(failure.Error, time.GetUtcNow());
+        return failure;
+    }
+
+    public ValueTask DisposeAsync() => tools?.DisposeAsync() ?? default;
+
+    private async ValueTask<FrozenDictionary<string, OfferedTool>> ConnectAsync(ToolSet toolSet, CancellationToken cancellationToken)
+    {
+        try
         {
-            foreach (var content in message.Contents)
+            return await toolSet.ConnectAsync(cancellationToken);
+        }
+        catch (AgentException e)
+        {
+            throw Noted(e);
+        }
+    }
+
+    private static void CheckNames(AnswerOptions options, FrozenDictionary<string, OfferedTool> offered)
+    {
+        for (var i = 0; i < options.Tools.Count; i++)
+        {
+            if (offered.ContainsKey(options.Tools[i].Name))
             {
-                output.Add(content);
+                throw new DomainException(Error.InvalidField($"tools[{i}].name", $"'{options.Tools[i].Name}' is a tool that this agent has already"));
             }
+        }
+    }
+
+    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
+    {
+        var response = await (_toolLoop ?? client).GetResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken);
+        foreach (var content in call.Tools is null ? response.Messages.SelectMany(message => message.Contents) : [])
+        {
+            output.Add(content);
         }
 
         return new Told(response.FinishReason?.Value, response.ModelId);
     }
 
-    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, OutputBuilder output, CancellationToken cancellationToken)
+    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
     {
         var told = default(Told);
-        await foreach (var update in client.GetStreamingResponseAsync(conversation, AgentOptions.Make(request), cancellationToken))
+        await foreach (var update in (_toolLoop ?? client).GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken))
         {
-            foreach (var content in update.Contents)
+            foreach (var content in call.Tools is null ? update.Contents : [])
             {
                 output.Add(content);
             }
@@ -182,7 +277,7 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         };
         if (isBlank && incompleteReason is null)
         {
-            throw new AgentException(AgentFailure.Failed("The agent returned no text."));
+            throw new AgentException(AgentFailure.Failed(call.Tools is { HasCalls: true } ? "The agent called tools and returned no text." : "The agent returned no text."));
         }
 
         return new AgentAnswer(items, _name, Elapsed(started))
@@ -288,20 +383,27 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         }
         else if (cause is not AgentException && AgentFailure.IsUnreachable(cause))
         {
-            Log.Unreachable(logger, Type, Endpoint, call.Answers.Count > 0 || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
+            Log.Unreachable(logger, Type, Endpoint, call.IsAnswering || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
         }
 
         return failure;
     }
 
     // Without what may be a secret in it.
-    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? "OpenAI";
+    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? $"{settings.Provider}";
 
     private TimeSpan Elapsed(long started)
     {
         var took = time.GetElapsedTime(started);
         return new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond));
     }
+
+    // What its library would leave out.
+    private static string? Unknown(AnswerOptions options) =>
+        options.Seed is not null ? "seed"
+        : options.FrequencyPenalty is not (null or 0) ? "frequency_penalty"
+        : options.PresencePenalty is not (null or 0) ? "presence_penalty"
+        : options.Others?.Keys.FirstOrDefault(name => name != "top_k");
 
     private static DomainException Unsupported(string field, string rule) => new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });
 
@@ -319,3 +421,9 @@ internal sealed partial class Agent(string type, AgentSettings settings, IChatCl
         public static partial void NoSummary(ILogger logger, string agentType, string reason);
     }
 }
+
+/// <summary>What an agent is given beside what is asked.</summary>
+/// <param name="Turns">Earlier turns, oldest first.</param>
+/// <param name="Summary">What the turns before these amount to, if it is given that.</param>
+/// <param name="HasInstructions">Whether it has instructions of its operator's.</param>
+internal sealed record AgentWindow(IReadOnlyList<Turn> Turns, Summary? Summary, bool HasInstructions);

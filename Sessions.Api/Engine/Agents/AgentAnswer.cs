@@ -30,6 +30,9 @@ internal sealed record AgentRequest
 
     /// <summary>How to answer.</summary>
     public required AnswerOptions Options { get; init; }
+
+    /// <summary>Told before a tool of the server's own is called: from then on the turn must not be run again.</summary>
+    public Action? OnToolCall { get; init; }
 }
 
 /// <summary>How an agent is to answer: what a request may say of it, checked. All are absent where the request does not say.</summary>
@@ -72,8 +75,11 @@ internal sealed record AnswerOptions
     /// <summary><c>text</c>, <c>json_object</c> or <c>json_schema</c>.</summary>
     public ResponseFormat? Format { get; init; }
 
-    /// <summary><c>minimal</c>, <c>low</c>, <c>medium</c>, <c>high</c>, or a word of the provider's.</summary>
+    /// <summary>One of <see cref="ReasoningEfforts"/>.</summary>
     public string? ReasoningEffort { get; init; }
+
+    /// <summary>How much a model may be asked to think.</summary>
+    public static IReadOnlyList<string> ReasoningEfforts { get; } = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
     /// <summary><c>low</c>, <c>medium</c> or <c>high</c>.</summary>
     public string? Verbosity { get; init; }
@@ -95,7 +101,11 @@ internal sealed record FunctionTool(string Name, string? Description, JsonElemen
 /// <param name="Description">What it is good for.</param>
 /// <param name="Schema">The schema.</param>
 /// <param name="Strict">Whether the answer must hold to it.</param>
-internal sealed record ResponseFormat(string Type, string? Name = null, string? Description = null, JsonElement? Schema = null, bool? Strict = null);
+internal sealed record ResponseFormat(string Type, string? Name = null, string? Description = null, JsonElement? Schema = null, bool? Strict = null)
+{
+    /// <summary>The field of the request that it was asked for by.</summary>
+    public string Field { get; init; } = "text.format";
+}
 
 /// <summary>What an agent answered.</summary>
 /// <param name="Output">
@@ -134,8 +144,4 @@ internal sealed class AgentException(Error error, Exception? innerException = nu
 {
     /// <summary>Why.</summary>
     public Error Error { get; } = error;
-
-    /// <summary>Whether a tool of the server's own has run: then the turn is never run again here, and clients are told not to
-    /// either.</summary>
-    public bool ToolsRan { get; init; }
 }

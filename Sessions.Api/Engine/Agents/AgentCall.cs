@@ -1,4 +1,5 @@
 using Sessions.Api.Domain;
+using Sessions.Api.Engine.Agents.Tools;
 
 namespace Sessions.Api.Engine.Agents;
 
@@ -13,6 +14,8 @@ namespace Sessions.Api.Engine.Agents;
 internal sealed class AgentCall(AgentRequest request, TimeSpan timeout, bool isStreamed)
 {
     private static readonly AsyncLocal<AgentCall?> Flowing = new();
+
+    private int _before;
 
     /// <summary>The one that is being made.</summary>
     public static AgentCall? Current
@@ -33,11 +36,24 @@ internal sealed class AgentCall(AgentRequest request, TimeSpan timeout, bool isS
     /// <summary>What the provider has answered, in order: several answers where tools were run in between.</summary>
     public List<ProviderAnswer> Answers { get; } = [];
 
+    /// <summary>The tools that are run here, if there are any.</summary>
+    public ToolRun? Tools { get; set; }
+
+    /// <summary>Whether the provider has begun to answer what it was asked last.</summary>
+    public bool IsAnswering => Answers.Count > _before;
+
     /// <summary>Whether an answer was broken off, and then removed, as it was to be asked for again.</summary>
     public bool IsBrokenOff { get; set; }
 
     /// <summary>What the provider said when it refused, last.</summary>
     public ProviderRefusal? Refusal { get; set; }
+
+    /// <summary>The provider is asked once more, as tools have run.</summary>
+    public void BeginRound()
+    {
+        _before = Answers.Count;
+        IsBrokenOff = false;
+    }
 
     /// <summary>All tokens.</summary>
     public TokenUsage? Usage

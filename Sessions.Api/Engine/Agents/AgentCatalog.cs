@@ -1,16 +1,13 @@
-using System.ClientModel;
-using System.ClientModel.Primitives;
 using System.Collections.Frozen;
 using Microsoft.Extensions.AI;
-using OpenAI;
 using Sessions.Api.Domain;
-using Sessions.Api.Engine.Agents.OpenAi;
+using Sessions.Api.Engine.Agents.Tools;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Engine.Agents;
 
 /// <summary>The agents there are, by <c>agent_type</c>.</summary>
-internal sealed class AgentCatalog
+internal sealed class AgentCatalog : IAsyncDisposable
 {
     /// <summary>The name of the spans that tell of calls to models.</summary>
     public const string SourceName = "Sessions.Agents";
@@ -24,7 +21,8 @@ internal sealed class AgentCatalog
         var all = new Dictionary<string, AgentSettings>(settings, StringComparer.OrdinalIgnoreCase);
         all.TryAdd(AgentsSettings.Default, new AgentSettings());
         All = [.. all.OrderBy(entry => entry.Key, StringComparer.Ordinal).Select(entry => new Agent(
-            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), limits, time, loggers.CreateLogger<Agent>()))];
+            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), ToolsOf(entry.Key, entry.Value), limits, time,
+            loggers.CreateLogger<Agent>()))];
         var byName = All.ToDictionary(agent => agent.Type, StringComparer.OrdinalIgnoreCase);
         foreach (var agent in All)
         {
@@ -40,6 +38,10 @@ internal sealed class AgentCatalog
         StartedAt = time.GetUtcNow();
         _byName = byName.ToFrozenDictionary(StringComparer.OrdinalIgnoreCase);
         _names = string.Join(", ", All.Select(agent => agent.Type));
+
+        ToolSet? ToolsOf(string type, AgentSettings agent) => agent.Tools.Count == 0 ? null : new ToolSet(
+            [.. agent.Tools.OrderBy(server => server.Key, StringComparer.Ordinal).Select(server => new ToolServer(
+                type, server.Key, server.Value, configuration, http, time, loggers.CreateLogger<ToolServer>()))]);
     }
 
     /// <summary>When they were set up: what a model is said to be created at.</summary>
@@ -61,6 +63,15 @@ internal sealed class AgentCatalog
     public Agent ForModel(string? model) => Find(model) ?? throw new DomainException(
         new Error("model_not_found", $"The model '{Error.Shorten(model!)}' does not exist; there are: {_names}.") { Field = "model", Rule = $"must be one of: {_names}" });
 
+    /// <summary>Closes the connections to tool servers.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var agent in All)
+        {
+            await agent.DisposeAsync();
+        }
+    }
+
     /// <summary>The name of an agent's HTTP client.</summary>
     public static string HttpClientName(string type) => $"agent {type}";
 
@@ -69,17 +80,11 @@ internal sealed class AgentCatalog
     {
         if (settings.Provider == AgentProvider.Builtin)
         {
-            Refuse(settings.Summarize, type, "summarize", "needs a language model; the builtin agent is none");
-            Refuse(settings.Accepts.Length > 0, type, "accepts", "the builtin agent takes only text");
-            Refuse(settings.SendSession, type, "send_session", "the builtin agent has no endpoint");
-
             // Tells nobody else anything, and does not fail: it needs no more around it.
             return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, Configure).Build();
         }
 
-        Refuse(string.IsNullOrEmpty(settings.Model), type, "model", "is missing; an agent of the provider openai needs one");
-        Refuse(settings.Summarize && settings.HistoryTurns == 0, type, "summarize", "needs history_turns to be at least 1");
-        var client = OpenAi(type, settings, configuration, http);
+        var client = ProviderClients.Connect(type, settings, configuration, http);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told. Without a logger:
         // it would log failures with all their causes.
@@ -89,41 +94,5 @@ internal sealed class AgentCatalog
             .Build();
 
         void Configure(OpenTelemetryChatClient spans) => spans.EnableSensitiveData |= telemetry.IncludeContent;
-    }
-
-    private static OpenAiChatClient OpenAi(string type, AgentSettings settings, IConfiguration configuration, IHttpClientFactory http)
-    {
-        // A key is for those whose it is.
-        var key = settings.ApiKey is { Length: > 0 } own ? own : IsOpenAi(settings.Endpoint) ? configuration["OPENAI_API_KEY"] : null;
-        if (string.IsNullOrEmpty(key) && IsOpenAi(settings.Endpoint))
-        {
-            throw new SettingsException(
-                $"agents.{type}: OpenAI's own endpoint needs a key; set the environment variable OPENAI_API_KEY or AGENTS__{type.ToUpperInvariant()}__API_KEY.");
-        }
-
-        var options = new OpenAIClientOptions
-        {
-            Endpoint = settings.Endpoint,
-            Transport = new HttpClientPipelineTransport(http.CreateClient(HttpClientName(type))),
-
-            // Time and repeats are the HTTP client's.
-            NetworkTimeout = Timeout.InfiniteTimeSpan,
-            RetryPolicy = new ClientRetryPolicy(0),
-        };
-
-        // Local servers (Ollama, vLLM, llama.cpp) ask for no key, but the header must hold something.
-        return new OpenAiChatClient(new OpenAIClient(new ApiKeyCredential(string.IsNullOrEmpty(key) ? "none" : key), options).GetChatClient(settings.Model).AsIChatClient());
-    }
-
-    private static bool IsOpenAi(Uri? endpoint) =>
-        endpoint is null || (endpoint.Scheme == Uri.UriSchemeHttps
-            && (endpoint.Host == "api.openai.com" || endpoint.Host.EndsWith(".api.openai.com", StringComparison.Ordinal)));
-
-    private static void Refuse(bool isWrong, string type, string key, string rule)
-    {
-        if (isWrong)
-        {
-            throw new SettingsException($"agents.{type}.{key}: {rule}.");
-        }
     }
 }

@@ -2,6 +2,7 @@ using System.ClientModel;
 using System.Globalization;
 using System.Net.Sockets;
 using System.Text.Json;
+using Polly;
 using Polly.CircuitBreaker;
 using Polly.RateLimiting;
 using Polly.Timeout;
@@ -41,7 +42,7 @@ internal static class AgentFailure
     {
         for (var inner = e; inner is not null; inner = inner is DiscreetException discreet ? discreet.Hidden : inner.InnerException)
         {
-            if (inner is AgentException or ProviderException or ClientResultException)
+            if (inner is AgentException or ProviderException or ClientResultException or ExecutionRejectedException)
             {
                 return inner;
             }
@@ -82,6 +83,11 @@ internal static class AgentFailure
     {
         for (var inner = e; inner is not null; inner = inner.InnerException)
         {
+            if (inner is ProviderException)
+            {
+                return "without its end";
+            }
+
             if (inner is SocketException socket)
             {
                 return socket.SocketErrorCode.ToString();
@@ -106,10 +112,12 @@ internal static class AgentFailure
         BrokenCircuitException => new AgentException(Unavailable("The agent's provider has failed too often just now; it is not asked for a few seconds."), e),
         RateLimiterRejectedException => new AgentException(Unavailable("The agent's provider is being asked too much at once."), e),
         TimeoutRejectedException => new AgentException(TimedOut(call?.Timeout), e),
+        _ when call?.Refusal is { } refusal => new AgentException(Refused(refusal), e),
         _ when IsUnreachable(e) => new AgentException(
-            Failed(call is { Answers.Count: > 0 } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
+            Failed(call is { IsAnswering: true } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
         // Half a surrogate pair in what is JSON otherwise is an InvalidOperationException.
-        JsonException or InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
+        _ when e.GetBaseException() is JsonException => Unreadable(e),
+        InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
         _ => new AgentException(Failed($"The agent failed ({e.GetType().Name})."), e),
     };
 

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
+using Sessions.Api.Engine.Agents.Tools;
 
 namespace Sessions.Api.Engine.Agents;
 
@@ -18,7 +19,9 @@ internal static class AgentOptions
     public static bool IsParameter(string name) => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExcept(NameCharacters);
 
     /// <summary>Translates.</summary>
-    public static ChatOptions Make(AgentRequest request)
+    /// <param name="request">What the agent is asked.</param>
+    /// <param name="tools">The tools that are run here, if there are any.</param>
+    public static ChatOptions Make(AgentRequest request, ToolRun? tools)
     {
         var options = request.Options;
         return new ChatOptions
@@ -31,7 +34,7 @@ internal static class AgentOptions
             PresencePenalty = options.PresencePenalty,
             Seed = options.Seed,
             StopSequences = options.Stop?.ToList(),
-            Tools = options.Tools.Count == 0 ? null : [.. options.Tools.Select(tool => new ClientFunction(tool))],
+            Tools = options.Tools.Count == 0 && tools is null ? null : [.. tools?.Functions ?? [], .. options.Tools.Select(tool => new ClientFunction(tool))],
             ToolMode = options.ToolChoice switch
             {
                 null => null,
@@ -60,12 +63,17 @@ internal sealed class ClientFunction(FunctionTool tool) : AIFunctionDeclaration
 
     /// <summary>Whether arguments must hold to the schema.</summary>
     public bool? Strict => tool.Strict;
+
+    public override IReadOnlyDictionary<string, object?> AdditionalProperties =>
+        tool.Strict is { } strict ? new Dictionary<string, object?> { ["strict"] = strict } : base.AdditionalProperties;
 }
 
 /// <summary>Arguments of calls in JSON.</summary>
 internal static class CallJson
 {
+    private static readonly JsonSerializerOptions Compact = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false };
+
     /// <summary>Writes arguments that a library gives by name.</summary>
     public static string Write(IDictionary<string, object?>? arguments) =>
-        arguments is null ? "{}" : JsonSerializer.Serialize(arguments, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(IDictionary<string, object?>)));
+        arguments is null ? "{}" : JsonSerializer.Serialize(arguments, Compact.GetTypeInfo(typeof(IDictionary<string, object?>)));
 }

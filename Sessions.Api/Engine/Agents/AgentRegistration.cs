@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Http.Resilience;
 using Polly;
 using Sessions.Api.Engine.Agents.OpenAi;
+using Sessions.Api.Engine.Agents.Tools;
 
 #pragma warning disable EXTEXP0001 // Marked as experimental; without it there would be two policies for repeats, that of all clients and this one.
 namespace Sessions.Api.Engine.Agents;
@@ -24,6 +25,16 @@ internal static class AgentRegistration
             {
                 builder.Services.AddHttpClient(type, agent);
             }
+
+            foreach (var (name, server) in agent.Tools.Where(server => server.Value.Url is not null))
+            {
+                builder.Services.AddToolServer(type, name, server);
+            }
+        }
+
+        if (settings.Values.Any(agent => agent.Tools.Count > 0))
+        {
+            builder.Services.AddHealthChecks().AddCheck<ToolsHealthCheck>("tools");
         }
 
         // It logs each attempt that fails with all that its exception says; the agent itself tells what is of use.
@@ -36,22 +47,39 @@ internal static class AgentRegistration
         });
     }
 
+    // What a tool does is not done twice: nothing is repeated here.
+    private static void AddToolServer(this IServiceCollection services, string type, string name, ToolServerSettings server)
+    {
+        var client = services.AddHttpClient(ToolServer.HttpClientName(type, name), http => http.Timeout = Timeout.InfiniteTimeSpan)
+            .RemoveAllLoggers()
+            .SetHandlerLifetime(Timeout.InfiniteTimeSpan)
+            .ConfigurePrimaryHttpMessageHandler(NewConnections);
+        client.RemoveAllResilienceHandlers();
+        client.AddHttpMessageHandler(() => new ToolServerHandler(ToolServer.MaxBytes(server)));
+    }
+
+    private static SocketsHttpHandler NewConnections() => new()
+    {
+        // What is said to one server is not for another.
+        AllowAutoRedirect = false,
+        ConnectTimeout = TimeSpan.FromSeconds(15),
+        PooledConnectionLifetime = TimeSpan.FromMinutes(2),
+    };
+
     private static void AddHttpClient(this IServiceCollection services, string type, AgentSettings agent)
     {
         var client = services.AddHttpClient(AgentCatalog.HttpClientName(type), http => http.Timeout = Timeout.InfiniteTimeSpan)
             .RemoveAllLoggers()
             .SetHandlerLifetime(Timeout.InfiniteTimeSpan)
-            .ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler
-            {
-                // What is said to one server is not for another.
-                AllowAutoRedirect = false,
-                ConnectTimeout = TimeSpan.FromSeconds(15),
-                PooledConnectionLifetime = TimeSpan.FromMinutes(2),
-            });
+            .ConfigurePrimaryHttpMessageHandler(NewConnections);
         client.RemoveAllResilienceHandlers();
         client.AddResilienceHandler("agent", pipeline => Configure(pipeline, agent));
-        client.AddHttpMessageHandler(provider => new ChatCompletionsHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
+        client.AddHttpMessageHandler(provider => NewHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
     }
+
+    private static ProviderHandler NewHandler(AgentSettings agent, LimitSettings limits, TimeProvider time) =>
+        agent is { Provider: AgentProvider.Openai, Api: AgentApi.ChatCompletions }
+            ? new ChatCompletionsHandler(agent, limits, time) : new ProviderHandler(agent, limits, time);
 
     // The standard handler's strategies, but for its time-outs: the agent's own holds for all attempts and for what is read after the
     // headers.
@@ -77,5 +105,5 @@ internal static class AgentRegistration
     }
 
     private static bool WaitsTooLong(HttpResponseMessage response, AgentSettings agent) =>
-        ChatCompletionsHandler.Wait(response, TimeProvider.System) is { } wait && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
+        ProviderHandler.Wait(response, TimeProvider.System) is { } wait && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
 }

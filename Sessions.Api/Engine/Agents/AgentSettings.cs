@@ -1,4 +1,5 @@
 using System.ComponentModel.DataAnnotations;
+using Sessions.Api.Engine.Agents.Tools;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Engine.Agents;
@@ -29,6 +30,13 @@ internal sealed class AgentSettings : IValidatableObject
 
     /// <summary>Other names for it: programs have the names of models built in.</summary>
     public string[] Aliases { get; set; } = [];
+
+    /// <summary>Which of its interfaces an OpenAI-compatible endpoint is asked by.</summary>
+    public AgentApi Api { get; set; } = AgentApi.ChatCompletions;
+
+    /// <summary>Whether the model is given back what it thought before, sealed, where <see cref="Api"/> is
+    /// <see cref="AgentApi.Responses"/>. Models that don't think may refuse it.</summary>
+    public bool KeepReasoning { get; set; } = true;
 
     /// <summary>The model, as its provider names it.</summary>
     public string? Model { get; set; }
@@ -75,6 +83,13 @@ internal sealed class AgentSettings : IValidatableObject
     /// </summary>
     public bool Summarize { get; set; }
 
+    /// <summary>The tool servers whose tools the model may call; the calls are run here.</summary>
+    public ToolServersSettings Tools { get; set; } = [];
+
+    /// <summary>How many times the model may be asked again after tools have run; then it has to answer without.</summary>
+    [Range(1, 100)]
+    public int MaxToolRounds { get; set; } = 10;
+
     /// <summary>How long the agent may take, retries included.</summary>
     [Range(0.01, 3600)]
     public double TimeoutSeconds { get; set; } = 120;
@@ -100,12 +115,42 @@ internal sealed class AgentSettings : IValidatableObject
                 yield return new("needs a language model; the builtin agent is none", [nameof(Summarize), nameof(Provider)]);
             }
 
+            if (Accepts.Length > 0)
+            {
+                yield return new("is not for the builtin agent, which takes only text", [nameof(Accepts), nameof(Provider)]);
+            }
+
+            if (SendSession)
+            {
+                yield return new("needs an endpoint; the builtin agent has none", [nameof(SendSession), nameof(Provider)]);
+            }
+
+            if (Tools.Count > 0)
+            {
+                yield return new("need a language model; the builtin agent is none", [nameof(Tools), nameof(Provider)]);
+            }
+
             yield break;
         }
 
         if (string.IsNullOrEmpty(Model))
         {
-            yield return new("is missing; an agent of the provider openai needs one", [nameof(Model), nameof(Provider)]);
+            yield return new($"is missing; an agent of the provider {Settings.NameOf(Provider)} needs one", [nameof(Model), nameof(Provider)]);
+        }
+
+        if (ProviderClients.FaultOf(Provider) is { } fault)
+        {
+            yield return new(fault, [nameof(Provider)]);
+        }
+
+        if (Api != AgentApi.ChatCompletions && Provider != AgentProvider.Openai)
+        {
+            yield return new("is for the provider openai", [nameof(Api), nameof(Provider)]);
+        }
+
+        if (Provider == AgentProvider.Ollama && Accepts.Contains(AgentContent.File))
+        {
+            yield return new("Ollama takes images, but no files", [nameof(Accepts), nameof(Provider)]);
         }
 
         if (Summarize && HistoryTurns == 0)
@@ -114,11 +159,11 @@ internal sealed class AgentSettings : IValidatableObject
         }
 
         var configuration = validationContext.GetService(typeof(IConfiguration)) as IConfiguration;
-        if (Endpoint is null && string.IsNullOrEmpty(ApiKey ?? configuration?["OPENAI_API_KEY"]))
+        if (ProviderClients.KeyVariable(this) is { } common && string.IsNullOrEmpty(ApiKey) && string.IsNullOrEmpty(configuration?[common]))
         {
             var variable = $"AGENTS__{validationContext.MemberName?.ToUpperInvariant()}__API_KEY";
             yield return new(
-                $"is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or {variable}",
+                $"is missing, and {(Provider == AgentProvider.Openai ? "OpenAI's" : "Anthropic's")} own endpoint needs it; set the environment variable {common} or {variable}",
                 [nameof(ApiKey), nameof(Provider)]);
         }
     }
@@ -130,8 +175,24 @@ internal enum AgentProvider
     /// <summary><see cref="BuiltinChatClient"/>.</summary>
     Builtin,
 
-    /// <summary>An endpoint that speaks OpenAI's chat completions.</summary>
+    /// <summary>An endpoint that speaks as OpenAI's does: chat completions, or Responses.</summary>
     Openai,
+
+    /// <summary>Anthropic's API, by its own library.</summary>
+    Anthropic,
+
+    /// <summary>Ollama's own API, by OllamaSharp.</summary>
+    Ollama,
+}
+
+/// <summary>The interfaces of OpenAI-compatible endpoints.</summary>
+internal enum AgentApi
+{
+    /// <summary><c>/chat/completions</c>: what almost all of them have.</summary>
+    ChatCompletions,
+
+    /// <summary><c>/responses</c>: keeps what a model thought from one turn to the next.</summary>
+    Responses,
 }
 
 /// <summary>What an agent may take beside text.</summary>

@@ -24,19 +24,20 @@ internal sealed class BuiltinChatClient : IChatClient
     public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        return Task.FromResult(new ChatResponse(new ChatMessage(ChatRole.Assistant, Answer((Conversation)messages))) { FinishReason = ChatFinishReason.Stop });
+        var (answer, end) = Cut(Answer((Conversation)messages), options);
+        return Task.FromResult(new ChatResponse(new ChatMessage(ChatRole.Assistant, answer)) { FinishReason = end });
     }
 
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        var answer = Answer((Conversation)messages);
+        var (answer, finished) = Cut(Answer((Conversation)messages), options);
         for (var start = 0; start < answer.Length;)
         {
             cancellationToken.ThrowIfCancellationRequested();
             var space = answer.IndexOf(' ', start);
             var end = space < 0 ? answer.Length : space + 1;
-            yield return new ChatResponseUpdate(ChatRole.Assistant, answer[start..end]) { FinishReason = end == answer.Length ? ChatFinishReason.Stop : null };
+            yield return new ChatResponseUpdate(ChatRole.Assistant, answer[start..end]) { FinishReason = end == answer.Length ? finished : null };
             start = end;
             await Task.Yield();
         }
@@ -47,6 +48,26 @@ internal sealed class BuiltinChatClient : IChatClient
 
     public void Dispose()
     {
+    }
+
+    // Its tokens are words.
+    private static (string Answer, ChatFinishReason End) Cut(string answer, ChatOptions? options)
+    {
+        if (options?.MaxOutputTokens is { } max)
+        {
+            var end = -1;
+            do
+            {
+                end = answer.IndexOf(' ', end + 1);
+            }
+            while (end >= 0 && --max > 0);
+            if (end >= 0)
+            {
+                return (answer[..end], ChatFinishReason.Length);
+            }
+        }
+
+        return (answer, ChatFinishReason.Stop);
     }
 
     private static string Answer(Conversation conversation)

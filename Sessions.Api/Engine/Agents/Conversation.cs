@@ -10,7 +10,7 @@ namespace Sessions.Api.Engine.Agents;
 /// when they are asked for: the agent that is built in reads the texts as they are.
 /// </summary>
 internal sealed class Conversation(
-    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, int first, Items input, AgentContent[] accepts) : IEnumerable<ChatMessage>
+    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, int first, Items input, AgentSettings agent, string agentUsed) : IEnumerable<ChatMessage>
 {
     private List<ChatMessage>? _messages;
 
@@ -53,11 +53,11 @@ internal sealed class Conversation(
             messages.Add(new ChatMessage(ChatRole.Assistant, summary.Text.ToString()));
         }
 
-        using var items = new ItemMessages(accepts);
+        using var items = new ItemMessages(agent);
         for (var i = first; i < turns.Count; i++)
         {
             items.Add(turns[i].Input, ItemSide.Input);
-            items.Add(turns[i].Output, ItemSide.Output);
+            items.Add(turns[i].Output, ItemSide.Output, isForeign: turns[i].AgentUsed != agentUsed);
         }
 
         items.Add(input, ItemSide.Input, "input");

@@ -11,8 +11,8 @@ namespace Sessions.Api.Engine.Agents;
 /// stand among the items. Deleted items, and calls and outputs whose other half is gone, are left out; content that the agent does not take is refused,
 /// never dropped.
 /// </summary>
-/// <param name="accepts">What the agent takes beside text.</param>
-internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
+/// <param name="agent">The agent's settings: what it takes beside text, and how.</param>
+internal sealed class ItemMessages(AgentSettings agent) : IDisposable
 {
     private readonly List<Entry> _entries = [];
     private readonly List<JsonDocument> _documents = [];
@@ -22,12 +22,13 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
     /// <param name="side">Which side: it tells who speaks where the items do not.</param>
     /// <param name="field">The items' name in the request, for messages about what is refused; <see langword="null"/>: they are from the
     /// history.</param>
-    public void Add(Items items, ItemSide side, string? field = null)
+    /// <param name="isForeign">Whether another agent made them: what it thought is sealed for itself alone.</param>
+    public void Add(Items items, ItemSide side, string? field = null, bool isForeign = false)
     {
         switch (items.Form)
         {
             case ItemsForm.Text:
-                _entries.Add(new Entry(side, items.Bytes, default, null));
+                _entries.Add(new Entry(side, items.Bytes, default, null, isForeign));
                 break;
             case ItemsForm.Json:
                 var document = JsonDocument.Parse(items.Bytes);
@@ -37,7 +38,7 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
                 {
                     if (item.ValueKind == JsonValueKind.Object)
                     {
-                        _entries.Add(new Entry(side, default, item, field is null ? null : $"{field}[{index}]"));
+                        _entries.Add(new Entry(side, default, item, field is null ? null : $"{field}[{index}]", isForeign));
                     }
 
                     index++;
@@ -74,7 +75,11 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
                         Flush(messages, ref step);
                     }
 
-                    (step ??= new Step()).Message.Contents.Add(Reasoning(entry.Item));
+                    if (Reasoning(entry) is { } reasoning)
+                    {
+                        (step ??= new Step()).Message.Contents.Add(reasoning);
+                    }
+
                     break;
                 case "function_call":
                     // Whose output was deleted can't be told: a provider takes no call without it.
@@ -89,7 +94,9 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
                     Flush(messages, ref step);
                     break;
                 case "mcp_call":
+                    // It was run before the model went on.
                     (step ??= new Step()).AddCall(Call(entry.Item, $"mcp_{i}"), McpOutput(entry.Item));
+                    Flush(messages, ref step);
                     break;
                 case "mcp_list_tools":
                     // What there was to call; what there is now, the agent is told with the request.
@@ -185,13 +192,18 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
 
     private AIContent Image(JsonElement part, string? field)
     {
-        if (!accepts.Contains(AgentContent.Image))
+        if (!agent.Accepts.Contains(AgentContent.Image))
         {
             throw Refused(field, "this agent does not take images");
         }
 
         var url = Text(part, "image_url");
         var detail = Text(part, "detail");
+        if (agent.Provider == AgentProvider.Ollama && !url.StartsWith("data:", StringComparison.OrdinalIgnoreCase))
+        {
+            throw Refused(field, "this agent takes images as data URLs alone: its provider fetches none");
+        }
+
         AIContent image = url.StartsWith("data:", StringComparison.OrdinalIgnoreCase) ? Data(url, field)
             : Uri.TryCreate(url, UriKind.Absolute, out var uri) && uri.Scheme is "http" or "https" ? new UriContent(uri!, "image/*")
             : throw Refused(field, "an image must be given by image_url: an http or https address, or a data URL");
@@ -205,7 +217,7 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
 
     private DataContent File(JsonElement part, string? field)
     {
-        if (!accepts.Contains(AgentContent.File))
+        if (!agent.Accepts.Contains(AgentContent.File))
         {
             throw Refused(field, "this agent does not take files");
         }
@@ -218,6 +230,11 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
         }
 
         var file = Data(data, field);
+        if (agent.Provider == AgentProvider.Anthropic && file.MediaType != "application/pdf")
+        {
+            throw Refused(field, "this agent takes files of the type application/pdf alone");
+        }
+
         file.Name = Text(part, "filename") is { Length: > 0 } name ? name : "file";
         return file;
     }
@@ -238,10 +255,17 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
         }
     }
 
-    private static TextReasoningContent Reasoning(JsonElement item)
+    // Thoughts are given back where they are sealed; others are for people.
+    private static TextReasoningContent? Reasoning(Entry entry)
     {
+        var item = entry.Item;
+        if (entry.IsForeign || Text(item, "encrypted_content") is not { Length: > 0 } sealedText)
+        {
+            return null;
+        }
+
         var text = new StringBuilder();
-        foreach (var name in (ReadOnlySpan<string>)["content", "summary"])
+        foreach (var name in (ReadOnlySpan<string>)["summary", "content"])
         {
             if (text.Length == 0 && item.TryGetProperty(name, out var parts) && parts.ValueKind == JsonValueKind.Array)
             {
@@ -252,7 +276,7 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
             }
         }
 
-        return new TextReasoningContent(text.ToString()) { ProtectedData = Text(item, "encrypted_content") is { Length: > 0 } sealedText ? sealedText : null };
+        return new TextReasoningContent(text.ToString()) { ProtectedData = sealedText };
     }
 
     // Its arguments as they were written, too: another model may have meant them as they are.
@@ -308,7 +332,7 @@ internal sealed class ItemMessages(AgentContent[] accepts) : IDisposable
         step = null;
     }
 
-    private readonly record struct Entry(ItemSide Side, ReadOnlyMemory<byte> Text, JsonElement Item, string? Field);
+    private readonly record struct Entry(ItemSide Side, ReadOnlyMemory<byte> Text, JsonElement Item, string? Field, bool IsForeign);
 
     // What an assistant said at one go.
     private sealed class Step

@@ -4,6 +4,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
+using Sessions.Api.Engine.Agents.Tools;
 
 namespace Sessions.Api.Engine.Agents;
 
@@ -51,6 +52,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
     private int _callIndex;
     private string _callId = "";
     private string _callName = "";
+    private string _server = "";
+    private string? _seal;
     private bool _ended;
     private Items _output;
 
@@ -60,6 +63,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         Message,
         Reasoning,
         Call,
+        Tool,
     }
 
     /// <summary>Whether nothing was said, and nothing called: white space and thoughts are no answer.</summary>
@@ -81,9 +85,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                 case TextContent { Text.Length: > 0 } text:
                     AddText(text.Text, isRefusal: false);
                     break;
-                case TextReasoningContent { Text.Length: > 0 } reasoning:
-                    Begin(Kind.Reasoning);
-                    Append(reasoning.Text);
+                case TextReasoningContent { Text.Length: > 0 } or TextReasoningContent { ProtectedData.Length: > 0 }:
+                    AddReasoning((TextReasoningContent)content);
                     break;
                 case ErrorContent { ErrorCode: Refusal, Message.Length: > 0 } refusal:
                     AddText(refusal.Message, isRefusal: true);
@@ -104,6 +107,51 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         }
     }
 
+    /// <summary>A tool of the server's own is going to run.</summary>
+    /// <param name="server">Its server.</param>
+    /// <param name="name">Its name.</param>
+    /// <param name="arguments">Its arguments, as the model wrote them.</param>
+    public void BeginTool(string server, string name, string arguments)
+    {
+        lock (_lock)
+        {
+            if (_ended)
+            {
+                return;
+            }
+
+            EndItem();
+            (_kind, _server, _callName) = (Kind.Tool, server, name);
+            Count(server.Length + name.Length);
+            TellAdded("mcp_call", json => WriteTool(json, default, "in_progress", null));
+            observer?.On(new ToolStarted(_index));
+            AppendArguments(string.IsNullOrWhiteSpace(arguments) ? "{}" : arguments);
+        }
+    }
+
+    /// <summary>The tool that runs has ended.</summary>
+    /// <returns>What is kept of its result: where there is no room for it, that is its failure.</returns>
+    public ToolResult EndTool(ToolResult result)
+    {
+        lock (_lock)
+        {
+            var bytes = Encoding.UTF8.GetByteCount(result.Text);
+            if (bytes > maxBytes - _bytes)
+            {
+                result = new ToolResult($"The tool's result does not fit into the {maxBytes} bytes that limits.response_bytes allows an answer.", Failed: true);
+                bytes = 0;
+            }
+
+            if (!_ended)
+            {
+                Count(bytes);
+                EndTool(result, result.Failed ? "failed" : "completed");
+            }
+
+            return result;
+        }
+    }
+
     /// <summary>Ends the answer: nothing more is added or told.</summary>
     /// <param name="isStopped">Whether it was stopped: a call whose arguments are not whole is then left out, as nobody could answer
     /// it.</param>
@@ -120,6 +168,12 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
             if (_kind == Kind.Call && isStopped)
             {
                 _kind = Kind.None;
+            }
+
+            if (_kind == Kind.Tool)
+            {
+                // It may have done what it does.
+                EndTool(new ToolResult("The turn was stopped while the tool was running.", Failed: true), "incomplete");
             }
 
             if (_kind == Kind.Message && _index == 0 && _parts is null && !_isRefusal)
@@ -166,6 +220,27 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         }
 
         Append(text);
+    }
+
+    // Where thoughts are sealed, the seal ends them.
+    private void AddReasoning(TextReasoningContent reasoning)
+    {
+        if (_kind == Kind.Reasoning && _seal is not null)
+        {
+            EndItem();
+        }
+
+        Begin(Kind.Reasoning);
+        if (reasoning.Text.Length > 0)
+        {
+            Append(reasoning.Text);
+        }
+
+        if (reasoning.ProtectedData is { Length: > 0 } seal)
+        {
+            Count(seal.Length);
+            _seal = seal;
+        }
     }
 
     private void AddCallPiece(CallPieceContent piece)
@@ -227,7 +302,16 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                 return;
         }
 
-        (_kind, _isRefusal, _parts) = (Kind.None, false, null);
+        (_kind, _isRefusal, _parts, _seal) = (Kind.None, false, null, null);
+        _text.ResetWrittenCount();
+        _index++;
+    }
+
+    private void EndTool(ToolResult result, string status)
+    {
+        observer?.On(new ToolEnded(_index, result.Failed));
+        Keep("mcp_call", json => WriteTool(json, _text.WrittenSpan, status, result));
+        _kind = Kind.None;
         _text.ResetWrittenCount();
         _index++;
     }
@@ -351,8 +435,20 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         json.WriteStartObject();
         json.WriteString("type"u8, "reasoning"u8);
         json.WriteStartArray("summary"u8);
+        if (!isBegun && _seal is not null && _text.WrittenCount > 0)
+        {
+            json.WriteStartObject();
+            json.WriteString("type"u8, "summary_text"u8);
+            json.WriteString("text"u8, _text.WrittenSpan);
+            json.WriteEndObject();
+        }
+
         json.WriteEndArray();
-        if (!isBegun)
+        if (_seal is not null)
+        {
+            json.WriteString("encrypted_content"u8, _seal);
+        }
+        else if (!isBegun)
         {
             json.WriteStartArray("content"u8);
             json.WriteStartObject();
@@ -372,6 +468,20 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         json.WriteString("call_id"u8, _callId);
         json.WriteString("name"u8, _callName);
         json.WriteString("arguments"u8, arguments);
+        json.WriteString("status"u8, status);
+        json.WriteEndObject();
+    }
+
+    private void WriteTool(Utf8JsonWriter json, ReadOnlySpan<byte> arguments, string status, ToolResult? result)
+    {
+        json.WriteStartObject();
+        json.WriteString("type"u8, "mcp_call"u8);
+        json.WriteString("server_label"u8, _server);
+        json.WriteString("name"u8, _callName);
+        json.WriteString("arguments"u8, arguments);
+        json.WriteString("output"u8, result is { Failed: false } ? result.Value.Text : null);
+        json.WriteString("error"u8, result is { Failed: true } ? result.Value.Text : null);
+        json.WriteNull("approval_request_id"u8);
         json.WriteString("status"u8, status);
         json.WriteEndObject();
     }

@@ -11,7 +11,8 @@ internal sealed class EncryptionSettings : IValidatableObject
     /// <summary>The section's name.</summary>
     public const string Section = "encryption";
 
-    /// <summary>Whether what is written from now on is encrypted. What is there stays readable either way round but off again.</summary>
+    /// <summary>Whether what users wrote is encrypted. A store that holds plain texts is sealed by the command <c>rekey</c> first; one
+    /// that was encrypted is not opened without.</summary>
     public bool Enabled { get; set; }
 
     /// <summary>The file that holds the master keys. A relative path starts from the folder of <c>config.yaml</c>.</summary>

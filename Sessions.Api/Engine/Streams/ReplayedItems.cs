@@ -71,6 +71,13 @@ internal static class ReplayedItems
             yield return new ItemAdded(index, type, WithoutArguments(item));
             yield return new ArgumentsDelta(index, item.TryGetProperty("arguments", out var arguments) ? arguments.GetString() ?? "" : "");
         }
+        else if (type == "mcp_call")
+        {
+            yield return new ItemAdded(index, type, WithoutArguments(item));
+            yield return new ToolStarted(index);
+            yield return new ArgumentsDelta(index, item.TryGetProperty("arguments", out var arguments) ? arguments.GetString() ?? "" : "");
+            yield return new ToolEnded(index, item.TryGetProperty("error", out var error) && error.ValueKind != JsonValueKind.Null);
+        }
         else
         {
             yield return new ItemAdded(index, type, raw);
@@ -94,6 +101,10 @@ internal static class ReplayedItems
                 else if (property.NameEquals("status"))
                 {
                     json.WriteString("status", "in_progress");
+                }
+                else if (property.Name is "output" or "error")
+                {
+                    json.WriteNull(property.Name);
                 }
                 else
                 {

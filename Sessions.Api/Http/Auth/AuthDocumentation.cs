@@ -4,8 +4,7 @@ using Microsoft.OpenApi;
 
 namespace Sessions.Api.Http.Auth;
 
-/// <summary>What authentication adds to the OpenAPI document: how to send credentials, who may do what, what is answered to
-/// others.</summary>
+/// <summary>What authentication adds to the OpenAPI document: how to send credentials, and who may do what.</summary>
 internal static class AuthDocumentation
 {
     private const string BearerName = "bearer";
@@ -35,9 +34,6 @@ internal static class AuthDocumentation
             }
 
             operation.Security = [Requirement(BearerName, context.Document), .. mode == AuthMode.ApiKey ? [Requirement(HeaderName, context.Document)] : (OpenApiSecurityRequirement[])[]];
-            operation.Responses ??= [];
-            operation.Responses.TryAdd("401", new OpenApiResponse { Description = "unauthorized" });
-            operation.Responses.TryAdd("403", new OpenApiResponse { Description = "forbidden, user_mismatch" });
             var scopes = metadata.OfType<ScopesMetadata>().Last().AnyOf;
             operation.Description = $"{operation.Description}\n\nNeeds the scope {string.Join(" or ", scopes.Select(scope => $"`{ServiceDefaults.Settings.NameOf(scope)}`"))}.".TrimStart();
             return Task.CompletedTask;

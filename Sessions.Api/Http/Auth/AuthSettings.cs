@@ -109,7 +109,7 @@ internal sealed class ApiKeySettings : IValidatableObject
         var isUser = Scopes.Contains(Scope.User);
         if (Scopes.Length == 0)
         {
-            yield return new("is missing; allowed: user or service, and admin", [nameof(Scopes)]);
+            yield return new("is missing; allowed: user or service, and admin, read_all", [nameof(Scopes)]);
         }
         else if (isUser && Scopes.Contains(Scope.Service))
         {

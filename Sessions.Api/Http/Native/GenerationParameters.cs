@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents;
+using Sessions.Api.Http.OpenAi;
 
 namespace Sessions.Api.Http.Native;
 
@@ -66,6 +67,8 @@ internal static class GenerationParameters
             throw Invalid($"parameters.{Error.Shorten(parameter.Name)}", "must be called by letters, digits and '_', 64 at most");
         }
 
+        // Half a surrogate pair is no text that a provider could be sent.
+        InputItems.CheckUnicode(parameter.Value, $"parameters.{parameter.Name}");
         others ??= new Dictionary<string, JsonElement>(StringComparer.Ordinal);
         others[parameter.Name] = parameter.Value;
         return others.Count <= MaxOthers ? read : throw Invalid("parameters", $"must have at most {MaxOthers} names of its own");

@@ -14,6 +14,8 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
 {
     private const string IdHeader = "Last-Event-ID";
 
+    private bool _beginsMessage;
+
     /// <summary>The answer to an id of an event that never was.</summary>
     public static Error UnknownEvent { get; } = Error.InvalidField(IdHeader, "must be the id of an event of ours");
 
@@ -48,8 +50,15 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
                 Write(writer, number, "session", JsonSerializer.SerializeToUtf8Bytes(
                     new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated), ApiJson.Wire.StreamStarted));
                 break;
+            case ItemAdded { Type: "message" }:
+                _beginsMessage = true;
+                break;
             case TextDelta delta:
-                Write(writer, number, "delta", JsonSerializer.SerializeToUtf8Bytes(new StreamDelta(delta.Text), ApiJson.Wire.StreamDelta));
+                // As in the response: a line break between two messages, as before and after a tool has run.
+                var follows = _beginsMessage && turn.Read(0).Events.Take(number).Any(before => before is TextDelta);
+                _beginsMessage = false;
+                Write(writer, number, "delta", JsonSerializer.SerializeToUtf8Bytes(
+                    new StreamDelta(follows ? delta.Text.After("\n"u8) : delta.Text), ApiJson.Wire.StreamDelta));
                 break;
             case ItemDone { Type: not "message" } done:
                 Write(writer, number, "item", done.Item.Span);

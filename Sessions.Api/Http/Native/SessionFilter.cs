@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.WebUtilities;
 using Sessions.Api.Domain;
+using Sessions.Api.Http.Auth;
 
 namespace Sessions.Api.Http.Native;
 
@@ -10,18 +11,20 @@ internal static class SessionFilter
 {
     private const string MetadataPrefix = "metadata.";
     private const int MaxConditions = 16;
+
     private const string Origins = "must be one of api, query, fork";
 
     /// <summary>Reads the conditions: all must hold. <see langword="null"/> where there are none.</summary>
     /// <param name="query">As it was sent: the framework's own collection takes keys of metadata for one that differ in case alone.</param>
+    /// <param name="ofAll">Whether the list is that of all users, which takes user_id; that one is no condition.</param>
     /// <exception cref="ProblemException">A parameter is unknown, or its value not allowed.</exception>
-    public static Func<Session, bool>? Read(QueryString query)
+    public static Func<Session, bool>? Read(QueryString query, bool ofAll = false)
     {
         List<Func<Session, bool>> conditions = [];
         foreach (var parameter in new QueryStringEnumerable(query.Value))
         {
             var name = parameter.DecodeName().ToString();
-            if (name is not ("limit" or "after" or "order"))
+            if (name is not ("limit" or "after" or "order") && !(ofAll && name == SessionOwner.Parameter))
             {
                 conditions.Add(Condition(name, parameter.DecodeValue().ToString()));
             }
@@ -57,6 +60,17 @@ internal static class SessionFilter
             case "active_before":
                 var activeBefore = Time(name, value);
                 return session => session.LastActivityAt < activeBefore;
+            case "expires_after":
+                var expiresAfter = Time(name, value);
+                return session => session.ExpiresAt > expiresAfter;
+            case "expires_before":
+                var expiresBefore = Time(name, value);
+                return session => session.ExpiresAt < expiresBefore;
+            case "failed":
+                var hasFailed = value is "true" or "false"
+                    ? value == "true"
+                    : throw new DomainException(Error.InvalidField(name, "must be true or false"));
+                return session => session.ErrorCount > 0 == hasFailed;
             case "metadata.query_count":
                 var count = int.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number)
                     ? number
@@ -65,7 +79,7 @@ internal static class SessionFilter
             case "metadata.last_query":
                 Utf8Text query = value;
                 return session => SessionMetadata.ShortQuery(session) == query;
-            case "metadata.last_agent_type":
+            case "agent_type" or "metadata.last_agent_type":
                 return session => session.LastTurn?.AgentType == value;
             case var _ when name.StartsWith(MetadataPrefix, StringComparison.Ordinal) && name.Length > MetadataPrefix.Length:
                 var key = name[MetadataPrefix.Length..];
@@ -73,7 +87,7 @@ internal static class SessionFilter
             default:
                 throw new DomainException(Error.InvalidField(Error.Shorten(name),
                     "is no parameter of this list; allowed: limit, after, order, created_from, created_after, created_before, active_after, active_before, "
-                    + "metadata.<key>"));
+                    + "expires_after, expires_before, agent_type, failed, metadata.<key>"));
         }
     }
 

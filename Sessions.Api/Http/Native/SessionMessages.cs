@@ -312,13 +312,13 @@ internal sealed record ErasureResponse(string UserId, string StorageType, long S
 /// <summary>What the server holds.</summary>
 internal sealed record StatisticsResponse
 {
-    /// <summary>memory or sqlite.</summary>
+    /// <summary>Where sessions are kept.</summary>
     public required string StorageType { get; init; }
 
     /// <summary>Sessions that have not expired.</summary>
     public required long ActiveSessions { get; init; }
 
-    /// <summary>Those of them that this process holds in its memory.</summary>
+    /// <summary>Those of them that exist in this process's memory alone: all with storage_type memory, otherwise none.</summary>
     public required long ActiveSessionsMemory { get; init; }
 
     /// <summary>After how many hours without a turn a session expires.</summary>

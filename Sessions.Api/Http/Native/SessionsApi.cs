@@ -1,9 +1,7 @@
 using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Microsoft.AspNetCore.Mvc;
-using Microsoft.AspNetCore.OpenApi;
 using Microsoft.Net.Http.Headers;
-using Microsoft.OpenApi;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Auth;
@@ -23,74 +21,71 @@ internal static class SessionsApi
         app.Services.GetRequiredService<ActiveSessions>();
 
         var sessions = app.MapGroup("/sessions").WithTags("Sessions").ForConversations().Problems(StatusCodes.Status503ServiceUnavailable);
-        sessions.AddOpenApiOperationTransformer(DescribeUser);
         sessions.MapPost("/", CreateAsync)
+            .WithName("createSession")
             .WithSummary("Create a session")
             .WithDescription("An empty or absent body is fine. Send an Idempotency-Key header to make a retry safe.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/", ListAsync)
+            .WithName("listSessions")
             .WithSummary("List all sessions, newest activity first")
-            .WithDescription("Of all users. Without authentication for callers on this machine alone.")
-            .WithPaging()
+            .WithDescription(
+                "Of all users, or of the one that user_id names, narrowed by the filters, all of which must hold. "
+                + "Without authentication for callers on this machine alone.")
             .WithMetadata(new ScopesMetadata(Auth.Scope.ReadAll))
             .Problems(StatusCodes.Status403Forbidden, StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/stats", GetStatisticsAsync)
+            .WithName("getSessionStats")
             .WithSummary("Count the sessions there are")
+            .WithDescription("What has expired is not counted.")
             .ForAdmins();
         sessions.MapPost("/cleanup", CleanUpAsync)
+            .WithName("cleanUpSessions")
             .WithSummary("Remove what has expired, now")
             .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
             .ForAdmins(orCleanupKey: true)
             .Problems(StatusCodes.Status401Unauthorized);
         sessions.MapGet("/{session_id}", GetAsync)
+            .WithName("getSession")
             .WithSummary("Get a session")
             .WithDescription("Sends an ETag, and honours If-None-Match.")
             .Produces(StatusCodes.Status304NotModified)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPatch("/{session_id}", PatchAsync)
+            .WithName("updateSession")
             .WithSummary("Change a session's metadata")
             .WithDescription("A JSON merge patch (RFC 7396): keys of metadata are set, null removes one. Honours If-Match.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status412PreconditionFailed, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapDelete("/{session_id}", DeleteAsync)
+            .WithName("deleteSession")
             .WithSummary("Delete a session and its history")
+            .WithDescription("A turn that is running on it is not kept.")
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapGet("/{session_id}/history", ReadHistoryAsync)
+            .WithName("getSessionHistory")
             .WithSummary("Read a session's turns, page by page")
-            .WithPaging()
+            .WithDescription("The path to the newest turn, oldest first.")
             .Problems(StatusCodes.Status404NotFound, StatusCodes.Status422UnprocessableEntity);
+        sessions.MapTurnContext();
         sessions.MapPost("/{session_id}/turns", AppendAsync)
+            .WithName("appendTurn")
             .WithSummary("Append a turn that your own agent made")
             .WithDescription("Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the next one. Send an Idempotency-Key header to make a retry safe.")
             .TakesContent()
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
                 StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapPost("/{session_id}/cancel", CancelAsync)
+            .WithName("cancelTurn")
             .WithSummary("Stop the turn that runs")
             .WithDescription("On whichever replica. What was told so far is kept as an incomplete turn; nothing where nothing was told.")
             .Produces<CancelledResponse>(StatusCodes.Status202Accepted)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPost("/{session_id}/fork", ForkAsync)
+            .WithName("forkSession")
             .WithSummary("Copy a session up to one of its turns")
             .WithDescription("Nothing is run again. The copy belongs to the same user, whose limit applies.")
             .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         return app;
-    }
-
-    private static Task DescribeUser(OpenApiOperation operation, OpenApiOperationTransformerContext context, CancellationToken cancellationToken)
-    {
-        if (context.Description.RelativePath?.StartsWith("sessions/{", StringComparison.Ordinal) == true)
-        {
-            operation.Parameters ??= [];
-            operation.Parameters.Add(new OpenApiParameter
-            {
-                Name = SessionOwner.Parameter,
-                In = ParameterLocation.Query,
-                Description = "The user whose session it must be: 404 where it is not. A service that names none has only sessions that are bound to nobody.",
-                Schema = new OpenApiSchema { Type = JsonSchemaType.String },
-            });
-        }
-
-        return Task.CompletedTask;
     }
 
     private static async Task<CreatedAnswer<SessionResponse>> CreateAsync(
@@ -128,9 +123,16 @@ internal static class SessionsApi
                 "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
         }
 
+        var userId = request.Query.TryGetValue(SessionOwner.Parameter, out var named) ? named.ToString() : null;
+        if (userId is not null)
+        {
+            UserIds.Check(SessionOwner.Parameter, userId);
+        }
+
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
-        var page = await log.ListAsync(SessionPages.Of(userId: null, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken);
-        return SessionPages.Answer(userId: null, page);
+        var filter = SessionFilter.Read(request.QueryString, ofAll: true);
+        var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
+        return SessionPages.Answer(userId, page);
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
@@ -193,6 +195,7 @@ internal static class SessionsApi
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         var withItems = ReadInclude(request.Query);
+        var allBranches = ReadBranches(request.Query);
         int? tip = !request.Query.TryGetValue("tip", out var text) ? null
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
             : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
@@ -203,6 +206,7 @@ internal static class SessionsApi
             After = paging.After is { } after ? (int)Math.Clamp(after.Position, 0, int.MaxValue) : null,
             Descending = paging.Descending,
             Tip = tip,
+            AllBranches = allBranches,
         }, cancellationToken) is not { Session.Kind: not SessionKind.Chain } page)
         {
             return NotFound(sessionId);
@@ -221,6 +225,11 @@ internal static class SessionsApi
                 page.HasMore && page.Turns.Count > 0 ? Paging.Encode(new PageCursor(page.Turns[^1].Number, "")) : null),
             page.Turns.Sum(turn => turn.Bytes));
     }
+
+    private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
+        && (branches is ["all"] && !query.ContainsKey("tip")
+            ? true
+            : throw new DomainException(Error.InvalidField("branches", "must be all, and not beside tip")));
 
     private static bool ReadInclude(IQueryCollection query) => query.TryGetValue("include", out var include)
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));

@@ -13,6 +13,8 @@ internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, Op
 {
     private readonly Dictionary<int, int> _calls = [];
     private TurnBegun _begun = null!;
+    private bool _hasText;
+    private bool _beginsMessage;
 
     public IResult Refuse(Error error) => errorOf(error);
 
@@ -29,8 +31,14 @@ internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, Op
                     json.WriteNull("refusal"u8);
                 });
                 break;
+            case ItemAdded { Type: "message" }:
+                _beginsMessage = _hasText;
+                break;
             case TextDelta delta:
-                WriteDelta(writer, delta, static (json, delta) => JsonText.WriteString(json, delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
+                // As in the answer at once: a line break between two messages, as before and after a tool has run.
+                var told = _beginsMessage ? delta with { Text = delta.Text.After("\n"u8) } : delta;
+                (_hasText, _beginsMessage) = (true, false);
+                WriteDelta(writer, told, static (json, delta) => JsonText.WriteString(json, delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
                 break;
             case ItemAdded { Type: "function_call" } added:
                 _calls[added.Index] = _calls.Count;

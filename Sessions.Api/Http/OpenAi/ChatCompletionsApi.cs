@@ -18,7 +18,8 @@ internal static class ChatCompletionsApi
         .WithName("createChatCompletion")
         .WithSummary("Create a chat completion")
         .WithDescription("Nothing is stored, unless the header X-Session-Id names a session: then the messages behind the last assistant message are a turn of it, and the history is the session's.")
-        .TakesContent();
+        .TakesContent()
+        .Problems(StatusCodes.Status404NotFound, StatusCodes.Status502BadGateway, StatusCodes.Status504GatewayTimeout);
 
     private static async Task<IResult> CreateAsync(
         Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents, OpenAiSettings settings, LimitSettings limits, StreamedTurns streams,
@@ -157,7 +158,7 @@ internal static class ChatCompletionsApi
             ToolChoice = ToolFields.ReadChoice(fields.Any("tool_choice"), tools),
             ParallelToolCalls = fields.Flag("parallel_tool_calls"),
             Format = fields.Object("response_format") is { } format ? ToolFields.ReadFormat(format, "response_format.") : null,
-            ReasoningEffort = fields.Text("reasoning_effort"),
+            ReasoningEffort = fields.Word("reasoning_effort", [.. AnswerOptions.ReasoningEfforts]),
             Verbosity = fields.Word("verbosity", "low", "medium", "high"),
         };
     }

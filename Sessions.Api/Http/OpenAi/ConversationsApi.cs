@@ -15,21 +15,41 @@ internal static class ConversationsApi
     /// <summary>Maps the endpoints.</summary>
     public static void MapConversations(this RouteGroupBuilder v1)
     {
-        var conversations = v1.MapGroup("/conversations").WithTags("OpenAI: conversations");
-        conversations.MapPost("", CreateAsync).WithName("createConversation").WithSummary("Create a conversation").TakesContent();
-        conversations.MapGet("", ListAsync).WithName("listConversations").WithSummary("List a user's conversations, newest activity first").WithDescription("Beyond OpenAI's own API.");
-        conversations.MapGet("/{conversation_id}", GetAsync).WithName("getConversation").WithSummary("Get a conversation");
-        conversations.MapPost("/{conversation_id}", UpdateAsync).WithName("updateConversation").WithSummary("Replace a conversation's metadata");
+        var conversations = v1.MapGroup("/conversations").WithTags("OpenAI: conversations").Problems(StatusCodes.Status404NotFound);
+        conversations.MapPost("", CreateAsync)
+            .WithName("createConversation")
+            .WithSummary("Create a conversation")
+            .WithDescription("With up to 1,000 items.")
+            .TakesContent();
+        conversations.MapGet("", ListAsync)
+            .WithName("listConversations")
+            .WithSummary("List a user's conversations, newest activity first")
+            .WithDescription("Beyond OpenAI's own API.");
+        conversations.MapGet("/{conversation_id}", GetAsync)
+            .WithName("getConversation")
+            .WithSummary("Get a conversation")
+            .WithDescription("Any session is one, by its own id too.");
+        conversations.MapPost("/{conversation_id}", UpdateAsync)
+            .WithName("updateConversation")
+            .WithSummary("Replace a conversation's metadata")
+            .WithDescription("All of it.");
         conversations.MapDelete("/{conversation_id}", DeleteAsync)
             .WithName("deleteConversation")
             .WithSummary("Delete a conversation")
             .WithDescription("Its items go with it.");
-        conversations.MapGet("/{conversation_id}/items", ListItemsAsync).WithName("listConversationItems").WithSummary("List a conversation's items");
+        conversations.MapGet("/{conversation_id}/items", ListItemsAsync)
+            .WithName("listConversationItems")
+            .WithSummary("List a conversation's items")
+            .WithDescription("Newest first, unless order says otherwise.");
         conversations.MapPost("/{conversation_id}/items", AddItemsAsync)
             .WithName("createConversationItems")
             .WithSummary("Add items to a conversation, all or none")
+            .WithDescription("No agent runs.")
             .TakesContent();
-        conversations.MapGet("/{conversation_id}/items/{item_id}", GetItemAsync).WithName("getConversationItem").WithSummary("Get an item of a conversation");
+        conversations.MapGet("/{conversation_id}/items/{item_id}", GetItemAsync)
+            .WithName("getConversationItem")
+            .WithSummary("Get an item of a conversation")
+            .WithDescription("As it was stored.");
         conversations.MapDelete("/{conversation_id}/items/{item_id}", DeleteItemAsync)
             .WithName("deleteConversationItem")
             .WithSummary("Delete an item of a conversation")

@@ -12,10 +12,17 @@ internal static class ModelsApi
     public static void MapModels(this RouteGroupBuilder v1)
     {
         var models = v1.MapGroup("/models").WithTags("OpenAI: models");
-        models.MapGet("", List).WithName("listModels").WithSummary("List the agents as models");
+        models.MapGet("", List)
+            .WithName("listModels")
+            .WithSummary("List the agents as models")
+            .WithDescription("By their names, without aliases.");
 
         // Names of other services have slashes, which some clients encode and others do not.
-        models.MapGet("/{**model}", Get).WithName("getModel").WithSummary("Get an agent as a model");
+        models.MapGet("/{**model}", Get)
+            .WithName("getModel")
+            .WithSummary("Get an agent as a model")
+            .WithDescription("By its name or an alias.")
+            .Problems(StatusCodes.Status404NotFound);
     }
 
     private static JsonResult List(AgentCatalog agents) => new(Json.Write(agents, static (json, agents) =>

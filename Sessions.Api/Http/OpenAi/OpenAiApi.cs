@@ -21,7 +21,10 @@ internal static class OpenAiApi
     }
 
     /// <summary>Whether a request is for this wire, so that its failures are told in its words.</summary>
-    public static bool IsFor(HttpRequest request) => request.Path.StartsWithSegments(Root, StringComparison.OrdinalIgnoreCase);
+    public static bool IsFor(HttpRequest request) => IsFor(request.Path);
+
+    /// <summary>Whether an address is of this wire.</summary>
+    public static bool IsFor(PathString path) => path.StartsWithSegments(Root, StringComparison.OrdinalIgnoreCase);
 
     /// <summary>Puts the headers on every answer that OpenAI's clients show: errors too.</summary>
     public static void UseOpenAiHeaders(this WebApplication app) => app.Use((context, next) =>

@@ -64,6 +64,12 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
                 break;
             case ArgumentsDelta delta:
                 WriteArguments(delta);
+                if (_addedType == "mcp_call")
+                {
+                    // The server's own calls are made when their arguments are whole.
+                    WriteArgumentsDone(delta.Index, delta.Delta);
+                }
+
                 break;
             case ToolStarted started:
                 WriteTool("response.mcp_call.in_progress", started.Index);
@@ -132,21 +138,25 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
                 WriteEndOf(done.Index, index++, part);
             }
         }
-        else if (done.Type is "function_call" or "mcp_call")
+        else if (done.Type == "function_call")
         {
-            Write(done.Type == "mcp_call" ? "response.mcp_call_arguments.done" : "response.function_call_arguments.done", (Id: IdOf(done.Index, done.Type), done.Type, item.RootElement, Index: _outputIndex), static (json, x) =>
+            Write("response.function_call_arguments.done", (Id: IdOf(done.Index, done.Type), item.RootElement, Index: _outputIndex), static (json, x) =>
             {
                 json.WriteString("item_id"u8, x.Id);
                 json.WriteNumber("output_index"u8, x.Index);
-                if (x.Type == "function_call")
-                {
-                    Copy(json, x.RootElement, "name");
-                }
-
+                Copy(json, x.RootElement, "name");
                 Copy(json, x.RootElement, "arguments");
             });
         }
     }
+
+    private void WriteArgumentsDone(int index, Utf8Text arguments) =>
+        Write("response.mcp_call_arguments.done", (Id: IdOf(index, "mcp_call"), arguments, Index: _outputIndex), static (json, x) =>
+        {
+            json.WriteString("item_id"u8, x.Id);
+            json.WriteNumber("output_index"u8, x.Index);
+            json.WriteString("arguments"u8, x.arguments.Span);
+        });
 
     private void WriteEndOf(int index, int contentIndex, JsonElement part)
     {

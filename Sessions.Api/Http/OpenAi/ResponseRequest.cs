@@ -199,7 +199,7 @@ internal sealed record ResponseRequest
             ParallelToolCalls = fields.Flag("parallel_tool_calls"),
             Format = text?.Object("format") is { } format ? ToolFields.ReadFormat(format, "text.format.") : null,
             Verbosity = text?.Word("verbosity", "low", "medium", "high"),
-            ReasoningEffort = reasoning?.Text("effort"),
+            ReasoningEffort = reasoning?.Word("effort", [.. AnswerOptions.ReasoningEfforts]),
         };
     }
 }
@@ -281,12 +281,15 @@ internal static class ToolFields
             ?? throw OpenAiException.Missing($"{prefix}type");
         if (type != "json_schema")
         {
-            return new ResponseFormat(type);
+            return new ResponseFormat(type) { Field = prefix.TrimEnd('.') };
         }
 
         // Chat completions have it one level deeper.
         var schema = fields.Object("json_schema") is { } inner ? new Fields(inner, $"{prefix}json_schema.") : fields;
         return new ResponseFormat(type, schema.Text("name"), schema.Text("description"),
-            Apart(schema.Object("schema")) ?? throw OpenAiException.Missing($"{prefix}schema"), schema.Flag("strict"));
+            Apart(schema.Object("schema")) ?? throw OpenAiException.Missing($"{prefix}schema"), schema.Flag("strict"))
+        {
+            Field = prefix.TrimEnd('.'),
+        };
     }
 }

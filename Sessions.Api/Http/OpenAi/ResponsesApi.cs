@@ -16,23 +16,30 @@ internal static class ResponsesApi
     /// <summary>Maps the endpoints.</summary>
     public static void MapResponses(this RouteGroupBuilder v1)
     {
-        var responses = v1.MapGroup("/responses").WithTags("OpenAI: responses");
+        var responses = v1.MapGroup("/responses").WithTags("OpenAI: responses").Problems(StatusCodes.Status404NotFound);
         responses.MapPost("", CreateAsync)
             .WithName("createResponse")
             .WithSummary("Create a response")
             .WithDescription("In a conversation, behind an earlier response, or alone. With stream: true it comes as server-sent events.")
+            .Problems(StatusCodes.Status502BadGateway, StatusCodes.Status504GatewayTimeout)
             .TakesContent();
         responses.MapGet("/{response_id}", GetAsync)
             .WithName("getResponse")
             .WithSummary("Get a response")
             .WithDescription("With stream=true its events, behind starting_after if that is given.");
-        responses.MapDelete("/{response_id}", DeleteAsync).WithName("deleteResponse").WithSummary("Delete a response");
-        responses.MapGet("/{response_id}/input_items", ListInputAsync).WithName("listInputItems").WithSummary("List what a response was made of");
+        responses.MapDelete("/{response_id}", DeleteAsync)
+            .WithName("deleteResponse")
+            .WithSummary("Delete a response")
+            .WithDescription("What came after it stays.");
+        responses.MapGet("/{response_id}/input_items", ListInputAsync)
+            .WithName("listInputItems")
+            .WithSummary("List what a response was made of")
+            .WithDescription("Without what came before it.");
 
         // Addresses of OpenAI's that are not here; else they would look like the ids of responses.
         responses.MapPost("/input_tokens", OpenAiError () => OpenAiError.UnknownUrl).ExcludeFromDescription();
         responses.MapPost("/compact", OpenAiError () => OpenAiError.UnknownUrl).ExcludeFromDescription();
-        responses.MapPost("/{response_id}/cancel", Cancel).WithName("cancelResponse").WithSummary("Refused: only background responses can be cancelled");
+        responses.MapPost("/{response_id}/cancel", Cancel).ExcludeFromDescription();
     }
 
     private static async Task<IResult> CreateAsync(

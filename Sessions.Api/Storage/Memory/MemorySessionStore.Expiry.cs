@@ -39,10 +39,7 @@ internal sealed partial class MemorySessionStore
 
             if (_policy.StoredBytes > 0 && _bytes + BytesOfReservation > _policy.StoredBytes)
             {
-                throw new StoreUnavailableException($"There is no room for more ({StoredBytesLimit}).", TimeSpan.FromSeconds(30))
-                {
-                    WasKnown = true,
-                };
+                throw new DomainException(Error.StorageFull(StoredBytesLimit));
             }
 
             Reserve(key, sessionId, now + _lifetimes[(int)SessionKind.Session]);

@@ -39,9 +39,6 @@ internal static class PostgresRows
     /// <summary>How many columns a turn has.</summary>
     public const int TurnWidth = 8;
 
-    /// <summary>How a session is named where something of it can't be read.</summary>
-    public static string NameOf(string sessionId) => $"session '{sessionId}'";
-
     /// <summary>Reads a session.</summary>
     /// <exception cref="StoredDataException">It can't be read.</exception>
     public static PostgresSession ReadSession(NpgsqlDataReader row, int? lastTurnAt = null)
@@ -100,7 +97,8 @@ internal static class PostgresRows
 
     private static byte[] ReadBytes(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? [] : row.GetFieldValue<byte[]>(at);
 
-    private static StoredDataException Damaged(string sessionId, string message, Exception e) => new(NameOf(sessionId), message, e);
+    private static StoredDataException Damaged(string sessionId, string message, Exception e) =>
+        new(DamageReport.NameOf(sessionId), message, e);
 }
 
 /// <summary>A session that was opened in PostgreSQL.</summary>

@@ -286,7 +286,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     {
         foreach (var id in told.Ids)
         {
-            policy.Damage.Forget(PostgresRows.NameOf(id));
+            policy.Damage.Forget(DamageReport.NameOf(id));
         }
 
         if (told.Created is { } origin)

@@ -22,7 +22,7 @@ internal sealed class PostgresServer : IAsyncDisposable
 
     private PostgresServer(int port, string[] settings) => (Port, _settings) = (port, settings);
 
-    public int Port { get; }
+    public int Port { get; private set; }
 
     public int Id => _process!.Id;
 
@@ -43,7 +43,14 @@ internal sealed class PostgresServer : IAsyncDisposable
         Assert.SkipWhen(Programs is null, "There is no PostgreSQL on this machine (/usr/lib/postgresql).");
         var server = new PostgresServer(FreePort.Find(), [.. isSafe ? [] : (string[])["fsync=off", "full_page_writes=off"], .. settings]);
         await server.InitializeAsync();
-        await server.RestartAsync();
+
+        // Somebody else may have taken the port meanwhile.
+        for (var tries = 1; !await server.TryStartAsync(); tries++)
+        {
+            Assert.True(tries < 5, "postgres ended at once.");
+            server.Port = FreePort.Find();
+        }
+
         return server;
     }
 
@@ -77,7 +84,9 @@ internal sealed class PostgresServer : IAsyncDisposable
     }
 
     /// <summary>Starts it, on what it has written.</summary>
-    public async Task RestartAsync()
+    public async Task RestartAsync() => Assert.True(await TryStartAsync(), "postgres ended at once.");
+
+    private async Task<bool> TryStartAsync()
     {
         _process?.Dispose();
         string[] arguments =
@@ -87,12 +96,18 @@ internal sealed class PostgresServer : IAsyncDisposable
         ];
         _process = Run("postgres", arguments);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
-        while (!await AnswersAsync())
+        while (!_process.HasExited)
         {
-            Assert.False(_process.HasExited, "postgres ended at once.");
+            if (await AnswersAsync())
+            {
+                return !_process.HasExited;
+            }
+
             limit.Token.ThrowIfCancellationRequested();
             await Task.Delay(20, limit.Token);
         }
+
+        return false;
     }
 
     /// <summary>Ends it without warning.</summary>

@@ -15,10 +15,6 @@ namespace Sessions.Api.Engine.Agents.OpenAi;
 /// <param name="call">Gets an error.</param>
 internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall call)
 {
-    private const int MaxWordLength = 64;
-
-    private static readonly SearchValues<char> WordCharacters = SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.");
-
     // Of each call, its provider's index and id; its own index is where it stands.
     private readonly List<(int Index, string Id)> _calls = [];
 
@@ -74,44 +70,6 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         return buffer.WrittenSpan.ToArray();
     }
 
-    /// <summary>Reads what a provider says when it refuses.</summary>
-    /// <param name="body">The body, or as much of it as there is.</param>
-    /// <param name="status">The status.</param>
-    /// <param name="retryAfter">When to try again.</param>
-    public static ProviderRefusal ReadRefusal(ReadOnlyMemory<byte> body, int status, TimeSpan? retryAfter)
-    {
-        try
-        {
-            using var document = JsonDocument.Parse(body);
-            var root = document.RootElement;
-            return ReadRefusal(root.ValueKind == JsonValueKind.Object && root.TryGetProperty("error", out var error) ? error : root, status, retryAfter);
-        }
-        catch (JsonException)
-        {
-            return new ProviderRefusal(status, null, null, retryAfter);
-        }
-    }
-
-    private static ProviderRefusal ReadRefusal(JsonElement error, int? status, TimeSpan? retryAfter) =>
-        new(status, Word(error, "code"), Word(error, "type"), retryAfter);
-
-    // A word for programs; nothing else of an error is taken over, as it may quote what a user wrote.
-    private static string? Word(JsonElement element, string name)
-    {
-        if (element.ValueKind != JsonValueKind.Object || !element.TryGetProperty(name, out var value))
-        {
-            return null;
-        }
-
-        var word = value.ValueKind switch
-        {
-            JsonValueKind.Number => value.GetRawText(),
-            JsonValueKind.String => TextOf(element, name),
-            _ => null,
-        };
-        return word is { Length: > 0 and <= MaxWordLength } && !word.AsSpan().ContainsAnyExcept(WordCharacters) ? word : null;
-    }
-
     private void ThrowIfError(JsonElement element)
     {
         var isError = element.TryGetProperty("error", out var error) && error.ValueKind is JsonValueKind.Object or JsonValueKind.String;
@@ -123,14 +81,14 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
 
     private ProviderException Refused(JsonElement error)
     {
-        call.Refusal = ReadRefusal(error, status: null, retryAfter: null);
+        call.Refusal = ProviderRefusals.Read(error, status: null, retryAfter: null);
         return new ProviderException(ProviderFault.Refused);
     }
 
     /// <summary>An event that is an error by its name.</summary>
     public ProviderException RefusedBy(ReadOnlyMemory<byte> json)
     {
-        call.Refusal = ReadRefusal(json, 0, null) with { Status = null };
+        call.Refusal = ProviderRefusals.Read(json, status: null, retryAfter: null);
         return new ProviderException(ProviderFault.Refused);
     }
 
@@ -143,7 +101,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
                 throw Refused(choice);
             }
 
-            answer.FinishReason = reason.Length <= MaxWordLength && !reason.AsSpan().ContainsAnyExcept(WordCharacters) ? reason : "other";
+            answer.FinishReason = ProviderRefusals.IsWord(reason) ? reason : "other";
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 using OpenAI.Chat;
@@ -37,11 +38,13 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<AiMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
+        Dictionary<int, StringBuilder> arguments = [];
+        Dictionary<string, StringBuilder> argumentsOf = new(StringComparer.Ordinal);
         await foreach (var update in base.GetStreamingResponseAsync(messages.Select(Message), Options(options), cancellationToken))
         {
             if (update.RawRepresentation is StreamingChatCompletionUpdate raw)
             {
-                AddPieces(update, raw);
+                AddPieces(update, raw, arguments, argumentsOf);
             }
             else
             {
@@ -50,7 +53,7 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
                 {
                     if (update.Contents[i] is FunctionCallContent call)
                     {
-                        call.RawRepresentation = new CallArguments("", IsTold: true);
+                        call.RawRepresentation = new CallArguments(argumentsOf.GetValueOrDefault(call.CallId)?.ToString() ?? "", IsTold: true);
                     }
                     else if (update.Contents[i] is ErrorContent { ErrorCode: OutputBuilder.Refusal })
                     {
@@ -63,7 +66,8 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
         }
     }
 
-    private static void AddPieces(ChatResponseUpdate update, StreamingChatCompletionUpdate raw)
+    private static void AddPieces(
+        ChatResponseUpdate update, StreamingChatCompletionUpdate raw, Dictionary<int, StringBuilder> arguments, Dictionary<string, StringBuilder> argumentsOf)
     {
         if (raw.RefusalUpdate is { Length: > 0 } refusal)
         {
@@ -72,7 +76,14 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
 
         foreach (var piece in raw.ToolCallUpdates)
         {
-            update.Contents.Add(new CallPieceContent(piece.Index, piece.ToolCallId, piece.FunctionName, piece.FunctionArgumentsUpdate?.ToString() ?? ""));
+            var more = piece.FunctionArgumentsUpdate?.ToString() ?? "";
+            if (piece.ToolCallId is { } callId)
+            {
+                argumentsOf[callId] = arguments[piece.Index] = new StringBuilder();
+            }
+
+            arguments.GetValueOrDefault(piece.Index)?.Append(more);
+            update.Contents.Add(new CallPieceContent(piece.Index, piece.ToolCallId, piece.FunctionName, more));
         }
     }
 
@@ -100,7 +111,7 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
     }
 
     private static ChatToolCall ToolCall(FunctionCallContent call) => ChatToolCall.CreateFunctionToolCall(
-        call.CallId, call.Name, BinaryData.FromString(call.RawRepresentation is CallArguments { IsTold: false } arguments ? arguments.Text : CallJson.Write(call.Arguments)));
+        call.CallId, call.Name, BinaryData.FromString(call.RawRepresentation is CallArguments arguments ? arguments.Text : CallJson.Write(call.Arguments)));
 
     private static bool IsFile(AIContent content) => content is DataContent data && !data.HasTopLevelMediaType("image");
 
@@ -158,7 +169,7 @@ internal sealed class OpenAiChatClient(IChatClient inner) : DelegatingChatClient
 #pragma warning disable SCME0001 // Marked as experimental; the version is pinned, and tests hold it to what is used here.
         foreach (var (name, json) in Others(asked))
         {
-            request.Patch.Set([.. "$."u8, .. System.Text.Encoding.ASCII.GetBytes(name)], json);
+            request.Patch.Set([.. "$."u8, .. Encoding.ASCII.GetBytes(name)], json);
         }
 #pragma warning restore SCME0001
 

@@ -1,0 +1,105 @@
+// Calls of the API that anybody can make: docs/api.md. The console has no others.
+
+/** Where the API is: one folder above the console's. */
+const base = new URL("../", document.baseURI);
+
+let key = readKey();
+
+/** What the server refused, in its own words. */
+export class ApiError extends Error {
+  constructor(status, problem, retryAfter) {
+    super(problem?.detail ?? problem?.title ?? (status ? `The server answered with status ${status}.` : "The server can't be reached."));
+    this.status = status;
+    this.code = problem?.code ?? (status ? "unknown" : "unreachable");
+    this.problem = problem;
+    this.retryAfter = retryAfter;
+  }
+}
+
+// In this tab alone, and gone with it.
+function readKey() {
+  try {
+    return sessionStorage.getItem("console.key");
+  } catch {
+    return null;
+  }
+}
+
+export const hasKey = () => key !== null;
+
+export function useKey(text) {
+  key = text;
+  try {
+    if (text === null) sessionStorage.removeItem("console.key");
+    else sessionStorage.setItem("console.key", text);
+  } catch {
+    // It lasts as long as the page, then.
+  }
+}
+
+/** Sends a request and gives the response, whatever its status is. */
+export async function send(method, path, { body, headers, signal, query } = {}) {
+  const url = new URL(path, base);
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+  }
+  try {
+    return await fetch(url, {
+      method,
+      signal,
+      cache: "no-store",
+      headers: {
+        ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        ...(key ? { Authorization: `Bearer ${key}` } : {}),
+        ...headers,
+      },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0);
+  }
+}
+
+/** Makes an error of a response that is one. */
+export async function refuse(response) {
+  let problem;
+  try {
+    problem = await response.json();
+  } catch {
+    // Not of this server: a proxy's.
+  }
+  const error = new ApiError(response.status, problem, Number(response.headers.get("Retry-After")) || undefined);
+  if (response.status === 401) document.dispatchEvent(new CustomEvent("signed-out", { detail: error }));
+  return error;
+}
+
+/** Sends a request and gives what came back as JSON. */
+export async function call(method, path, options) {
+  const response = await send(method, path, { ...options, headers: { Accept: "application/json", ...options?.headers } });
+  if (!response.ok) throw await refuse(response);
+  return response.json();
+}
+
+export const get = (path, query, options) => call("GET", path, { query, ...options });
+
+/** The path of a session, or of something of it; ids are free in what they hold. */
+export const sessionPath = (id, rest = "") => `sessions/${encodeURIComponent(id)}${rest}`;
+
+export const userPath = (id, rest) => `users/${encodeURIComponent(id)}/${rest}`;
+
+/** Health is told in the body also where it is bad. */
+export async function health() {
+  const response = await send("GET", "health");
+  return response.json();
+}
+
+/** Saves text as a file. */
+export function save(name, blob) {
+  const url = URL.createObjectURL(blob);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name.replace(/[^\w.-]+/g, "_");
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

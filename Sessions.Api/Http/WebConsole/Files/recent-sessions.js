@@ -1,0 +1,55 @@
+// The sessions of late, beside the chat.
+import { fill, h } from "./dom.js";
+import { get } from "./api.js";
+import { shortTime } from "./format.js";
+import { actingFor, listPath } from "./state.js";
+
+const SHOWN = 30;
+
+/** Where a session is in the chat; whose it is stands there where it is another's. */
+export const chatAddress = (id, user) =>
+  `#/chat/${encodeURIComponent(id)}${user && user !== actingFor() ? `?user=${encodeURIComponent(user)}` : ""}`;
+
+export class RecentSessions {
+  element = h("ol", { class: "recent-list" });
+  #asked = 0;
+
+  /** Shows them as they are now, and which one is open. */
+  async show(open) {
+    const asked = ++this.#asked;
+    this.#mark(open);
+    const where = listPath(actingFor());
+    if (!where) return;
+    try {
+      const page = await get(where.path, { ...where.query, limit: SHOWN });
+      if (asked !== this.#asked) return;
+      fill(
+        this.element,
+        page.sessions.map(entry),
+        page.sessions.length === 0 && h("li", { class: "quiet empty" }, "Nothing was said yet."),
+      );
+      this.#mark(open);
+    } catch (error) {
+      fill(this.element, h("li", { class: "quiet empty" }, error.message));
+    }
+  }
+
+  #mark(open) {
+    for (const link of this.element.querySelectorAll("a")) {
+      if (link.dataset.session === open) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+}
+
+const entry = session =>
+  h(
+    "li",
+    {},
+    h(
+      "a",
+      { href: chatAddress(session.session_id, session.user_id), "data-session": session.session_id },
+      h("span", { class: "name", dir: "auto" }, session.metadata.last_query ?? session.session_id),
+      h("time", { datetime: session.last_activity_at }, shortTime(session.last_activity_at)),
+    ),
+  );

@@ -1,0 +1,157 @@
+// A turn, asked for and heard to its end: over lost connections, restarts of the server and reloads of the page.
+import { ApiError, refuse, send } from "./api.js";
+
+const PENDING = "console.pending";
+const LONGEST_PAUSE = 10_000;
+const MAX_TRIES = 40;
+
+/** Reads server-sent events as they come. */
+export async function* readEvents(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      rest += value;
+      for (let end; (end = rest.indexOf("\n\n")) >= 0; rest = rest.slice(end + 2)) {
+        const event = {};
+        for (const line of rest.slice(0, end).split("\n")) {
+          const colon = line.indexOf(": ");
+          if (colon > 0) event[line.slice(0, colon)] = line.slice(colon + 2);
+        }
+        if (event.event) yield { id: event.id, name: event.event, data: JSON.parse(event.data) };
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * A turn that runs. Tells of `change` whenever there is more to show, and of `end` once. The idempotency key makes it safe to ask
+ * again: the server joins the running turn, or gives the answer it has kept.
+ */
+export class TurnStream extends EventTarget {
+  text = "";
+  items = [];
+  turn = null;
+  sessionId = null;
+  result = null;
+  error = null;
+  isLost = false;
+  #lastId = null;
+  #stop = new AbortController();
+
+  constructor(body, key = newKey()) {
+    super();
+    this.body = body;
+    this.key = key;
+    this.sessionId = body.thread_id ?? null;
+  }
+
+  /** The turn that this tab was waiting for when it was reloaded. */
+  static pending() {
+    try {
+      const { body, key, sessionId } = JSON.parse(sessionStorage.getItem(PENDING) ?? "{}");
+      if (!body || !key) return null;
+      const stream = new TurnStream(body, key);
+      stream.sessionId = sessionId;
+      return stream;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Nobody looks any more; the turn itself goes on. */
+  leave() {
+    this.#stop.abort();
+  }
+
+  async run() {
+    this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
+    for (let tries = 0, pause = 500; !this.result && !this.error; tries++) {
+      try {
+        await this.#hear(() => {
+          tries = 0;
+          pause = 500;
+        });
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        const mayPass =
+          error instanceof ApiError
+            ? error.status === 0 ||
+              (error.status === 502 && !error.problem) ||
+              error.status === 503 ||
+              error.code === "idempotency_in_progress"
+            : true;
+        if (!mayPass || tries >= MAX_TRIES) this.error = error;
+      }
+      if (this.result || this.error) break;
+      this.isLost = true;
+      this.#tell("change");
+      await new Promise(resolve => setTimeout(resolve, pause));
+      pause = Math.min(2 * pause, LONGEST_PAUSE);
+      if (this.#stop.signal.aborted) return;
+    }
+    this.#remember(null);
+    this.#tell("end");
+  }
+
+  async #hear(onAnswer) {
+    const response = await send("POST", "query", {
+      body: { ...this.body, stream: true },
+      headers: { Accept: "text/event-stream", "Idempotency-Key": this.key, ...(this.#lastId ? { "Last-Event-ID": this.#lastId } : {}) },
+      signal: this.#stop.signal,
+    });
+    if (!response.ok) throw await refuse(response);
+    for await (const event of readEvents(response.body)) {
+      onAnswer();
+      // Another stream: that of the turn that was asked for again. It tells everything from the start.
+      if (this.#lastId?.split(":")[0] !== event.id.split(":")[0]) [this.text, this.items] = ["", []];
+      this.#lastId = event.id;
+      this.isLost = false;
+      this.#take(event);
+      this.#tell("change");
+    }
+  }
+
+  #take({ name, data }) {
+    switch (name) {
+      case "session":
+        this.sessionId = data.thread_id;
+        this.turn = data.turn;
+        this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
+        break;
+      case "delta":
+        this.text += data.text;
+        break;
+      case "item":
+        this.items.push(data);
+        break;
+      case "done":
+        this.result = data;
+        break;
+      case "error":
+        this.error = new ApiError(data.status, data);
+        break;
+    }
+  }
+
+  #tell(name) {
+    this.dispatchEvent(new Event(name));
+  }
+
+  #remember(pending) {
+    try {
+      if (pending) sessionStorage.setItem(PENDING, JSON.stringify(pending));
+      else sessionStorage.removeItem(PENDING);
+    } catch {
+      // A reload does not find it, then; the session's history does.
+    }
+  }
+}

@@ -1,0 +1,151 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using ModelContextProtocol;
+using ModelContextProtocol.Server;
+
+namespace Sessions.Tests;
+
+/// <summary>
+/// A real tool server, the official SDK's own: by HTTP, and, as this assembly is its program, by standard input and output. Its tools:
+/// <c>echo</c> answers, <c>fail</c> fails, <c>hang</c> never ends, <c>large</c> gives back 10 MiB.
+/// </summary>
+internal sealed class TestTools : IAsyncDisposable
+{
+    private readonly TaskCompletionSource _hanging = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly List<string> _calls = [];
+    private WebApplication _app;
+
+    private TestTools() => _app = Create("http://127.0.0.1:0");
+
+    /// <summary>What <c>large</c> gives back.</summary>
+    public const int LargeBytes = 10 << 20;
+
+    public string Url => _app.Urls.Single() + "/mcp";
+
+    /// <summary>The header <c>X-Tools-Key</c> as it came last.</summary>
+    public string? Key { get; private set; }
+
+    /// <summary>Ends when <c>hang</c> was called.</summary>
+    public Task Hanging => _hanging.Task;
+
+    /// <summary>The tools that were called, in order.</summary>
+    public IReadOnlyList<string> Calls
+    {
+        get
+        {
+            lock (_calls)
+            {
+                return [.. _calls];
+            }
+        }
+    }
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    public static async Task<TestTools> StartAsync()
+    {
+        var tools = new TestTools();
+        await tools._app.StartAsync(Cancel);
+        return tools;
+    }
+
+    /// <summary>The settings that give them to an agent, as the server <c>tools</c>.</summary>
+    public IEnumerable<(string Key, string Value)> Of(string agent) => [($"agents:{agent}:tools:tools:url", Url)];
+
+    /// <summary>The settings that give an agent the same tools by a program of its own.</summary>
+    public static IEnumerable<(string Key, string Value)> LocalOf(string agent)
+    {
+        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method", $"{typeof(TestToolsProgram).FullName}.{nameof(TestToolsProgram.Main)}"];
+        return
+        [
+            ($"agents:{agent}:tools:local:command", "dotnet"),
+            ($"agents:{agent}:tools:local:args", string.Join(',', args)),
+        ];
+    }
+
+    /// <summary>Stops it, as a server does that is started anew.</summary>
+    public async Task StopAsync() => await _app.StopAsync(Cancel);
+
+    /// <summary>Starts it again where it was.</summary>
+    public async Task StartAgainAsync()
+    {
+        var url = _app.Urls.Single();
+        await _app.DisposeAsync();
+        _app = Create(url);
+        await _app.StartAsync(Cancel);
+    }
+
+    public ValueTask DisposeAsync() => _app.DisposeAsync();
+
+    private WebApplication Create(string url)
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.UseUrls(url);
+        builder.Services.AddMcpServer().WithHttpTransport().WithTools(Tools(Called));
+        var app = builder.Build();
+        app.Use((http, next) =>
+        {
+            Key = http.Request.Headers["X-Tools-Key"];
+            return next(http);
+        });
+        app.MapMcp("/mcp");
+        return app;
+    }
+
+    private void Called(string tool)
+    {
+        lock (_calls)
+        {
+            _calls.Add(tool);
+        }
+
+        if (tool == "hang")
+        {
+            _hanging.TrySetResult();
+        }
+    }
+
+    internal static IEnumerable<McpServerTool> Tools(Action<string> called) =>
+    [
+        Tool("echo", (int round) =>
+        {
+            called("echo");
+            return $"echo {round}";
+        }),
+        Tool("fail", string (int round) =>
+        {
+            called("fail");
+            throw new McpException($"no luck with {round}");
+        }),
+        Tool("hang", async (int round, CancellationToken cancellationToken) =>
+        {
+            called("hang");
+            await Task.Delay(Timeout.Infinite, cancellationToken);
+            return round;
+        }),
+        Tool("large", (int round) =>
+        {
+            called("large");
+            return new string((char)('a' + (round % 26)), LargeBytes);
+        }),
+    ];
+
+    private static McpServerTool Tool(string name, Delegate run) => McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
+}
+
+/// <summary>Not a test, but what runs in the process of a local tool server.</summary>
+public sealed class TestToolsProgram
+{
+    [Fact(Explicit = true)]
+    public async Task Main()
+    {
+        var builder = Host.CreateEmptyApplicationBuilder(null);
+        builder.Services.AddMcpServer().WithStdioServerTransport().WithTools(TestTools.Tools(_ => { }));
+        using var host = builder.Build();
+        await host.RunAsync(TestContext.Current.CancellationToken);
+    }
+}
