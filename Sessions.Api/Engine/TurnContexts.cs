@@ -45,7 +45,7 @@ internal sealed class TurnContexts(SessionLog log, AgentCatalog agents, LimitSet
             HistoryBytes = bounds.Bytes,
             AfterTurn = turn.Parent,
             Wait = TimeSpan.Zero,
-            AtLeast = TimeSpan.Zero,
+            MinLifetime = TimeSpan.Zero,
             ReadsOnly = true,
         }, cancellationToken);
         var history = ToolCalls.WithoutOrphans(begun.History);
