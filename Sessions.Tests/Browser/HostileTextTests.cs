@@ -75,7 +75,7 @@ public sealed class HostileTextTests(Chromium chromium)
         await using var server = SessionsServer.Start([]);
         string[] answers =
         [
-            string.Concat(Enumerable.Repeat("A line of **text** with `code`.\n\n", 31_000))[..(1 << 20)],
+            string.Concat(Enumerable.Repeat("A line of **text** with `code`.\n\n", 33_000))[..(1 << 20)],
             new('x', 1 << 20), new('[', 1 << 20), new('`', 1 << 20), string.Concat(Enumerable.Repeat("*a ", 1 << 18)), string.Concat(Enumerable.Repeat("# " + new string(' ', 1000) + "x\n", 1000)),
             "| a |\n" + string.Concat(Enumerable.Repeat("- ", 1 << 18)),
         ];
