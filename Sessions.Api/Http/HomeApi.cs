@@ -53,10 +53,11 @@ internal static class HomeApi
         return app;
     }
 
+    // Health checks name no method: they are asked with any.
     private static IEnumerable<OperationDescription> Operations(RouteEndpoint endpoint) =>
         endpoint.Metadata.GetMetadata<IEndpointSummaryMetadata>() is { Summary: var summary }
-            && endpoint.Metadata.GetMetadata<HttpMethodMetadata>() is { HttpMethods: var methods }
-            ? methods.Select(method => new OperationDescription(method, PathOf(endpoint), summary))
+            ? (endpoint.Metadata.GetMetadata<HttpMethodMetadata>()?.HttpMethods ?? [HttpMethods.Get]).Select(method =>
+                new OperationDescription(method, PathOf(endpoint), summary))
             : [];
 
     // As the documentation has it: without the mark of a parameter that takes the rest of the path.
