@@ -54,7 +54,7 @@ public sealed class ArchiveTests
         }
 
         var archive = await WriteAsync(from);
-        var told = $"{Sessions} sessions with {Sessions + (3 * (Long - 1))} turns are imported; 0 were there already, 0 have expired.";
+        var told = $"Sessions imported: {Sessions}; turns: {Sessions + (3 * (Long - 1))}; there already: 0; expired: 0.";
         Assert.Equal(told, await ReadAsync(to, archive));
         Assert.Equal(SameBut(archive), SameBut(await WriteAsync(to)));
 
