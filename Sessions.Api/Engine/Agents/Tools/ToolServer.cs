@@ -38,6 +38,9 @@ internal sealed partial class ToolServer : IAsyncDisposable
     // One that does not say in time what it has is connected anew: a program that hangs would hang for ever.
     private static readonly TimeSpan ListAgain = TimeSpan.FromSeconds(5);
 
+    // It is told that it is no longer needed, and may not answer; a program is killed after five seconds.
+    private static readonly TimeSpan EndTimeout = TimeSpan.FromSeconds(6);
+
     private readonly string _agent;
     private readonly ToolServerSettings _settings;
     private readonly Func<IClientTransport> _open;
@@ -202,7 +205,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _client, null) is { } client)
         {
-            await client.DisposeAsync();
+            await EndAsync(client, CancellationToken.None);
         }
 
         _connecting.Dispose();
@@ -228,6 +231,18 @@ internal sealed partial class ToolServer : IAsyncDisposable
         return await tool.CallAsync(arguments, cancellationToken: cancellationToken);
 
         McpClientTool? Find(IReadOnlyList<McpClientTool>? tools) => tools?.FirstOrDefault(tool => tool.ProtocolTool.Name == name);
+    }
+
+    private static async Task EndAsync(McpClient client, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await client.DisposeAsync().AsTask().WaitAsync(EndTimeout, cancellationToken);
+        }
+        catch (TimeoutException)
+        {
+            // Its connection goes with this process.
+        }
     }
 
     private async Task ProbeAsync()
@@ -297,7 +312,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _client, null) is { } old)
         {
-            await old.DisposeAsync().AsTask().WaitAsync(cancellationToken);
+            await EndAsync(old, cancellationToken);
         }
 
         var options = new McpClientOptions
