@@ -106,20 +106,6 @@ public sealed class ToolFaultTests
             server.PostAsync("/query", new { query, thread_id = "a", agent_type = "model", stream }, ("Idempotency-Key", "k"));
     }
 
-    [Fact]
-    public async Task A_server_that_does_not_answer_a_farewell_does_not_hold_up_the_end()
-    {
-        await using var model = await ScriptedModel.StartAsync();
-        await using var tools = await TestTools.StartAsync();
-        await using (var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model")]))
-        {
-            await AskAsync(server, "call echo 1");
-            tools.IgnoresFarewells = true;
-        }
-
-        Assert.True(tools.WasToldFarewell);
-    }
-
     [Theory]
     [InlineData("sqlite")]
     [InlineData("redis")]

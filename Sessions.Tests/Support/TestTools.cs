@@ -34,12 +34,6 @@ internal sealed class TestTools : IAsyncDisposable
     /// <summary>Whether all that was sent to it had its length with it.</summary>
     public bool HadLengths { get; private set; } = true;
 
-    /// <summary>Whether it does not answer when it is told that it is no longer needed.</summary>
-    public bool IgnoresFarewells { get; set; }
-
-    /// <summary>Whether it was told so.</summary>
-    public bool WasToldFarewell { get; private set; }
-
     /// <summary>Ends when <c>hang</c> was called.</summary>
     public Task Hanging => _hanging.Task;
 
@@ -100,16 +94,10 @@ internal sealed class TestTools : IAsyncDisposable
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.WebHost.UseUrls(url);
-        builder.Services.AddMcpServer().WithHttpTransport(http => http.Stateless = false).WithTools(Tools(Called));
+        builder.Services.AddMcpServer().WithHttpTransport().WithTools(Tools(Called));
         var app = builder.Build();
         app.Use((http, next) =>
         {
-            if (HttpMethods.IsDelete(http.Request.Method))
-            {
-                WasToldFarewell = true;
-                return IgnoresFarewells ? Task.Delay(Timeout.Infinite, http.RequestAborted) : next(http);
-            }
-
             Key = http.Request.Headers["X-Tools-Key"];
             HadLengths &= !HttpMethods.IsPost(http.Request.Method) || http.Request.ContentLength is not null;
             if (Interlocked.Exchange(ref _forgotten, 0) == 0)
