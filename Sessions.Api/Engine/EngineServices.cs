@@ -49,6 +49,7 @@ internal static class EngineServices
         var services = builder.Services;
         services.AddSingleton<TurnGate>();
         services.AddSingleton<TurnMetrics>();
+        services.AddSingleton<FinalFailures>();
         services.AddSingleton<TurnRunner>();
         services.AddSingleton<TurnContexts>();
         services.AddSingleton<ServerActivity>();

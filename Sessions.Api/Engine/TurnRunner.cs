@@ -8,7 +8,7 @@ namespace Sessions.Api.Engine;
 /// <summary>Runs turns: waits for the session, reads what was said before, asks the agent, commits. Turns that clients made are appended
 /// in the same way, without the agent.</summary>
 internal sealed partial class TurnRunner(
-    SessionLog log, TurnGate gate, RunningTurns running, LimitSettings limits, TimeProvider time, TurnMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
+    SessionLog log, TurnGate gate, RunningTurns running, FinalFailures failures, LimitSettings limits, TimeProvider time, TurnMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
 {
     // How often a turn is run again because another process was faster on the same session.
     private const int MaxAttempts = 3;
@@ -90,6 +90,19 @@ internal sealed partial class TurnRunner(
             MinLifetime = command.Agent.Timeout + CommitMargin,
             ReadsOnly = !command.Store,
         };
+        // A client that goes away stops its turn, unless tools have run: what they did can't be taken back, so the turn is finished and
+        // kept, and a retry finds it.
+        using var finishing = command is { Store: true, Agent.ToolServers.Count: > 0 } ? CancellationTokenSource.CreateLinkedTokenSource(stopping.TimeIsUp) : null;
+        using var gone = finishing is null ? default : cancellationToken.UnsafeRegister(
+            _ =>
+            {
+                if (!entry.ToolsRan)
+                {
+                    finishing.Cancel();
+                }
+            },
+            null);
+        var ended = finishing?.Token ?? cancellationToken;
         var began = time.GetTimestamp();
         var outcome = "cancelled";
         try
@@ -97,7 +110,7 @@ internal sealed partial class TurnRunner(
             // What has been told can't be taken back: a turn that is told as it runs is not run again. What tools have done can't either.
             for (var attempt = 1; attempt <= (observer is null && !entry.ToolsRan ? MaxAttempts : 1); attempt++)
             {
-                if (await TryRunAsync(command, request, history.MayCut, observer, entry, cancellationToken) is { } result)
+                if (await TryRunAsync(command, request, history.MayCut, observer, entry, ended) is { } result)
                 {
                     activity?.SetTag("sessions.turn", result.Turn.Number);
                     outcome = result.Replayed ? "replayed" : result.Turn.Status == TurnStatus.Incomplete ? "incomplete" : "committed";
@@ -115,14 +128,14 @@ internal sealed partial class TurnRunner(
             outcome = "failed";
             Log.AgentFailed(logger, command.Agent.Type, sessionId, e.Message, telemetry.IncludeContent ? e.InnerException : null);
             activity?.SetStatus(ActivityStatusCode.Error, e.Message);
-            throw new DomainException(Final(e.Error with { SessionId = sessionId }, entry));
+            throw new DomainException(Final(e.Error with { SessionId = sessionId }, entry, command, sessionId));
         }
         catch (DomainException e)
         {
             outcome = "refused";
             if (entry.ToolsRan)
             {
-                throw new DomainException(Final(e.Error, entry));
+                throw new DomainException(Final(e.Error, entry, command, sessionId));
             }
 
             throw;
@@ -132,14 +145,14 @@ internal sealed partial class TurnRunner(
             outcome = "unavailable";
             if (entry.ToolsRan && e is StoreUnavailableException)
             {
-                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry));
+                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry, command, sessionId));
             }
 
             throw;
         }
         catch (OperationCanceledException) when (entry.ToolsRan && stopping.TimeIsUp.IsCancellationRequested)
         {
-            throw new DomainException(Final(Stopping.Refusal, entry));
+            throw new DomainException(Final(Stopping.Refusal, entry, command, sessionId));
         }
         finally
         {
@@ -148,7 +161,21 @@ internal sealed partial class TurnRunner(
     }
 
     // Once a tool has run, neither this server nor a client is to run the turn again by itself.
-    private static Error Final(Error error, RunningTurns.Entry entry) => entry.ToolsRan ? error with { MayRetry = false, RetryAfter = null } : error;
+    private Error Final(Error error, RunningTurns.Entry entry, TurnCommand command, string sessionId)
+    {
+        if (!entry.ToolsRan)
+        {
+            return error;
+        }
+
+        var final = error with { MayRetry = false, RetryAfter = null };
+        if (command.Idempotency is { } key)
+        {
+            failures.Remember(sessionId, command.Owner, key, final);
+        }
+
+        return final;
+    }
 
     // Null: the session has moved on meanwhile, and the agent has answered from what is no longer the latest.
     private async Task<TurnResult?> TryRunAsync(
@@ -161,6 +188,11 @@ internal sealed partial class TurnRunner(
             return command.Response is null || !command.KeepsResponse || !replay.Response.IsEmpty
                 ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true)
                 : throw new DomainException(Error.ResponseNotFound(new ResponseId(begun.SessionKey, replay.Nonce)));
+        }
+
+        if (command.Idempotency is { } key && failures.Find(begun.SessionId, command.Owner, key) is { } failure)
+        {
+            throw new DomainException(failure);
         }
 
         if (begun.IsCut && !mayCut)

@@ -167,6 +167,9 @@ public sealed class AgentRequestTests
         Assert.Equal([(null, null, null, "Bearer none"), ("s1", "ada%2F%C3%A9", "1", "Bearer sk-own")], told);
     }
 
+    // With a secret that was read from a file, line break and all.
+    private static (string Key, string Value)[] ToolAddress => [("agents:model:tools:t:url", "http://127.0.0.1:1"), ("BROKEN", "s3cret\n")];
+
     [Theory]
     [InlineData("agents:model:model", "", "agents.model.model: is missing; an agent of the provider openai needs one.")]
     [InlineData("agents:model:endpoint", "https://eu.api.openai.com/v1", "agents.model.api_key: is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or AGENTS__MODEL__API_KEY.")]
@@ -176,13 +179,20 @@ public sealed class AgentRequestTests
     [InlineData("agents:advanced:tools:t:url", "http://127.0.0.1:1", "agents.advanced.tools: need a language model; the builtin agent is not one.")]
     [InlineData("agents:model:tools:t:allowed", "a", "agents.model.tools.t.url: is missing; a tool server needs a url, or a command that starts it.")]
     [InlineData("agents:model:tools:a b:url", "http://127.0.0.1:1", "agents.model.tools.a b: must be called by 1 to 64 letters, digits, '_' and '-'.")]
+    [InlineData("agents:model:tools:t:headers:a", "x\n", "agents.model.tools.t.headers: 'a' can't be a header with that value.")]
+    [InlineData("agents:model:tools:t:headers:a", "${BROKEN}", "agents.model.tools.t.headers: 'a' can't be a header with that value.")]
+    [InlineData("agents:model:tools:t:headers:a", "${NOWHERE}", "agents.model.tools.t.headers: a needs the environment variable NOWHERE, which is not set.")]
     [InlineData("agents:advanced:accepts", "image", "agents.advanced.accepts: is not for the builtin agent, which takes only text.")]
     public async Task A_setting_that_cannot_be_is_refused(string key, string value, string message)
     {
         var refused = await Assert.ThrowsAsync<SettingsException>(async () =>
         {
             await using var host = AgentHost.Start(
-                [("agents:model:provider", "openai"), ("agents:model:model", "m"), ("agents:model:endpoint", "http://127.0.0.1:1/v1"), (key, value)]);
+                [
+                    ("agents:model:provider", "openai"), ("agents:model:model", "m"), ("agents:model:endpoint", "http://127.0.0.1:1/v1"),
+                    .. key.Contains(":headers:", StringComparison.Ordinal) ? ToolAddress : [],
+                    (key, value),
+                ]);
             _ = host.Catalog;
         });
 

@@ -185,12 +185,12 @@ public sealed class AgentToolTests
     [Fact]
     public async Task Only_tools_that_are_allowed_are_offered_and_they_are_listed()
     {
-        Environment.SetEnvironmentVariable("TOOLS_TEST_KEY", "s3cret");
+        Environment.SetEnvironmentVariable("TOOLS__TEST_KEY", "s3cret");
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start(
             [
-                .. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:allowed", "echo"), ("agents:model:tools:tools:headers:x-tools-key", "Key ${TOOLS_TEST_KEY}"),
+                .. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:allowed", "echo"), ("agents:model:tools:tools:headers:x-tools-key", "Key ${TOOLS__TEST_KEY}"),
             ]);
         Assert.Equal("""[{"server":"tools","name":"echo","description":null}]""", await ListAsync(server));
 
@@ -201,6 +201,7 @@ public sealed class AgentToolTests
         Assert.Equal("integer", (string?)options["tools"]![0]!["function"]!["parameters"]!["properties"]!["round"]!["type"]);
         Assert.Equal("""[{"server":"tools","name":"echo","description":"Does echo."}]""", await ListAsync(server));
         Assert.Equal("Key s3cret", tools.Key);
+        Assert.True(tools.HadLengths);
 
         // What the model calls all the same is not run, and it is told so.
         Assert.StartsWith("after 1 calls: Error", await AskAsync(server, "call fail 1"), StringComparison.Ordinal);
@@ -305,7 +306,7 @@ public sealed class AgentToolTests
         Assert.Equal("more", (string?)(await TurnAsync(server))["output"]![0]!["server_label"]);
     }
 
-    private static Task CallAsync(Microsoft.AspNetCore.Http.HttpContext http, string name, string arguments)
+    internal static Task CallAsync(Microsoft.AspNetCore.Http.HttpContext http, string name, string arguments)
     {
         http.Response.StatusCode = 200;
         return Wire.JsonAsync(http, Wire.Whole(

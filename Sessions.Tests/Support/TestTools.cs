@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -16,6 +18,7 @@ internal sealed class TestTools : IAsyncDisposable
 {
     private readonly TaskCompletionSource _hanging = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly List<string> _calls = [];
+    private int _forgotten;
     private WebApplication _app;
 
     private TestTools() => _app = Create("http://127.0.0.1:0");
@@ -27,6 +30,9 @@ internal sealed class TestTools : IAsyncDisposable
 
     /// <summary>The header <c>X-Tools-Key</c> as it came last.</summary>
     public string? Key { get; private set; }
+
+    /// <summary>Whether all that was sent to it had its length with it.</summary>
+    public bool HadLengths { get; private set; } = true;
 
     /// <summary>Ends when <c>hang</c> was called.</summary>
     public Task Hanging => _hanging.Task;
@@ -66,6 +72,9 @@ internal sealed class TestTools : IAsyncDisposable
         ];
     }
 
+    /// <summary>The next request is answered as by a server that was started anew, and knows nothing of those before.</summary>
+    public void Forget() => Interlocked.Exchange(ref _forgotten, 1);
+
     /// <summary>Stops it, as a server does that is started anew.</summary>
     public async Task StopAsync() => await _app.StopAsync(Cancel);
 
@@ -90,7 +99,14 @@ internal sealed class TestTools : IAsyncDisposable
         app.Use((http, next) =>
         {
             Key = http.Request.Headers["X-Tools-Key"];
-            return next(http);
+            HadLengths &= !HttpMethods.IsPost(http.Request.Method) || http.Request.ContentLength is not null;
+            if (Interlocked.Exchange(ref _forgotten, 0) == 0)
+            {
+                return next(http);
+            }
+
+            http.Response.StatusCode = StatusCodes.Status404NotFound;
+            return Task.CompletedTask;
         });
         app.MapMcp("/mcp");
         return app;
@@ -134,17 +150,27 @@ internal sealed class TestTools : IAsyncDisposable
         }),
     ];
 
-    private static McpServerTool Tool(string name, Delegate run) => McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
+    internal static McpServerTool Tool(string name, Delegate run) => McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
 }
 
-/// <summary>Not a test, but what runs in the process of a local tool server.</summary>
+/// <summary>
+/// Not a test, but what runs in the process of a local tool server. It has one more tool, <c>freeze</c>: then the process does nothing any
+/// more.
+/// </summary>
 public sealed class TestToolsProgram
 {
+    private static McpServerTool Freeze => TestTools.Tool("freeze", async (int round, CancellationToken cancellationToken) =>
+    {
+        using var stop = Process.Start("kill", ["-STOP", $"{Environment.ProcessId}"]);
+        await Task.Delay(Timeout.Infinite, cancellationToken);
+        return round;
+    });
+
     [Fact(Explicit = true)]
     public async Task Main()
     {
         var builder = Host.CreateEmptyApplicationBuilder(null);
-        builder.Services.AddMcpServer().WithStdioServerTransport().WithTools(TestTools.Tools(_ => { }));
+        builder.Services.AddMcpServer().WithStdioServerTransport().WithTools([.. TestTools.Tools(_ => { }), Freeze]);
         using var host = builder.Build();
         await host.RunAsync(TestContext.Current.CancellationToken);
     }

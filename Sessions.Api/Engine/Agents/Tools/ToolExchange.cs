@@ -33,6 +33,12 @@ internal sealed class ToolServerHandler(int maxBytes) : DelegatingHandler
     protected override async Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         var call = ToolExchange.Current;
+        if (request.Content is { } asked)
+        {
+            // With its length: many servers and gateways take no body that comes in chunks.
+            await asked.LoadIntoBufferAsync(cancellationToken);
+        }
+
         var response = await base.SendAsync(request, cancellationToken);
         var body = await response.Content.ReadAsStreamAsync(cancellationToken);
         var content = new StreamContent(new BoundedStream(body, maxBytes, call is null ? null : call.Exceed));

@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -34,6 +35,12 @@ internal sealed partial class ToolServer : IAsyncDisposable
 
     private static readonly TimeSpan Fresh = TimeSpan.FromSeconds(30);
 
+    // One that does not say in time what it has is connected anew: a program that hangs would hang for ever.
+    private static readonly TimeSpan ListAgain = TimeSpan.FromSeconds(5);
+
+    // It is told that it is no longer needed, and may not answer; a program is killed after five seconds.
+    private static readonly TimeSpan EndTimeout = TimeSpan.FromSeconds(6);
+
     private readonly string _agent;
     private readonly ToolServerSettings _settings;
     private readonly Func<IClientTransport> _open;
@@ -48,6 +55,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
     private long? _listedAt;
     private long? _failedAt;
     private Exception? _failure;
+    private int _calling;
 
     /// <summary>Makes it, without connecting.</summary>
     /// <param name="agent">The agent's name.</param>
@@ -155,10 +163,11 @@ internal sealed partial class ToolServer : IAsyncDisposable
         using var limited = new CancellationTokenSource(TimeSpan.FromSeconds(_settings.TimeoutSeconds), _time);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token, call.TooLarge);
         ToolExchange.Current = call;
+        Interlocked.Increment(ref _calling);
         try
         {
             // WaitAsync: a server that does not heed a cancellation must not hold up the turn.
-            var result = await tool.CallAsync(arguments, cancellationToken: linked.Token).AsTask().WaitAsync(linked.Token);
+            var result = await CallAsync(tool.ProtocolTool.Name, arguments, linked.Token).WaitAsync(linked.Token);
             var text = ToolResults.TextOf(result);
             return Encoding.UTF8.GetByteCount(text) > _settings.ResultBytes ? TooLarge() : new ToolResult(text, result.IsError == true);
         }
@@ -168,7 +177,9 @@ internal sealed partial class ToolServer : IAsyncDisposable
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested && limited.IsCancellationRequested)
         {
+            // It may do nothing any more: the next turn looks.
             Log.Failed(_logger, _agent, Name, tool.ProtocolTool.Name, "it took too long");
+            _listedAt = null;
             return new ToolResult(
                 FormattableString.Invariant($"The tool did not answer within {_settings.TimeoutSeconds:0.###} s."), Failed: true);
         }
@@ -180,9 +191,13 @@ internal sealed partial class ToolServer : IAsyncDisposable
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             // The next turn looks whether it is still there.
-            Log.Failed(_logger, _agent, Name, tool.ProtocolTool.Name, ReasonOf(e));
+            Log.Failed(_logger, _agent, Name, tool.ProtocolTool.Name, ReasonOf((e as ToolServerException)?.InnerException ?? e));
             _listedAt = null;
             return new ToolResult("The tool's server can't be reached.", Failed: true);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _calling);
         }
     }
 
@@ -190,10 +205,44 @@ internal sealed partial class ToolServer : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _client, null) is { } client)
         {
-            await client.DisposeAsync();
+            await EndAsync(client, CancellationToken.None);
         }
 
         _connecting.Dispose();
+    }
+
+    // Again only where nothing can have run: there was no connection, or the server knew nothing of it, as it was started anew.
+    private async Task<CallToolResult> CallAsync(
+        string name, IReadOnlyDictionary<string, object?> arguments, CancellationToken cancellationToken)
+    {
+        if (_client is { Completion.IsCompleted: false } && Find(_tools) is { } known)
+        {
+            try
+            {
+                return await known.CallAsync(arguments, cancellationToken: cancellationToken);
+            }
+            catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.NotFound)
+            {
+                _listedAt = null;
+            }
+        }
+
+        var tool = Find(await ConnectAsync(cancellationToken)) ?? throw new ToolServerException(Name, null);
+        return await tool.CallAsync(arguments, cancellationToken: cancellationToken);
+
+        McpClientTool? Find(IReadOnlyList<McpClientTool>? tools) => tools?.FirstOrDefault(tool => tool.ProtocolTool.Name == name);
+    }
+
+    private static async Task EndAsync(McpClient client, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await client.DisposeAsync().AsTask().WaitAsync(EndTimeout, cancellationToken);
+        }
+        catch (TimeoutException)
+        {
+            // Its connection goes with this process.
+        }
     }
 
     private async Task ProbeAsync()
@@ -216,10 +265,15 @@ internal sealed partial class ToolServer : IAsyncDisposable
     private string Address =>
         _settings.Url?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? _settings.Command!;
 
-    private bool IsFresh => _client is { Completion.IsCompleted: false } && _listedAt is { } listed && _time.GetElapsedTime(listed) < Fresh;
+    // While it works, it is there; a program that does one thing at a time could not say so.
+    private bool IsFresh =>
+        _client is { Completion.IsCompleted: false } && _listedAt is { } listed
+        && (Volatile.Read(ref _calling) > 0 || _time.GetElapsedTime(listed) < Fresh);
 
     private async Task<IReadOnlyList<McpClientTool>> ConnectNowAsync(CancellationToken cancellationToken)
     {
+        // A connection is longer than the call that may have asked for it.
+        ToolExchange.Current = null;
         using var limited = new CancellationTokenSource(_connectTimeout);
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token);
         try
@@ -242,9 +296,11 @@ internal sealed partial class ToolServer : IAsyncDisposable
             return null;
         }
 
+        using var limited = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limited.CancelAfter(ListAgain);
         try
         {
-            return await client.ListToolsAsync(cancellationToken: cancellationToken);
+            return await client.ListToolsAsync(cancellationToken: limited.Token).AsTask().WaitAsync(limited.Token);
         }
         catch (Exception) when (!cancellationToken.IsCancellationRequested)
         {
@@ -256,7 +312,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _client, null) is { } old)
         {
-            await old.DisposeAsync();
+            await EndAsync(old, cancellationToken);
         }
 
         var options = new McpClientOptions
@@ -301,7 +357,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
         var variables = new Dictionary<string, string?>(StdioClientTransportOptions.GetDefaultEnvironmentVariables());
         foreach (var name in settings.Env)
         {
-            variables[name] = configuration[name];
+            variables[name] = ToolServerSettings.ValueOf(name, configuration);
         }
 
         return variables;

@@ -81,7 +81,8 @@ internal sealed partial class ToolServerSettings : IValidatableObject
 
         foreach (var (name, value) in Headers)
         {
-            if (!HeaderName.IsMatch(name) || value.AsSpan().ContainsAnyInRange('\0', '\x1f'))
+            // What a variable holds counts too: a secret that was read from a file often ends with a line break.
+            if (!HeaderName.IsMatch(name) || Expand(value, configuration).AsSpan().ContainsAnyExceptInRange(' ', '~'))
             {
                 yield return new($"'{Error.Shorten(name)}' can't be a header with that value", [nameof(Headers)]);
             }
@@ -89,13 +90,13 @@ internal sealed partial class ToolServerSettings : IValidatableObject
             // A reference that stands in the file is to be there; a secret itself is not to stand in it.
             foreach (var missing in Variable.Matches(value)
                 .Select(match => match.Groups[1].Value)
-                .Where(variable => string.IsNullOrEmpty(configuration[variable])))
+                .Where(variable => string.IsNullOrEmpty(ValueOf(variable, configuration))))
             {
                 yield return new($"{name} needs the environment variable {missing}, which is not set", [nameof(Headers)]);
             }
         }
 
-        foreach (var missing in Env.Where(variable => string.IsNullOrEmpty(configuration[variable])))
+        foreach (var missing in Env.Where(variable => string.IsNullOrEmpty(ValueOf(variable, configuration))))
         {
             yield return new($"needs the environment variable {Error.Shorten(missing)}, which is not set", [nameof(Env)]);
         }
@@ -103,7 +104,11 @@ internal sealed partial class ToolServerSettings : IValidatableObject
 
     /// <summary>A header's value with the environment's in the place of their names.</summary>
     public static string Expand(string value, IConfiguration configuration) =>
-        Variable.Replace(value, match => configuration[match.Groups[1].Value] ?? "");
+        Variable.Replace(value, match => ValueOf(match.Groups[1].Value, configuration) ?? "");
+
+    /// <summary>The value of an environment variable. Configuration has it by a key, in which two underscores are a colon.</summary>
+    public static string? ValueOf(string variable, IConfiguration configuration) =>
+        configuration[variable.Replace("__", ConfigurationPath.KeyDelimiter, StringComparison.Ordinal)];
 
     [GeneratedRegex(@"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")]
     private static partial Regex Variable { get; }

@@ -49,13 +49,7 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
         }
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        foreach (var server in servers)
-        {
-            await server.DisposeAsync();
-        }
-    }
+    public async ValueTask DisposeAsync() => await Task.WhenAll(servers.Select(server => server.DisposeAsync().AsTask()));
 
     private static string NameOf(string name) =>
         string.Create(Math.Min(name.Length, MaxNameLength), name, static (written, name) =>
