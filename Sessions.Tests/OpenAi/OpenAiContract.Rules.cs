@@ -68,7 +68,8 @@ public abstract partial class OpenAiContract
     public async Task Requests_with_one_key_that_come_at_once_do_one_thing_which_stays()
     {
         var server = await StartAsync();
-        var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "one", conversation = await server.IdOfAsync("/v1/conversations") });
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "one", conversation });
         foreach (var (path, body) in (IEnumerable<(string, object)>)
         [
             ("/v1/conversations", new { items = new[] { new { role = "user", content = "x" } } }),
@@ -110,7 +111,8 @@ public abstract partial class OpenAiContract
         {
             foreach (var stream in (bool[])[false, true])
             {
-                var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "x", conversation, stream, truncation });
+                var request = new { model = "model", input = "x", conversation, stream, truncation };
+                var refused = await server.PostAsync("/v1/responses", request);
                 Assert.Equal((400, "unsupported_parameter"), (refused.Status, (string?)refused.Json["error"]!["code"]));
             }
         }
