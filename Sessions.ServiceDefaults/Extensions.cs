@@ -99,9 +99,11 @@ public static class Extensions
     /// </summary>
     public static WebApplication MapDefaultEndpoints(this WebApplication app)
     {
-        app.MapHealthChecks(HealthPath, new HealthCheckOptions { ResponseWriter = WriteHealthAsync }).AllowAnonymous().DisableHttpMetrics();
+        app.MapHealthChecks(HealthPath, new HealthCheckOptions { ResponseWriter = WriteHealthAsync })
+            .AllowAnonymous().DisableHttpMetrics().WithSummary("Whether the server is ready, with the state of the store");
         var alive = new HealthCheckOptions { ResponseWriter = WriteHealthAsync, Predicate = check => check.Tags.Contains(Live) };
-        app.MapHealthChecks(AlivenessPath, alive).AllowAnonymous().DisableHttpMetrics();
+        app.MapHealthChecks(AlivenessPath, alive)
+            .AllowAnonymous().DisableHttpMetrics().WithSummary("Whether the process answers");
         return app;
     }
 

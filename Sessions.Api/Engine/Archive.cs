@@ -16,6 +16,10 @@ internal static class Archive
     private const int MaxLineBytes = 256 * 1024 * 1024;
     private const int FlushedAt = 1 << 16;
 
+    // What is short: its turns are read before it is imported.
+    private const int MaxTurnsAhead = 200;
+    private const long MaxBytesAhead = 1 << 20;
+
     private static readonly byte[] NewLine = "\n"u8.ToArray();
 
     private static readonly JsonWriterOptions Written = new()
@@ -75,7 +79,7 @@ internal static class Archive
     public static async Task<string> ImportAsync(SessionLog log, Stream input, Action<Session> check, CancellationToken cancellationToken)
     {
         var lines = new Lines(input);
-        long imported = 0, turns = 0, taken = 0, expired = 0;
+        await using var tally = new Tally();
         var hasEnd = true;
         while (await lines.NextAsync(cancellationToken) is { Session: { } line })
         {
@@ -90,22 +94,19 @@ internal static class Archive
             hasEnd &= line.Context is null;
             var archived = line.ToSession();
             check(archived.Session);
-            switch (await log.ImportAsync(archived, TurnsAsync(lines, cancellationToken), cancellationToken))
+
+            // Short sessions go in together: a store writes many in the time that one takes it.
+            var (turns, bytes, isWhole) = await lines.TurnsOfAsync(archived.Session.TurnCount, cancellationToken);
+            if (isWhole)
             {
-                case CopyStatus.Created:
-                    imported++;
-                    turns += archived.Session.TurnCount;
-                    break;
-                case CopyStatus.IdTaken:
-                    taken++;
-                    break;
-                case CopyStatus.Expired:
-                    expired++;
-                    break;
-                case var status:
-                    throw new InvalidDataException(
-                        $"Session '{archived.Session.Id}' could not be imported ({status}); {imported} sessions before it are.");
+                await tally.MakeRoomAsync(bytes);
+                tally.Add(archived.Session, bytes, log.ImportAsync(archived, turns.ToAsyncEnumerable(), cancellationToken).AsTask());
+                continue;
             }
+
+            await tally.EndAsync();
+            tally.Add(archived.Session, bytes, log.ImportAsync(archived, lines.TurnsAsync(turns, cancellationToken), cancellationToken).AsTask());
+            await tally.EndAsync();
 
             // Turns that the store had no use for.
             while (await lines.NextAsync(cancellationToken) is { Turn: not null })
@@ -114,9 +115,10 @@ internal static class Archive
             }
         }
 
-        var told = $"{imported} sessions with {turns} turns are imported; {taken} were there already, {expired} have expired.";
+        await tally.EndAsync();
+        var told = $"{tally.Imported} sessions with {tally.Turns} turns are imported; {tally.Taken} were there already, {tally.Expired} have expired.";
         var last = await lines.NextAsync(cancellationToken);
-        return (last is null && !hasEnd) || (last?.End is { } end && end.Sessions == imported + taken + expired)
+        return (last is null && !hasEnd) || (last?.End is { } end && end.Sessions == tally.Imported + tally.Taken + tally.Expired)
             ? told
             : throw new InvalidDataException($"{told} The file ends too early at line {lines.Number}: it is not the whole export.");
     }
@@ -131,16 +133,74 @@ internal static class Archive
         output.Write(NewLine);
     }
 
-    private static async IAsyncEnumerable<ArchivedTurn> TurnsAsync(
-        Lines lines, [EnumeratorCancellation] CancellationToken cancellationToken)
+    // What became of the sessions that are being imported, in their order.
+    private sealed class Tally : IAsyncDisposable
     {
-        Turn? last = null;
-        while (await lines.NextAsync(cancellationToken) is { Turn: { } line })
+        // As many as a store may be given at a time.
+        private const int MaxSessions = 256;
+        private const long MaxBytes = 16 << 20;
+
+        private readonly Queue<(Session Session, long Bytes, Task<CopyStatus> Import)> _running = new();
+        private long _bytes;
+
+        public long Imported { get; private set; }
+
+        public long Turns { get; private set; }
+
+        public long Taken { get; private set; }
+
+        public long Expired { get; private set; }
+
+        public void Add(Session session, long bytes, Task<CopyStatus> import)
         {
-            lines.Take();
-            var turn = line.ToTurn(last);
-            last = turn.Turn;
-            yield return turn;
+            _running.Enqueue((session, bytes, import));
+            _bytes += bytes;
+        }
+
+        public async Task MakeRoomAsync(long bytes)
+        {
+            while (_running.Count >= MaxSessions || (_running.Count > 0 && _bytes + bytes > MaxBytes))
+            {
+                await EndFirstAsync();
+            }
+        }
+
+        public async Task EndAsync()
+        {
+            while (_running.Count > 0)
+            {
+                await EndFirstAsync();
+            }
+        }
+
+        /// <summary>Where one has failed, the others are not left to themselves.</summary>
+        public async ValueTask DisposeAsync()
+        {
+            foreach (var (_, _, import) in _running)
+            {
+                await ((Task)import).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+
+        private async Task EndFirstAsync()
+        {
+            var (session, bytes, import) = _running.Dequeue();
+            _bytes -= bytes;
+            switch (await import)
+            {
+                case CopyStatus.Created:
+                    Imported++;
+                    Turns += session.TurnCount;
+                    break;
+                case CopyStatus.IdTaken:
+                    Taken++;
+                    break;
+                case CopyStatus.Expired:
+                    Expired++;
+                    break;
+                case var status:
+                    throw new InvalidDataException($"Session '{session.Id}' could not be imported ({status}); {Imported} sessions before it are.");
+            }
         }
     }
 
@@ -193,6 +253,41 @@ internal static class Archive
 
         /// <summary>Takes the line.</summary>
         public void Take() => _next = null;
+
+        /// <summary>Takes the turns that come next, as long as they are few.</summary>
+        /// <returns>The turns, their bytes, and whether these are all that the session has.</returns>
+        public async ValueTask<(List<ArchivedTurn> Turns, long Bytes, bool IsWhole)> TurnsOfAsync(int count, CancellationToken cancellationToken)
+        {
+            List<ArchivedTurn> turns = [];
+            long bytes = 0;
+            while (turns.Count < MaxTurnsAhead && bytes < MaxBytesAhead && await NextAsync(cancellationToken) is { Turn: { } line })
+            {
+                Take();
+                turns.Add(line.ToTurn(turns is [.., var last] ? last.Turn : null));
+                bytes += turns[^1].Turn.Bytes;
+            }
+
+            return (turns, bytes, turns.Count == count && await NextAsync(cancellationToken) is { Turn: null });
+        }
+
+        /// <summary>The turns that were taken already, and then those that come next.</summary>
+        public async IAsyncEnumerable<ArchivedTurn> TurnsAsync(
+            List<ArchivedTurn> taken, [EnumeratorCancellation] CancellationToken cancellationToken)
+        {
+            var last = taken is [.., var before] ? before.Turn : null;
+            foreach (var turn in taken)
+            {
+                yield return turn;
+            }
+
+            while (await NextAsync(cancellationToken) is { Turn: { } line })
+            {
+                Take();
+                var turn = line.ToTurn(last);
+                last = turn.Turn;
+                yield return turn;
+            }
+        }
 
         private ArchiveLine Parse(ReadOnlySequence<byte> line)
         {

@@ -99,4 +99,7 @@ internal interface ITurnObserver
 {
     /// <summary>Something has happened. Called in order, and never after the turn has completed or failed.</summary>
     void On(TurnEvent happened);
+
+    /// <summary>Nothing more happens for a while: what has happened is to be passed on. Never called with a lock held.</summary>
+    void Flush();
 }

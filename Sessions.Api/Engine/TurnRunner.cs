@@ -187,6 +187,7 @@ internal sealed partial class TurnRunner(
 
             startedAt = time.GetUtcNowMicroseconds();
             observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
+            observer?.Flush();
             answer = await AnswerAsync(command, begun, history, observer, entry, cancellationToken);
         }
         catch (AgentException e)
@@ -214,7 +215,13 @@ internal sealed partial class TurnRunner(
         }
 
         // From here on the turn is made: a client that goes away now finds it in the history.
-        return await log.CommitAsync(begun, command.KeepsResponse ? turn : turn with { Response = default }, answer.Summary, CancellationToken.None) is { } committed
+        var commit = log.CommitAsync(begun, command.KeepsResponse ? turn : turn with { Response = default }, answer.Summary, CancellationToken.None);
+        if (!commit.IsCompleted)
+        {
+            observer?.Flush();
+        }
+
+        return await commit is { } committed
             ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed with { Response = response }, Replayed: false)
             : null;
     }

@@ -53,11 +53,16 @@ internal static class HomeApi
         return app;
     }
 
+    // Health checks name no method: they are asked with any.
     private static IEnumerable<OperationDescription> Operations(RouteEndpoint endpoint) =>
         endpoint.Metadata.GetMetadata<IEndpointSummaryMetadata>() is { Summary: var summary }
-            && endpoint.Metadata.GetMetadata<HttpMethodMetadata>() is { HttpMethods: var methods }
-            ? methods.Select(method => new OperationDescription(method, $"/{endpoint.RoutePattern.RawText?.Trim('/')}", summary))
+            ? (endpoint.Metadata.GetMetadata<HttpMethodMetadata>()?.HttpMethods ?? [HttpMethods.Get]).Select(method =>
+                new OperationDescription(method, PathOf(endpoint), summary))
             : [];
+
+    // As the documentation has it: without the mark of a parameter that takes the rest of the path.
+    private static string PathOf(RouteEndpoint endpoint) =>
+        $"/{endpoint.RoutePattern.RawText?.Trim('/').Replace("{**", "{", StringComparison.Ordinal)}";
 }
 
 /// <summary>What this is and where to go.</summary>

@@ -8,8 +8,11 @@ internal static class Transport
 {
     private const long Surplus = 32 << 20;
 
+    // How many may come at the same moment: one more is asked by its system to try again, a second later. Linux allows as many.
+    private const int Backlog = 4096;
+
     /// <summary>Configures the web server.</summary>
-    public static void AddTransport(this WebApplicationBuilder builder, LimitSettings limits) => builder.WebHost.ConfigureKestrel(kestrel =>
+    public static void AddTransport(this WebApplicationBuilder builder, LimitSettings limits) => builder.WebHost.UseSockets(sockets => sockets.Backlog = Backlog).ConfigureKestrel(kestrel =>
     {
         kestrel.AddServerHeader = false;
 

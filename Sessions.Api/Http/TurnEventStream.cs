@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.IO.Pipelines;
 using Microsoft.AspNetCore.Http.Features;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
@@ -32,20 +33,26 @@ internal interface ITurnEventFormatter
 /// <param name="turns">Whom to tell when the client goes.</param>
 internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFormatter formatter, StreamedTurns turns) : IResult
 {
+    // What a thread keeps to write into.
+    private const int MaxBuffered = 64 << 10;
+
+    [ThreadStatic]
+    private static ArrayBufferWriter<byte>? _buffer;
+
     public async Task ExecuteAsync(HttpContext httpContext)
     {
-        var settings = httpContext.RequestServices.GetRequiredService<StreamingSettings>();
-        var time = httpContext.RequestServices.GetRequiredService<TimeProvider>();
         var gone = httpContext.RequestAborted;
-        turn.Enter();
+        var reader = new StreamedTurnReader(httpContext.RequestServices.GetRequiredService<TimeProvider>());
+        var isFirst = turn.Enter(reader);
+        using var leaves = gone.UnsafeRegister(static reader => ((StreamedTurnReader)reader!).Leave(), reader);
         try
         {
             // Nothing is sent before the turn has begun: until then a refusal is a plain answer with a status of its own.
-            var (events, ended, more) = turn.Read(from);
+            var (events, ended) = turn.Read(from);
             while (turn.Begun is null && !ended)
             {
-                await more.WaitAsync(gone);
-                (events, ended, more) = turn.Read(from);
+                await reader.WaitAsync();
+                (events, ended) = turn.Read(from);
             }
 
             if (turn.Refusal is { } refusal)
@@ -58,7 +65,7 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
             response.ContentType = "text/event-stream";
             response.Headers.CacheControl = "no-store";
             response.Headers["X-Accel-Buffering"] = "no";
-            if (turn.Result is { Replayed: true } || (ended && turn.Result is not null))
+            if (turn.Result is { Replayed: true } || (ended && !isFirst && turn.Result is not null))
             {
                 response.Headers[RequestKeys.ReplayedHeader] = "true";
             }
@@ -67,10 +74,7 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
             var next = from;
             while (true)
             {
-                foreach (var happened in events)
-                {
-                    formatter.Write(response.BodyWriter, next++, happened);
-                }
+                next = Write(response.BodyWriter, next, events);
 
                 // Waits while the client does not read: what comes meanwhile is kept with the turn.
                 await response.BodyWriter.FlushAsync(gone);
@@ -79,8 +83,13 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
                     return;
                 }
 
-                await WaitAsync(more, response, TimeSpan.FromSeconds(settings.HeartbeatSeconds), time, gone);
-                (events, ended, more) = turn.Read(next);
+                while (!await reader.WaitAsync())
+                {
+                    response.BodyWriter.Write(": still there\n\n"u8);
+                    await response.BodyWriter.FlushAsync(gone);
+                }
+
+                (events, ended) = turn.Read(next);
             }
         }
         catch (OperationCanceledException) when (gone.IsCancellationRequested)
@@ -89,24 +98,26 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
         }
         finally
         {
-            turns.Abandon(turn);
+            turns.Abandon(turn, reader);
         }
     }
 
-    private static async Task WaitAsync(Task more, HttpResponse response, TimeSpan heartbeat, TimeProvider time, CancellationToken gone)
+    // In one piece: the web server takes a lock for each.
+    private int Write(PipeWriter body, int next, IReadOnlyList<TurnEvent> events)
     {
-        while (true)
+        var buffer = _buffer ??= new ArrayBufferWriter<byte>(1024);
+        foreach (var happened in events)
         {
-            try
-            {
-                await more.WaitAsync(heartbeat, time, gone);
-                return;
-            }
-            catch (TimeoutException)
-            {
-                response.BodyWriter.Write(": still there\n\n"u8);
-                await response.BodyWriter.FlushAsync(gone);
-            }
+            formatter.Write(buffer, next++, happened);
         }
+
+        body.Write(buffer.WrittenSpan);
+        buffer.ResetWrittenCount();
+        if (buffer.Capacity > MaxBuffered)
+        {
+            _buffer = null;
+        }
+
+        return next;
     }
 }

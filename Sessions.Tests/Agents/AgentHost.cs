@@ -100,6 +100,10 @@ internal sealed class Recorder : ITurnObserver
         }
     }
 
+    public void Flush()
+    {
+    }
+
     public void On(TurnEvent happened)
     {
         lock (_told)

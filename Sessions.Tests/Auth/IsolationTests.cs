@@ -73,6 +73,7 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
             .Replace("{conversation_id}", victim.Conversation, StringComparison.Ordinal)
             .Replace("{response_id}", victim.Response, StringComparison.Ordinal)
             .Replace("{item_id}", victim.Item, StringComparison.Ordinal)
+            .Replace("{turn}", "1", StringComparison.Ordinal)
             .Replace("{model}", "advanced", StringComparison.Ordinal);
         Assert.DoesNotContain("{", address, StringComparison.Ordinal);
         string[] queries = ["", $"?user_id={victim.User}", "?user_id=mallory", $"?after={victim.Cursor}", "?limit=100&order=asc", "?metadata.note=x", "?user_id=mallory&user_id=" + victim.User];

@@ -65,7 +65,7 @@ public sealed class SessionsPageTests(Chromium chromium)
         await page.Keyboard.PressAsync("ArrowDown");
         await page.Keyboard.PressAsync("Enter");
         await Expect(page.Locator(".session h2")).ToHaveTextAsync("question two");
-        await Expect(page.GetByRole(AriaRole.Option, new() { Selected = true })).ToContainTextAsync("question two");
+        await Expect(page.Locator(".row-item[aria-selected=true]")).ToContainTextAsync("question two");
 
         await page.GetByText("Filter", new() { Exact = true }).ClickAsync();
         await page.GetByLabel("User", new() { Exact = true }).FillAsync("grace");

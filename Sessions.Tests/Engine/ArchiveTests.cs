@@ -38,6 +38,36 @@ public sealed class ArchiveTests
     }
 
     [Fact]
+    public async Task Many_short_sessions_and_long_ones_between_them_come_back()
+    {
+        const int Sessions = 600;
+        const int Long = 250;
+        await using var from = TestLog.Open();
+        await using var to = TestLog.Open();
+        for (var i = 0; i < Sessions; i++)
+        {
+            await from.TurnAsync($"s{i}", $"u{i}");
+            for (var turn = 1; i % 200 == 100 && turn < Long; turn++)
+            {
+                await from.TurnAsync($"s{i}", $"u{i}");
+            }
+        }
+
+        var archive = await WriteAsync(from);
+        var told = $"{Sessions} sessions with {Sessions + (3 * (Long - 1))} turns are imported; 0 were there already, 0 have expired.";
+        Assert.Equal(told, await ReadAsync(to, archive));
+        Assert.Equal(SameBut(archive), SameBut(await WriteAsync(to)));
+
+        // What stands before a line that can't be read is there, wherever that is.
+        await using var half = TestLog.Open();
+        var lines = archive.Split('\n');
+        var broken = string.Join('\n', lines[..^2].Append("{"));
+        Assert.Contains("is not one that an export wrote", (await Assert.ThrowsAsync<InvalidDataException>(() => ReadAsync(half, broken))).Message, StringComparison.Ordinal);
+        Assert.NotNull(await half.GetAsync("s0"));
+        Assert.NotNull(await half.GetAsync($"s{Sessions - 2}"));
+    }
+
+    [Fact]
     public async Task A_users_export_has_the_same_form_and_can_be_imported()
     {
         await using var from = TestLog.Open();

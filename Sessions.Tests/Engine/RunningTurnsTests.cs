@@ -1,3 +1,5 @@
+using Microsoft.Extensions.Time.Testing;
+
 namespace Sessions.Tests.Engine;
 
 /// <summary>Which turns run, and what becomes of their streams when they have ended.</summary>
@@ -40,5 +42,33 @@ public sealed class RunningTurnsTests
 
         Assert.True(turn.Read(2).Ended);
         Assert.Equal(["TurnBegun", "TurnFailed"], turn.Read(0).Events.Select(told => told.GetType().Name));
+    }
+
+    [Fact]
+    public void A_reader_waits_for_more_for_its_heartbeat_and_not_when_its_client_has_gone()
+    {
+        var time = new FakeTimeProvider();
+        var reader = new StreamedTurnReader(time);
+        var silence = TimeSpan.FromSeconds(15);
+
+        reader.Wake();
+        Assert.True(reader.WaitAsync().AsTask() is { IsCompletedSuccessfully: true, Result: true });
+
+        var waiting = reader.WaitAsync().AsTask();
+        time.Advance(silence / 2);
+        reader.WakeAfter(silence);
+        Assert.False(waiting.IsCompleted);
+        time.Advance(silence / 2);
+        reader.WakeAfter(silence);
+        Assert.True(waiting is { IsCompletedSuccessfully: true, Result: false });
+
+        // One that does not wait has nothing to say.
+        reader.WakeAfter(TimeSpan.Zero);
+        waiting = reader.WaitAsync().AsTask();
+        Assert.False(waiting.IsCompleted);
+
+        reader.Leave();
+        Assert.True(waiting.IsCanceled);
+        Assert.True(reader.WaitAsync().AsTask().IsCanceled);
     }
 }

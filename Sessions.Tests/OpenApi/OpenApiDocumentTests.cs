@@ -96,7 +96,7 @@ public sealed class OpenApiDocumentTests
             List<string> query = [];
             foreach (var parameter in Parameters(document, operation).Where(parameter => (bool?)parameter["required"] == true))
             {
-                var (name, value) = ((string)parameter["name"]!, Uri.EscapeDataString((string)parameter["example"]!));
+                var (name, value) = ((string)parameter["name"]!, Uri.EscapeDataString(parameter["example"]!.ToString()));
                 address = address.Replace($"{{{name}}}", value, StringComparison.Ordinal);
                 if ((string?)parameter["in"] == "query")
                 {

@@ -18,19 +18,25 @@ internal static class Limits
     public const string Redis = "redis";
     public const string Postgres = "postgres";
     public const string OneByOne = "one-by-one";
+    public const string Model = "model";
+    public const string PassThrough = "pass-through";
 
     // About what the agent that is built in answers to the queries of this benchmark.
     public static readonly string Response = new('r', 400);
 
     /// <summary>Serves until the process is ended.</summary>
     /// <param name="kind">Which of them.</param>
-    /// <param name="where">The SQLite file, the address of Redis, or PostgreSQL's connection string.</param>
+    /// <param name="where">The SQLite file, the address of Redis or the model, or PostgreSQL's connection string.</param>
     public static async Task ServeAsync(string kind, string where)
     {
-        if (kind == OneByOne)
+        switch (kind)
         {
-            await ServeOneByOneAsync(where);
-            return;
+            case OneByOne:
+                await ServeOneByOneAsync(where);
+                return;
+            case Model:
+                await MockModel.ServeAsync();
+                return;
         }
 
         var builder = WebApplication.CreateSlimBuilder();
@@ -55,6 +61,9 @@ internal static class Limits
                 break;
             case Redis:
                 MapRedis(app, await RedisTurns.ConnectAsync(where));
+                break;
+            case PassThrough:
+                Load.PassThrough.Map(app, where);
                 break;
             case Postgres:
                 MapPostgres(app, new PostgresTurns(PostgresDatabase.Open(where)));

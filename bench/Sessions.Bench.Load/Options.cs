@@ -6,7 +6,7 @@ namespace Sessions.Bench.Load;
 internal sealed class Options
 {
     public const string Usage = """
-        dotnet run -c Release --project bench/Sessions.Bench.Load -- [all|load|memory|start] [options]
+        dotnet run -c Release --project bench/Sessions.Bench.Load -- [all|load|streams|memory|start|large] [options]
 
           --connections 64      clients, each with a connection of its own
           --seconds 2           how long a run takes
@@ -17,6 +17,10 @@ internal sealed class Options
           --workloads create,get,query,list,history
           --folder bin/…        where the files are made: the disk that is measured
           --idle 1000000        how many idle sessions memory and start have
+          --streams 3000        how many streams begin at once
+          --mostStreams 9500    how many slow ones: the server has two files for each, and may be allowed no more than 20,000
+          --streamRounds 3      how often streams are measured, each time with new processes
+          --large 2000000       how many sessions the large SQLite file has
           --starts 7            how often the server is started for a median
         """;
 
@@ -40,6 +44,14 @@ internal sealed class Options
     public int Idle { get; set; } = 1_000_000;
 
     public int Starts { get; set; } = 7;
+
+    public int Large { get; set; } = 2_000_000;
+
+    public int Streams { get; set; } = 3000;
+
+    public int MostStreams { get; set; } = 9500;
+
+    public int StreamRounds { get; set; } = 3;
 
     public TimeSpan Run => TimeSpan.FromSeconds(Seconds);
 

@@ -20,7 +20,7 @@ Options options;
 try
 {
     options = Options.Read(args.FirstOrDefault() == part ? args[1..] : args);
-    if (part is not ("all" or "load" or "memory" or "start"))
+    if (part is not ("all" or "load" or "streams" or "memory" or "start" or "large"))
     {
         throw new ArgumentException($"There is no part {part}.");
     }
@@ -50,6 +50,11 @@ try
         await new LoadRun(options, folder, stopping.Token).RunAsync();
     }
 
+    if (part is "all" or "streams")
+    {
+        await new StreamRun(options, folder, stopping.Token).RunAsync();
+    }
+
     if (part is "all" or "memory")
     {
         await IdleSessions.MeasureAsync(options.Idle, stopping.Token);
@@ -58,6 +63,11 @@ try
     if (part is "all" or "start")
     {
         await new StartUp(options, folder, stopping.Token).RunAsync();
+    }
+
+    if (part is "all" or "large")
+    {
+        await new LargeFile(options, folder, stopping.Token).RunAsync();
     }
 
     return 0;

@@ -50,7 +50,7 @@ internal sealed class Requests(int sessions)
 
     public static byte[] NewGet(string path) => Encoding.ASCII.GetBytes($"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
 
-    private static byte[] Post(string path, JsonObject body)
+    public static byte[] Post(string path, JsonObject body)
     {
         var json = body.ToJsonString();
         return Encoding.UTF8.GetBytes($"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {Encoding.UTF8.GetByteCount(json)}\r\n\r\n{json}");

@@ -65,6 +65,11 @@ internal sealed partial class ServerProcess : IDisposable
     public static ServerProcess Api(string folder, params IEnumerable<(string Key, string Value)> settings) =>
         Environment.GetEnvironmentVariable("SESSIONS_API") is { Length: > 0 } program ? Api(program, [], folder, settings) : Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
 
+    /// <summary>One of our server's commands.</summary>
+    public static ServerProcess Api(string folder, IEnumerable<string> command, params IEnumerable<(string Key, string Value)> settings) =>
+        Environment.GetEnvironmentVariable("SESSIONS_API") is { Length: > 0 } program ? Api(program, command, folder, settings)
+            : Api("dotnet", [Built("Sessions.Api.dll"), .. command], folder, settings);
+
     /// <summary>Our server, built somehow else.</summary>
     public static ServerProcess Api(string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> settings)
     {
@@ -138,6 +143,16 @@ internal sealed partial class ServerProcess : IDisposable
 
     /// <summary>Where it listens, once it says so.</summary>
     public Task<IPEndPoint> AddressAsync(CancellationToken cancellationToken) => _listening.Task.WaitAsync(Patience, cancellationToken);
+
+    /// <summary>Waits for its end.</summary>
+    public async Task EndAsync(CancellationToken cancellationToken)
+    {
+        await _process.WaitForExitAsync(cancellationToken);
+        if (_process.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"It has ended with {_process.ExitCode}:\n{string.Join('\n', _output)}");
+        }
+    }
 
     public void Dispose()
     {

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
 using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
@@ -11,13 +10,6 @@ namespace Sessions.Bench.Load;
 internal sealed class StartUp(Options options, string folder, CancellationToken cancellationToken)
 {
     private const string Session = "the-first-session-asked-for";
-
-    private static readonly (string Way, string[] Arguments)[] Published =
-    [
-        ("ReadyToRun", ["--self-contained", "false"]),
-        ("ReadyToRun with the framework", ["--self-contained", "true", "-p:PublishReadyToRunComposite=true"]),
-        ("native", ["-p:PublishAot=true"]),
-    ];
 
     public async Task RunAsync()
     {
@@ -30,9 +22,9 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
             ("memory, as built", address => ServerProcess.Api(folder, [Listen(address), .. memory])),
             ("sqlite, as built", address => ServerProcess.Api(folder, [Listen(address), .. sqlite])),
         ];
-        foreach (var (way, arguments) in Published)
+        foreach (var (way, arguments) in Publishing.Ways)
         {
-            if (await PublishAsync(way, arguments) is { } program)
+            if (await Publishing.RunAsync(folder, way, arguments, cancellationToken) is { } program)
             {
                 cases.Add(($"memory, {way}", address => ServerProcess.Api(program, [], folder, [Listen(address), .. memory])));
                 cases.Add(($"sqlite, {way}", address => ServerProcess.Api(program, [], folder, [Listen(address), .. sqlite])));
@@ -68,14 +60,20 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
     private double Time(Func<IPEndPoint, ServerProcess> start)
     {
         var address = ServerProcess.FreeAddress();
+        return Time(address, Session, () => start(address), cancellationToken);
+    }
+
+    /// <summary>How long it takes from the start of a server to its first answer.</summary>
+    public static double Time(IPEndPoint address, string session, Func<ServerProcess> start, CancellationToken cancellationToken)
+    {
         var started = Stopwatch.GetTimestamp();
-        using var server = start(address);
+        using var server = start();
         while (true)
         {
             try
             {
                 // Any answer will do; in memory there is no session yet.
-                using var connection = new Connection(address, [Requests.NewGet($"/sessions/{Session}")]);
+                using var connection = new Connection(address, [Requests.NewGet($"/sessions/{session}")]);
                 connection.Send();
                 while (!connection.Receive())
                 {
@@ -119,44 +117,5 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
         }
 
         await Task.CompletedTask;
-    }
-
-    // Null where the feed has not what it takes.
-    private async Task<string?> PublishAsync(string way, string[] arguments)
-    {
-        var repository = new DirectoryInfo(AppContext.BaseDirectory);
-        while (repository is not null && !File.Exists(Path.Combine(repository.FullName, "Sessions.sln")))
-        {
-            repository = repository.Parent;
-        }
-
-        await Console.Error.WriteLineAsync($"publishing: {way}");
-        var artifacts = Path.Combine(folder, "published", way.Replace(' ', '-'));
-        var start = new ProcessStartInfo("dotnet",
-        [
-            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, .. arguments,
-            "--artifacts-path", artifacts, "-v", "q", "-nodeReuse:false",
-        ])
-        { RedirectStandardOutput = true };
-        using var publish = Process.Start(start)!;
-        try
-        {
-            var output = await publish.StandardOutput.ReadToEndAsync(cancellationToken);
-            await publish.WaitForExitAsync(cancellationToken);
-            if (publish.ExitCode == 0)
-            {
-                return Directory.EnumerateFiles(Path.Combine(artifacts, "publish"), OperatingSystem.IsWindows() ? "Sessions.Api.exe" : "Sessions.Api", SearchOption.AllDirectories).Single();
-            }
-
-            await Console.Error.WriteLineAsync($"{way} is left out:\n{output}");
-            return null;
-        }
-        finally
-        {
-            if (!publish.HasExited)
-            {
-                publish.Kill(entireProcessTree: true);
-            }
-        }
     }
 }

@@ -16,6 +16,9 @@ namespace Sessions.Api.Engine.Agents;
 internal sealed partial class Agent(
     string type, AgentSettings settings, IChatClient client, ToolSet? tools, LimitSettings limits, TimeProvider time, ILogger<Agent> logger) : IAsyncDisposable
 {
+    // How many pieces of an answer may wait for what comes with them.
+    private const int MaxUnflushed = 32;
+
     // What runs the tools, and asks the model again with what they have given.
     private readonly FunctionInvokingChatClient? _toolLoop = tools is null ? null
         : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds };
@@ -199,7 +202,8 @@ internal sealed partial class Agent(
             }
 
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var told = await (observer is null ? AskAsync(conversation, request, call, output, ended) : StreamAsync(conversation, request, call, output, ended)).WaitAsync(ended);
+            var told = await (observer is null ? AskAsync(conversation, request, call, output, ended)
+                : StreamAsync(conversation, request, call, output, observer, ended)).WaitAsync(ended);
             var items = output.End();
             var answer = Answer(items, output.IsBlank, told, call, started) with
             {
@@ -277,20 +281,33 @@ internal sealed partial class Agent(
         return new Told(response.FinishReason?.Value, response.ModelId);
     }
 
-    private async Task<Told> StreamAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
+    private async Task<Told> StreamAsync(
+        Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, ITurnObserver observer, CancellationToken cancellationToken)
     {
         var told = default(Told);
-        await foreach (var update in (_toolLoop ?? client).GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken))
+        await using var updates = (_toolLoop ?? client).GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken)
+            .GetAsyncEnumerator(cancellationToken);
+        for (var unflushed = 1; ; unflushed++)
         {
-            foreach (var content in call.Tools is null ? update.Contents : [])
+            // What comes together is passed on together.
+            var next = updates.MoveNextAsync();
+            if (!next.IsCompleted || unflushed % MaxUnflushed == 0)
+            {
+                observer.Flush();
+            }
+
+            if (!await next)
+            {
+                return told;
+            }
+
+            foreach (var content in call.Tools is null ? updates.Current.Contents : [])
             {
                 output.Add(content);
             }
 
-            told = new Told(update.FinishReason?.Value ?? told.FinishReason, update.ModelId ?? told.Model);
+            told = new Told(updates.Current.FinishReason?.Value ?? told.FinishReason, updates.Current.ModelId ?? told.Model);
         }
-
-        return told;
     }
 
     private AgentAnswer Answer(Items items, bool isBlank, Told told, AgentCall call, long started)

@@ -12,7 +12,8 @@ namespace Sessions.Api.Engine.Agents;
 
 /// <summary>A provider's answer can't be used: it says so itself, or it breaks off.</summary>
 /// <param name="kind">In what way.</param>
-internal sealed class ProviderException(ProviderFault kind) : IOException($"The provider's answer: {kind}.")
+/// <param name="said">What it said, for spans and logs that may hold content.</param>
+internal sealed class ProviderException(ProviderFault kind, string? said = null) : IOException(said ?? $"The provider's answer: {kind}.")
 {
     /// <summary>In what way.</summary>
     public ProviderFault Kind { get; } = kind;

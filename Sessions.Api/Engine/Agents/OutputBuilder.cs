@@ -129,6 +129,9 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         }
     }
 
+    /// <summary>Passes on what has been told so far: it may be a while until there is more.</summary>
+    public void Flush() => observer?.Flush();
+
     /// <summary>The tool that runs has ended.</summary>
     /// <returns>What is kept of its result: where there is no room for it, that is its failure.</returns>
     public ToolResult EndTool(ToolResult result)

@@ -32,7 +32,7 @@ internal static class ProviderClients
             { Provider: AgentProvider.Anthropic } => new ProviderAnswersClient(AnthropicChatClient.Create(settings, key, connections)),
             { Provider: AgentProvider.Ollama } => new ProviderAnswersClient(OllamaChatClient.Create(settings, connections)),
 #endif
-            _ => new OpenAiChatClient(OpenAi(settings, key, connections).GetChatClient(settings.Model).AsIChatClient()),
+            _ => new OpenAiChatClient(connections, settings, key),
         };
     }
 

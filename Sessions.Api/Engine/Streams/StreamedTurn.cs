@@ -12,8 +12,9 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
     private readonly Lock _lock = new();
     private readonly List<TurnEvent> _events = [];
     private readonly CancellationTokenSource _cancellation = new();
-    private TaskCompletionSource _changed = NewSignal();
-    private int _readers;
+    private readonly List<StreamedTurnReader> _readers = [];
+    private bool _hasNews;
+    private bool _wasRead;
 
     // What was asked is held as long as what was told.
     private long _bytes = command.Bytes;
@@ -80,21 +81,77 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
     }
 
     /// <summary>What has been told from an event on.</summary>
-    /// <returns>The events, whether these are all there will ever be, and what to wait for otherwise.</returns>
-    public (IReadOnlyList<TurnEvent> Events, bool Ended, Task More) Read(int from)
+    /// <returns>The events, and whether these are all there will ever be.</returns>
+    public (IReadOnlyList<TurnEvent> Events, bool Ended) Read(int from)
     {
         lock (_lock)
         {
-            return (from >= 0 && from < _events.Count ? _events.GetRange(from, _events.Count - from) : [], Ended, _changed.Task);
+            return (from >= 0 && from < _events.Count ? _events.GetRange(from, _events.Count - from) : [], Ended);
         }
     }
 
     /// <summary>A client reads.</summary>
-    public void Enter() => Interlocked.Increment(ref _readers);
+    /// <returns>Whether it is the first one.</returns>
+    public bool Enter(StreamedTurnReader reader)
+    {
+        lock (_lock)
+        {
+            _readers.Add(reader);
+            var isFirst = !_wasRead;
+            _wasRead = true;
+            return isFirst;
+        }
+    }
 
     /// <summary>A client reads no longer.</summary>
     /// <returns>Whether nobody does.</returns>
-    public bool Leave() => Interlocked.Decrement(ref _readers) == 0;
+    public bool Leave(StreamedTurnReader reader)
+    {
+        lock (_lock)
+        {
+            return _readers.Remove(reader) && _readers.Count == 0;
+        }
+    }
+
+    /// <summary>Lets those who have waited for as long as that say that the server is still there.</summary>
+    public void WakeAfter(TimeSpan silence)
+    {
+        StreamedTurnReader[] readers;
+        lock (_lock)
+        {
+            readers = [.. _readers];
+        }
+
+        foreach (var reader in readers)
+        {
+            reader.WakeAfter(silence);
+        }
+    }
+
+    /// <summary>Lets those who read see what has happened. They go on inside this call, until they have to wait: a token then goes out on
+    /// the thread that read it, and not when the thread pool comes to it.</summary>
+    public void Flush()
+    {
+        StreamedTurnReader? only;
+        StreamedTurnReader[] readers;
+        lock (_lock)
+        {
+            if (!_hasNews)
+            {
+                return;
+            }
+
+            _hasNews = false;
+            only = _readers.Count == 1 ? _readers[0] : null;
+            readers = only is null ? [.. _readers] : [];
+        }
+
+        only?.Wake();
+        foreach (var reader in readers)
+        {
+            reader.Wake();
+        }
+    }
 
     /// <summary>Cancels the turn.</summary>
     public void Cancel() => _cancellation.Cancel();
@@ -108,11 +165,8 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
 
     public void Dispose() => _cancellation.Dispose();
 
-    private static TaskCompletionSource NewSignal() => new(TaskCreationOptions.RunContinuationsAsynchronously);
-
     private void Add(TurnEvent happened, bool last)
     {
-        TaskCompletionSource changed;
         lock (_lock)
         {
             // An agent that does not heed its token may come late: what has ended stays ended.
@@ -125,9 +179,7 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
             _events.Add(happened);
             _bytes += happened.Bytes;
             Ended = last;
-            (changed, _changed) = (_changed, NewSignal());
+            _hasNews = true;
         }
-
-        changed.SetResult();
     }
 }

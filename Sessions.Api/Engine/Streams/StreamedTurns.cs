@@ -16,6 +16,7 @@ internal sealed partial class StreamedTurns(
     private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
     private readonly ConcurrentQueue<StreamedTurn> _kept = new();
+    private ITimer? _heartbeat;
     private long _keptBytes;
     private long _runningBytes;
     private int _count;
@@ -58,6 +59,7 @@ internal sealed partial class StreamedTurns(
             Release(bytes);
             ForgetKey(started);
             started.Fail(new TurnFailed(Overloaded));
+            started.Flush();
             return started;
         }
 
@@ -66,13 +68,7 @@ internal sealed partial class StreamedTurns(
         // Listed before it runs, so that its end finds it. Not awaited: it goes on when its client has gone. StopAsync waits for it.
         var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         _running[started.Id] = ended.Task;
-        _ = Task.Run(async () =>
-        {
-            await RunAsync(started);
-            _running.TryRemove(started.Id, out _);
-            Release(bytes);
-            ended.SetResult();
-        });
+        _ = RunAsync(started, bytes, ended);
         return started;
     }
 
@@ -124,9 +120,9 @@ internal sealed partial class StreamedTurns(
     }
 
     /// <summary>A client has stopped reading before the end.</summary>
-    public void Abandon(StreamedTurn turn)
+    public void Abandon(StreamedTurn turn, StreamedTurnReader reader)
     {
-        if (turn.Leave() && !turn.Ended && settings.OnDisconnect == OnDisconnect.Cancel)
+        if (turn.Leave(reader) && !turn.Ended && settings.OnDisconnect == OnDisconnect.Cancel)
         {
             turn.Cancel();
         }
@@ -144,6 +140,11 @@ internal sealed partial class StreamedTurns(
             Forget(key, nonce);
             return default;
         });
+
+        // One for all; it looks so often that none is late by much, and none late.
+        var heartbeat = TimeSpan.FromSeconds(settings.HeartbeatSeconds);
+        var tick = heartbeat / 8;
+        _heartbeat = time.CreateTimer(_ => Beat(heartbeat - tick), state: null, tick, tick);
         return Task.CompletedTask;
     }
 
@@ -155,6 +156,7 @@ internal sealed partial class StreamedTurns(
         try
         {
             await EndedAsync().WaitAsync(cancellationToken);
+            _heartbeat?.Dispose();
         }
         catch (OperationCanceledException)
         {
@@ -183,13 +185,24 @@ internal sealed partial class StreamedTurns(
         return null;
     }
 
+    private void Beat(TimeSpan silence)
+    {
+        foreach (var turn in _byId.Values)
+        {
+            if (!turn.Ended)
+            {
+                turn.WakeAfter(silence);
+            }
+        }
+    }
+
     private void Release(long bytes)
     {
         Interlocked.Decrement(ref _count);
         Interlocked.Add(ref _runningBytes, -bytes);
     }
 
-    private async Task RunAsync(StreamedTurn turn)
+    private async Task RunAsync(StreamedTurn turn, long bytes, TaskCompletionSource ended)
     {
         try
         {
@@ -205,6 +218,12 @@ internal sealed partial class StreamedTurns(
         }
 
         Keep(turn);
+        _running.TryRemove(turn.Id, out _);
+        Release(bytes);
+        ended.SetResult();
+
+        // Last: what comes after the answer goes on inside this.
+        turn.Flush();
     }
 
     private Error Describe(StreamedTurn turn, Exception exception)

@@ -1,7 +1,9 @@
 using System.Buffers;
+using System.Buffers.Text;
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Engine.Streams;
@@ -14,6 +16,10 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
 {
     private const string IdHeader = "Last-Event-ID";
 
+    private const int MaxDigits = 11;
+
+    private readonly byte[] _id = Encoding.ASCII.GetBytes($"id: {turn.Id:N}:");
+    private Utf8JsonWriter? _json;
     private bool _beginsMessage;
 
     /// <summary>The answer to an id of an event that never was.</summary>
@@ -47,8 +53,7 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
         switch (happened)
         {
             case TurnBegun begun:
-                Write(writer, number, "session", JsonSerializer.SerializeToUtf8Bytes(
-                    new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated), ApiJson.Wire.StreamStarted));
+                Write(writer, number, "session"u8, new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated), ApiJson.Wire.StreamStarted);
                 break;
             case ItemAdded { Type: "message" }:
                 _beginsMessage = true;
@@ -57,17 +62,18 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
                 // As in the response: a line break between two messages, as before and after a tool has run.
                 var follows = _beginsMessage && turn.Read(0).Events.Take(number).Any(before => before is TextDelta);
                 _beginsMessage = false;
-                Write(writer, number, "delta", JsonSerializer.SerializeToUtf8Bytes(
-                    new StreamDelta(follows ? delta.Text.After("\n"u8) : delta.Text), ApiJson.Wire.StreamDelta));
+                Write(writer, number, "delta"u8, new StreamDelta(follows ? delta.Text.After("\n"u8) : delta.Text), ApiJson.Wire.StreamDelta);
                 break;
             case ItemDone { Type: not "message" } done:
-                Write(writer, number, "item", done.Item.Span);
+                Begin(writer, number, "item"u8);
+                writer.Write(done.Item.Span);
+                writer.Write("\n\n"u8);
                 break;
             case TurnCompleted completed:
-                Write(writer, number, "done", JsonSerializer.SerializeToUtf8Bytes(QueryResponse.From(completed.Result), ApiJson.Wire.QueryResponse));
+                Write(writer, number, "done"u8, QueryResponse.From(completed.Result), ApiJson.Wire.QueryResponse);
                 break;
             case TurnFailed failed:
-                Write(writer, number, "error", JsonSerializer.SerializeToUtf8Bytes(Problem.From(failed.Error), ApiJson.Wire.Problem));
+                Write(writer, number, "error"u8, Problem.From(failed.Error), ApiJson.Wire.Problem);
                 break;
         }
     }
@@ -76,11 +82,24 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
     private static bool Accepts(HttpRequest http, string mediaType) =>
         http.Headers.Accept.Count > 0 && http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals(mediaType, StringComparison.OrdinalIgnoreCase));
 
-    private void Write(IBufferWriter<byte> writer, int number, string name, ReadOnlySpan<byte> data)
+    private void Write<T>(IBufferWriter<byte> writer, int number, ReadOnlySpan<byte> name, T data, JsonTypeInfo<T> type)
     {
-        Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"id: {turn.Id:N}:{number}\nevent: {name}\ndata: "), writer);
-        writer.Write(data);
+        Begin(writer, number, name);
+        _json ??= new Utf8JsonWriter(writer, new JsonWriterOptions { Encoder = type.Options.Encoder, SkipValidation = true });
+        _json.Reset(writer);
+        JsonSerializer.Serialize(_json, data, type);
         writer.Write("\n\n"u8);
+    }
+
+    private void Begin(IBufferWriter<byte> writer, int number, ReadOnlySpan<byte> name)
+    {
+        writer.Write(_id);
+        var digits = writer.GetSpan(MaxDigits);
+        Utf8Formatter.TryFormat(number, digits, out var written);
+        writer.Advance(written);
+        writer.Write("\nevent: "u8);
+        writer.Write(name);
+        writer.Write("\ndata: "u8);
     }
 }
 

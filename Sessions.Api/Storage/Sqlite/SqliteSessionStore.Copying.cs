@@ -143,8 +143,12 @@ internal sealed partial class SqliteSessionStore
     private static Building Build(SqliteUnitOfWork work, CopyRequest request, Building built, List<ArchivedTurn> turns)
     {
         var row = KeepBuilding(work, request, built);
-        var last = work.LastTurn(row);
-        var bytes = built.Bytes;
+        return new Building(row, built.Turns + turns.Count, built.Bytes + Append(work, request, row, work.LastTurn(row), turns));
+    }
+
+    private static long Append(SqliteUnitOfWork work, CopyRequest request, long row, long last, List<ArchivedTurn> turns)
+    {
+        long bytes = 0;
         try
         {
             foreach (var (turn, answeredTo) in turns)
@@ -159,7 +163,7 @@ internal sealed partial class SqliteSessionStore
         }
 
         work.SetLastTurn(row, last);
-        return new Building(row, built.Turns + turns.Count, bytes);
+        return bytes;
     }
 
     private static Building Build(SqliteUnitOfWork work, Copy copy, int to)
@@ -227,7 +231,11 @@ internal sealed partial class SqliteSessionStore
         }
 
         var head = Head(work, request, created, source, copy, now);
-        var built = copy.LastBatch.Count > 0 ? Build(work, request, copy.Built, copy.LastBatch)
+
+        // What has come whole in one step needs no session that nobody sees: it is added behind the head.
+        var isWhole = copy.Built.Row == 0 && request.Turns is not null;
+        var built = isWhole ? new Building(0, copy.Turns, copy.LastBatch.Sum(turn => turn.Turn.Bytes))
+            : copy.LastBatch.Count > 0 ? Build(work, request, copy.Built, copy.LastBatch)
             : request.Turns is null && head.TurnCount > copy.Built.Turns ? Build(work, copy, head.TurnCount)
             : copy.Built;
         head = head with { Bytes = head.Bytes + (head.Summary?.Text.Length ?? 0) + built.Bytes };
@@ -247,6 +255,10 @@ internal sealed partial class SqliteSessionStore
         if (row == 0)
         {
             row = work.Insert(head, reservedBy);
+            if (copy.LastBatch.Count > 0)
+            {
+                Append(work, request, row, last: 0, copy.LastBatch);
+            }
         }
         else
         {

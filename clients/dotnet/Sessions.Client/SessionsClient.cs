@@ -168,7 +168,7 @@ public sealed class SessionsClient
                 .ConfigureAwait(false);
             return true;
         }
-        catch (SessionsException e) when (e.Code == "no_turn_running")
+        catch (SessionsException e) when (e.Code is "no_turn_running" or SessionsException.SessionNotFound)
         {
             return false;
         }

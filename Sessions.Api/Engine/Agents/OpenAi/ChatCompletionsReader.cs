@@ -1,33 +1,93 @@
 using System.Buffers;
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
+using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Engine.Agents.OpenAi;
 
 /// <summary>
-/// Reads what endpoints call chat completions, and writes of it what the library can read. OpenAI's own client takes OpenAI's own
-/// answers; other servers leave out finish reasons or have more of them,
-/// count tokens as 1.0 or not at all, number their calls in other ways, and put errors where an answer should be. What is told beside the
-/// text is kept as it was told.
+/// Reads what endpoints call chat completions, whole or piece by piece. OpenAI's own answers are the least of it: other servers leave out
+/// finish reasons or have more of them, count tokens as 1.0 or not at all, number their calls in other ways, and put errors where an
+/// answer should be. What is told beside the text is kept as it was told.
 /// </summary>
 /// <param name="answer">Gets what is told beside the text.</param>
 /// <param name="call">Gets an error.</param>
 internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall call)
 {
-    // Of each call, its provider's index and id; its own index is where it stands.
-    private readonly List<(int Index, string Id)> _calls = [];
+    // In the order in which they came: that is their own index, whatever their provider's is.
+    private readonly List<Call> _calls = [];
 
-    /// <summary>Writes one piece, or a whole answer.</summary>
-    /// <param name="json">What came.</param>
-    /// <param name="isPiece">Whether a piece is wanted, or a whole answer.</param>
+    /// <summary>Reads one piece of an answer.</summary>
     /// <exception cref="ProviderException">It is an error.</exception>
     /// <exception cref="FormatException">It is not a chat completion.</exception>
     /// <exception cref="JsonException">It is not JSON.</exception>
-    public byte[] Rewrite(ReadOnlyMemory<byte> json, bool isPiece)
+    public ChatResponseUpdate ReadPiece(ReadOnlySpan<byte> json) => ReadPiece(json, isWhole: false);
+
+    private ChatResponseUpdate ReadPiece(ReadOnlySpan<byte> json, bool isWhole)
     {
-        using var document = JsonDocument.Parse(json);
-        var root = document.RootElement;
+        var copy = ArrayPool<byte>.Shared.Rent(json.Length);
+        try
+        {
+            json.CopyTo(copy);
+            using var document = JsonDocument.Parse(copy.AsMemory(0, json.Length));
+            var choice = ReadFrame(document.RootElement, out var usage);
+            var update = new ChatResponseUpdate { Role = ChatRole.Assistant, ModelId = answer.Model };
+            if (choice.ValueKind == JsonValueKind.Object)
+            {
+                ReadChoice(update.Contents, choice);
+                update.FinishReason = isWhole || TextOf(choice, "finish_reason") is { Length: > 0 } ? new ChatFinishReason(KnownReason) : null;
+            }
+            else if (isWhole)
+            {
+                throw new FormatException("No choice.");
+            }
+
+            if (IsCountable(usage))
+            {
+                update.Contents.Add(new UsageContent(new UsageDetails
+                {
+                    InputTokenCount = usage!.Value.InputTokens,
+                    OutputTokenCount = usage.Value.OutputTokens,
+                    TotalTokenCount = usage.Value.InputTokens + usage.Value.OutputTokens,
+                }));
+            }
+
+            return update;
+        }
+        finally
+        {
+            ArrayPool<byte>.Shared.Return(copy);
+        }
+    }
+
+    /// <summary>Reads a whole answer.</summary>
+    /// <inheritdoc cref="ReadPiece(ReadOnlySpan{byte})"/>
+    public ChatResponse ReadAnswer(ReadOnlySpan<byte> json)
+    {
+        var whole = ReadPiece(json, isWhole: true);
+        var calls = Calls(areTold: false)?.Contents ?? [];
+        return new ChatResponse(new ChatMessage(ChatRole.Assistant, [.. whole.Contents.Where(content => content is not CallPieceContent and not UsageContent), .. calls]))
+        {
+            FinishReason = whole.FinishReason,
+            ModelId = whole.ModelId,
+            Usage = whole.Contents.OfType<UsageContent>().FirstOrDefault()?.Details,
+        };
+    }
+
+    /// <summary>The calls as a whole, for those who run functions. Null where there are none.</summary>
+    /// <param name="areTold">Whether they were told piece by piece already.</param>
+    public ChatResponseUpdate? Calls(bool areTold) => _calls.Count == 0 ? null : new ChatResponseUpdate
+    {
+        Role = ChatRole.Assistant,
+        ModelId = answer.Model,
+        Contents = [.. _calls.Select(AIContent (made) => made.Whole(areTold))],
+    };
+
+    // What is around a choice; the choice is undefined where there is none.
+    private JsonElement ReadFrame(JsonElement root, out TokenUsage? usage)
+    {
         if (root.ValueKind != JsonValueKind.Object)
         {
             throw new FormatException("Not a JSON object.");
@@ -35,40 +95,73 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
 
         ThrowIfError(root);
         answer.Model ??= TextOf(root, "model") is { Length: > 0 and <= 256 } model ? model : null;
-        var usage = root.TryGetProperty("usage", out var given) && given.ValueKind == JsonValueKind.Object ? ReadUsage(given) : null;
+        usage = root.TryGetProperty("usage"u8, out var given) && given.ValueKind == JsonValueKind.Object ? ReadUsage(given) : null;
         answer.Usage = usage ?? answer.Usage;
-        var choice = root.TryGetProperty("choices", out var choices) && choices.ValueKind == JsonValueKind.Array && choices.GetArrayLength() > 0 ? choices[0] : default;
+        var choice = root.TryGetProperty("choices"u8, out var choices) && choices.ValueKind == JsonValueKind.Array && choices.GetArrayLength() > 0 ? choices[0] : default;
         if (choice.ValueKind == JsonValueKind.Object)
         {
             ThrowIfError(choice);
             ReadFinishReason(choice);
         }
-        else if (!isPiece)
-        {
-            throw new FormatException("No choice.");
-        }
 
-        var buffer = new ArrayBufferWriter<byte>(json.Length + 128);
-        using (var writer = new Utf8JsonWriter(buffer, new JsonWriterOptions { SkipValidation = true }))
-        {
-            writer.WriteStartObject();
-            writer.WriteString("id"u8, "chatcmpl"u8);
-            writer.WriteString("object"u8, isPiece ? "chat.completion.chunk"u8 : "chat.completion"u8);
-            writer.WriteNumber("created"u8, 0);
-            writer.WriteString("model"u8, answer.Model ?? "");
-            writer.WriteStartArray("choices"u8);
-            if (choice.ValueKind == JsonValueKind.Object)
-            {
-                WriteChoice(writer, choice, isPiece);
-            }
-
-            writer.WriteEndArray();
-            WriteUsage(writer, usage);
-            writer.WriteEndObject();
-        }
-
-        return buffer.WrittenSpan.ToArray();
+        return choice;
     }
+
+    private void ReadChoice(IList<AIContent> contents, JsonElement choice)
+    {
+        if (!TryGetSaid(choice, out var said))
+        {
+            return;
+        }
+
+        // Some servers send the same thoughts under both names. They come before what is said.
+        if ((TextOf(said, "reasoning_content") ?? TextOf(said, "reasoning")) is { Length: > 0 } thoughts)
+        {
+            contents.Add(new TextReasoningContent(thoughts));
+        }
+
+        if (said.TryGetProperty("content"u8, out var content) && ContentOf(content) is { Length: > 0 } text)
+        {
+            contents.Add(new TextContent(text));
+        }
+
+        if (TextOf(said, "refusal") is { Length: > 0 } refusal)
+        {
+            contents.Add(new ErrorContent(refusal) { ErrorCode = OutputBuilder.Refusal });
+        }
+
+        if (said.TryGetProperty("tool_calls"u8, out var calls) && calls.ValueKind == JsonValueKind.Array)
+        {
+            var position = 0;
+            foreach (var piece in calls.EnumerateArray())
+            {
+                var function = FunctionOf(piece);
+                var (index, isFirst) = Identify(piece, function, position++);
+                var made = _calls[index];
+                var arguments = ArgumentsOf(function) ?? "";
+                made.Arguments.Append(arguments);
+                contents.Add(new CallPieceContent(index, isFirst ? made.Id : null, isFirst ? made.Name : null, arguments));
+            }
+        }
+    }
+
+    private static bool TryGetSaid(JsonElement choice, out JsonElement said) =>
+        (choice.TryGetProperty("delta"u8, out said) || choice.TryGetProperty("message"u8, out said)) && said.ValueKind == JsonValueKind.Object;
+
+    private static string? ContentOf(JsonElement content) => content.ValueKind switch
+    {
+        JsonValueKind.String => content.GetString(),
+        JsonValueKind.Array => string.Concat(content.EnumerateArray().Select(part => TextOf(part, "text"))),
+        _ => null,
+    };
+
+    private static JsonElement FunctionOf(JsonElement call) =>
+        call.ValueKind == JsonValueKind.Object && call.TryGetProperty("function"u8, out var given) && given.ValueKind == JsonValueKind.Object ? given : default;
+
+    private static string? ArgumentsOf(JsonElement function) =>
+        function.ValueKind != JsonValueKind.Object || !function.TryGetProperty("arguments"u8, out var arguments) || arguments.ValueKind == JsonValueKind.Null ? null
+        : arguments.ValueKind == JsonValueKind.String ? arguments.GetString()
+        : arguments.GetRawText();
 
     private void ThrowIfError(JsonElement element)
     {
@@ -105,115 +198,8 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         }
     }
 
-    private void WriteChoice(Utf8JsonWriter writer, JsonElement choice, bool isPiece)
-    {
-        writer.WriteStartObject();
-        writer.WriteNumber("index"u8, 0);
-        writer.WriteStartObject(isPiece ? "delta"u8 : "message"u8);
-        writer.WriteString("role"u8, "assistant"u8);
-        var hasContent = false;
-        if ((choice.TryGetProperty("delta", out var said) || choice.TryGetProperty("message", out said)) && said.ValueKind == JsonValueKind.Object)
-        {
-            foreach (var member in said.EnumerateObject())
-            {
-                switch (member.Name)
-                {
-                    case "content" when member.Value.ValueKind == JsonValueKind.String:
-                        Copy(writer, "content"u8, member.Value);
-                        hasContent = true;
-                        break;
-                    case "content" when member.Value.ValueKind == JsonValueKind.Array:
-                        writer.WriteString("content"u8, string.Concat(member.Value.EnumerateArray().Select(part => TextOf(part, "text"))));
-                        hasContent = true;
-                        break;
-                    case "refusal" when member.Value.ValueKind == JsonValueKind.String:
-                        Copy(writer, "refusal"u8, member.Value);
-                        break;
-                    case "reasoning_content" or "reasoning" when member.Value.ValueKind == JsonValueKind.String && member.Name == ReasoningOf(said):
-                        Copy(writer, "reasoning_content"u8, member.Value);
-                        break;
-                    case "tool_calls" when member.Value.ValueKind == JsonValueKind.Array:
-                        WriteCalls(writer, member.Value, isPiece);
-                        break;
-                }
-            }
-        }
-
-        if (!hasContent && !isPiece)
-        {
-            writer.WriteNull("content"u8);
-        }
-
-        writer.WriteEndObject();
-        WriteFinishReason(writer, choice, isPiece);
-        writer.WriteEndObject();
-    }
-
-    // Some servers send the same thoughts under both names.
-    private static string ReasoningOf(JsonElement said) =>
-        said.TryGetProperty("reasoning_content", out var named) && named.ValueKind == JsonValueKind.String ? "reasoning_content" : "reasoning";
-
-    private void WriteFinishReason(Utf8JsonWriter writer, JsonElement choice, bool isPiece)
-    {
-        if (isPiece && TextOf(choice, "finish_reason") is not { Length: > 0 })
-        {
-            writer.WriteNull("finish_reason"u8);
-        }
-        else
-        {
-            // The library knows these and throws at others. What was said is told by ProviderAnswer.
-            writer.WriteString("finish_reason"u8, answer.FinishReason is "length" or "tool_calls" or "content_filter" ? answer.FinishReason : "stop");
-        }
-    }
-
-    private void WriteCalls(Utf8JsonWriter writer, JsonElement calls, bool isPiece)
-    {
-        writer.WriteStartArray("tool_calls"u8);
-        var position = 0;
-        foreach (var piece in calls.EnumerateArray())
-        {
-            var function = piece.ValueKind == JsonValueKind.Object && piece.TryGetProperty("function", out var given) && given.ValueKind == JsonValueKind.Object ? given : default;
-            var (index, isFirst) = Identify(piece, function, position++);
-            writer.WriteStartObject();
-            if (isPiece)
-            {
-                writer.WriteNumber("index"u8, index);
-            }
-
-            if (isFirst)
-            {
-                writer.WriteString("id"u8, _calls[index].Id);
-                writer.WriteString("type"u8, "function"u8);
-            }
-
-            writer.WriteStartObject("function"u8);
-            if (isFirst)
-            {
-                writer.WriteString("name"u8, TextOf(function, "name") ?? throw new FormatException("A call without a name."));
-            }
-
-            if (function.ValueKind == JsonValueKind.Object && function.TryGetProperty("arguments", out var arguments) && arguments.ValueKind != JsonValueKind.Null)
-            {
-                if (arguments.ValueKind == JsonValueKind.String)
-                {
-                    Copy(writer, "arguments"u8, arguments);
-                }
-                else
-                {
-                    writer.WriteString("arguments"u8, arguments.GetRawText());
-                }
-            }
-            else if (!isPiece)
-            {
-                writer.WriteString("arguments"u8, ""u8);
-            }
-
-            writer.WriteEndObject();
-            writer.WriteEndObject();
-        }
-
-        writer.WriteEndArray();
-    }
+    // The libraries know these. What was said is told by ProviderAnswer.
+    private string KnownReason => answer.FinishReason is "length" or "tool_calls" or "content_filter" ? answer.FinishReason : "stop";
 
     // A call is another one when it has another id, or a name at an index that none had; some servers leave out the index, others the id.
     private (int Index, bool IsFirst) Identify(JsonElement piece, JsonElement function, int position)
@@ -227,12 +213,12 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             return (known, false);
         }
 
-        if (TextOf(function, "name") is not { Length: > 0 })
+        if (TextOf(function, "name") is not { Length: > 0 } name)
         {
             throw new FormatException("A piece of a call that was not begun.");
         }
 
-        _calls.Add((theirs, string.IsNullOrEmpty(id) ? $"call_{Guid.NewGuid():N}" : id));
+        _calls.Add(new Call(theirs, string.IsNullOrEmpty(id) ? $"call_{Guid.NewGuid():N}" : id, name));
         return (_calls.Count - 1, true);
     }
 
@@ -262,25 +248,21 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     }
 
     // For spans and metrics of the libraries, which hold 32 bits.
-    private static void WriteUsage(Utf8JsonWriter writer, TokenUsage? usage)
-    {
-        if (usage is { InputTokens: { } input, OutputTokens: { } output } && input + (Int128)output <= int.MaxValue)
-        {
-            writer.WriteStartObject("usage"u8);
-            writer.WriteNumber("prompt_tokens"u8, input);
-            writer.WriteNumber("completion_tokens"u8, output);
-            writer.WriteNumber("total_tokens"u8, input + output);
-            writer.WriteEndObject();
-        }
-    }
-
-    // As it is written: half a surrogate pair is for the library to refuse.
-    private static void Copy(Utf8JsonWriter writer, ReadOnlySpan<byte> name, JsonElement value)
-    {
-        writer.WritePropertyName(name);
-        writer.WriteRawValue(value.GetRawText(), skipInputValidation: true);
-    }
+    private static bool IsCountable(TokenUsage? usage) =>
+        usage is { InputTokens: { } input, OutputTokens: { } output } && input + (Int128)output <= int.MaxValue;
 
     private static string? TextOf(JsonElement element, string name) =>
         element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String ? text.GetString() : null;
+
+    // A call and its arguments, as far as they have come.
+    private sealed record Call(int Index, string Id, string Name)
+    {
+        public StringBuilder Arguments { get; } = new();
+
+        public FunctionCallContent Whole(bool isTold)
+        {
+            var arguments = Arguments.ToString();
+            return new FunctionCallContent(Id, Name, CallArguments.Parse(arguments)) { RawRepresentation = new CallArguments(arguments, isTold) };
+        }
+    }
 }

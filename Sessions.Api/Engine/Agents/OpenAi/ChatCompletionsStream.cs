@@ -1,119 +1,69 @@
 using System.Net.ServerSentEvents;
+using System.Runtime.CompilerServices;
+using Microsoft.Extensions.AI;
 
 namespace Sessions.Api.Engine.Agents.OpenAi;
 
-/// <summary>The events of a streamed answer, as the library can read them: bounded in bytes and number, and with an end. An answer that
-/// lacks its end was broken off.</summary>
-internal sealed class ChatCompletionsStream : Stream
+/// <summary>A streamed answer, read piece by piece: bounded in bytes and number, and with an end. An answer that lacks its end was broken
+/// off; one that comes whole, although pieces were asked for, is one piece.</summary>
+/// <param name="content">The answer.</param>
+/// <param name="settings">The agent's, which bound it.</param>
+/// <param name="answer">Gets what is told beside the text.</param>
+/// <param name="call">Gets an error.</param>
+internal sealed class ChatCompletionsStream(HttpContent content, AgentSettings settings, ProviderAnswer answer, AgentCall call)
 {
-    private static readonly byte[] Done = [.. "data: [DONE]\n\n"u8];
-
-    private readonly BoundedStream _source;
-    private readonly ChatCompletionsReader _reader;
-    private readonly ProviderAnswer _answer;
-    private readonly IAsyncEnumerator<SseItem<byte[]>> _events;
-    private readonly int _maxPieces;
-    private ReadOnlyMemory<byte> _event;
+    private readonly ChatCompletionsReader _reader = new(answer, call);
     private int _pieces;
-    private bool _isDone;
 
-    /// <summary>Reads the events of a body.</summary>
-    /// <param name="body">The body.</param>
-    /// <param name="maxBytes">How many bytes it may have.</param>
-    /// <param name="maxPieces">How many events.</param>
-    /// <param name="answer">Gets what is told beside the text.</param>
-    /// <param name="call">Gets an error.</param>
-    public ChatCompletionsStream(Stream body, int maxBytes, int maxPieces, ProviderAnswer answer, AgentCall call)
+    /// <summary>Reads what comes, as it comes.</summary>
+    public async IAsyncEnumerable<ChatResponseUpdate> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        _source = new BoundedStream(body, maxBytes);
-        _reader = new ChatCompletionsReader(answer, call);
-        _answer = answer;
-        _maxPieces = maxPieces;
-        _events = SseParser.Create(_source, Parse).EnumerateAsync().GetAsyncEnumerator(CancellationToken.None);
-    }
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-
-    public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        while (_event.IsEmpty)
+        if (content.Headers.ContentType?.MediaType == ChatCompletionsHandler.Whole)
         {
-            if (_isDone)
+            yield return _reader.ReadPiece(await content.ReadAsByteArrayAsync(cancellationToken));
+            if (_reader.Calls(areTold: true) is { } all)
             {
-                return 0;
+                yield return all;
             }
 
-            _source.Token = cancellationToken;
-            if (await _events.MoveNextAsync())
+            yield break;
+        }
+
+        await using var body = new BoundedStream(await content.ReadAsStreamAsync(cancellationToken), settings.ProviderBytes);
+        var isDone = false;
+        await foreach (var piece in SseParser.Create(body, Parse).EnumerateAsync(cancellationToken))
+        {
+            if (piece.Data is null)
             {
-                _event = _events.Current.Data;
-                continue;
+                isDone = true;
+                break;
             }
 
-            // Some servers never say [DONE], others give no reason; without either it is not the end.
-            _isDone = _answer.FinishReason is not null ? true
-                : throw (_pieces == 0 ? new FormatException("No event.") : new ProviderException(ProviderFault.BrokenOff));
+            yield return piece.Data;
         }
 
-        var length = Math.Min(buffer.Length, _event.Length);
-        _event[..length].CopyTo(buffer);
-        _event = _event[length..];
-        return length;
-    }
-
-    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) =>
-        ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
-
-    public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override void Flush()
-    {
-    }
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override async ValueTask DisposeAsync()
-    {
-        await _source.DisposeAsync();
-        await base.DisposeAsync();
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing)
+        // Some servers never say [DONE], others give no reason; without either it is not the end.
+        if (!isDone && answer.FinishReason is null)
         {
-            _source.Dispose();
+            throw _pieces == 0 ? new FormatException("No event.") : new ProviderException(ProviderFault.BrokenOff);
         }
 
-        base.Dispose(disposing);
+        if (_reader.Calls(areTold: true) is { } calls)
+        {
+            yield return calls;
+        }
     }
 
-    private byte[] Parse(string type, ReadOnlySpan<byte> data)
+    // Null: the provider says that this is the end.
+    private ChatResponseUpdate? Parse(string type, ReadOnlySpan<byte> data)
     {
-        if (++_pieces > _maxPieces)
+        if (++_pieces > settings.ProviderPieces)
         {
             throw new ProviderException(ProviderFault.TooLarge);
         }
 
-        if (data.Trim((byte)' ').SequenceEqual("[DONE]"u8))
-        {
-            _isDone = true;
-            return Done;
-        }
-
-        var json = data.ToArray();
-        return type == "error" ? throw _reader.RefusedBy(json) : [.. "data: "u8, .. _reader.Rewrite(json, isPiece: true), .. "\n\n"u8];
+        return data.Trim((byte)' ').SequenceEqual("[DONE]"u8) ? null
+            : type == "error" ? throw _reader.RefusedBy(data.ToArray())
+            : _reader.ReadPiece(data);
     }
 }

@@ -77,11 +77,13 @@ internal sealed class ToolRun(AgentRequest request, OutputBuilder output, Frozen
         var text = call.RawRepresentation is CallArguments given ? given.Text : CallJson.Write(call.Arguments);
         var arguments = string.IsNullOrWhiteSpace(text) ? [] : CallArguments.Parse(text);
         output.BeginTool(tool.Server.Name, tool.Name, text);
+        output.Flush();
         var result = arguments is null ? new ToolResult("The arguments are not a JSON object.", Failed: true)
             : _calls == request.Options.MaxToolCalls
                 ? new ToolResult("The tool was not called: as many calls as max_tool_calls allows were made.", Failed: true)
             : await CallAsync(tool, arguments, cancellationToken);
         result = output.EndTool(result);
+        output.Flush();
         return result.Failed ? $"Error: {result.Text}" : result.Text;
     }
 
