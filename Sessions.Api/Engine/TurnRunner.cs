@@ -212,6 +212,11 @@ internal sealed partial class TurnRunner(
         {
             // Before anything is told: what refuses the turn then has a status of its own.
             await command.Agent.PrepareAsync(command.Options, cancellationToken);
+            if (observer is not null)
+            {
+                command.Agent.CheckHistory(history, mayCut);
+            }
+
             startedAt = time.GetUtcNowMicroseconds();
             observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
             observer?.Flush();

@@ -65,6 +65,62 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task Requests_with_one_key_that_come_at_once_do_one_thing_which_stays()
+    {
+        var server = await StartAsync();
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "one", conversation });
+        foreach (var (path, body) in (IEnumerable<(string, object)>)
+        [
+            ("/v1/conversations", new { items = new[] { new { role = "user", content = "x" } } }),
+            ("/v1/responses", new { model = "model", input = "aside", previous_response_id = (string?)made["id"] }),
+        ])
+        {
+            for (var round = 0; round < 5; round++)
+            {
+                var key = ("Idempotency-Key", $"{path}{round}");
+                var answers = await Task.WhenAll(Enumerable.Range(0, 6).Select(_ => server.PostAsync(path, body, key)));
+                Assert.All(answers, answer => Assert.True(answer.Status == 200
+                    || (answer.Status, (string?)answer.Json["error"]!["code"]) == (409, "idempotency_in_progress"), answer.Text));
+
+                // Whoever was told that it is made finds it, and so does a repeat.
+                var last = await server.PostAsync(path, body, key);
+                var id = (string?)last.Json["id"];
+                Assert.All(answers.Where(answer => answer.Status == 200), answer => Assert.Equal(id, (string?)answer.Json["id"]));
+                Assert.Equal(200, (await server.GetAsync($"{path}/{id}")).Status);
+                if (path == "/v1/conversations")
+                {
+                    Assert.Single(await server.ItemsAsync(id!));
+                }
+            }
+        }
+
+        // What is refused every time leaves nothing.
+        var refused = new { items = new[] { new { type = "function_call_output", call_id = "c", output = "x" } } };
+        Assert.Equal(400, (await server.PostAsync("/v1/conversations?user_id=nobody", refused, ("Idempotency-Key", "refused"))).Status);
+        Assert.Empty((await server.GetAsync("/v1/conversations?user_id=nobody")).Json["data"]!.AsArray());
+    }
+
+    [Fact]
+    public async Task A_history_that_the_agent_does_not_take_is_refused_before_a_stream_begins()
+    {
+        var server = await StartAsync();
+        var items = new[] { new { role = "user", content = new[] { new { type = "input_image", image_url = "nothing" } } } };
+        var conversation = await server.IdOfAsync("/v1/conversations", new { items });
+        foreach (var truncation in (string[])["disabled", "auto"])
+        {
+            foreach (var stream in (bool[])[false, true])
+            {
+                var request = new { model = "model", input = "x", conversation, stream, truncation };
+                var refused = await server.PostAsync("/v1/responses", request);
+                Assert.Equal((400, "unsupported_parameter"), (refused.Status, (string?)refused.Json["error"]!["code"]));
+            }
+        }
+
+        Assert.Single(await server.ItemsAsync(conversation));
+    }
+
+    [Fact]
     public async Task References_are_given_once_and_those_of_other_branches_too()
     {
         var server = await StartAsync();

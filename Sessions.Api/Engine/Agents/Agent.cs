@@ -136,6 +136,35 @@ internal sealed partial class Agent(
         }
     }
 
+    /// <summary>Refuses a history that it can't take, before anything of a turn is told. Where some of it may yet be left out, that is
+    /// found out when it answers.</summary>
+    /// <param name="history">The turns before.</param>
+    /// <param name="mayCut">Whether the oldest may be left out.</param>
+    /// <exception cref="DomainException"><c>content_not_supported</c>.</exception>
+    public void CheckHistory(IReadOnlyList<Turn> history, bool mayCut)
+    {
+        if (_isBuiltin || (mayCut && (_summarizer is not null || settings.HistoryTokens > 0)))
+        {
+            return;
+        }
+
+        using var items = new ItemMessages(settings);
+        foreach (var turn in history)
+        {
+            if (turn.Input.Form == ItemsForm.Json)
+            {
+                items.Add(turn.Input, ItemSide.Input);
+            }
+
+            if (turn.Output.Form == ItemsForm.Json)
+            {
+                items.Add(turn.Output, ItemSide.Output);
+            }
+        }
+
+        items.WriteTo([]);
+    }
+
     /// <summary>Answers.</summary>
     /// <param name="request">What it is asked.</param>
     /// <param name="observer">Told of items and texts as they come, if anybody wants to know. Not of beginning and end, which are the

@@ -95,8 +95,7 @@ internal sealed class Caller : IBindableFromHttpContext<Caller>
     {
         if (this != Unknown && !IsService && userId != UserId)
         {
-            throw new ProblemException(new Problem(StatusCodes.Status404NotFound, "user_not_found",
-                $"There is no user '{Error.Shorten(userId)}', or it is not the one that you are authenticated as."));
+            throw NoSuchUser(userId);
         }
     }
 
@@ -114,10 +113,13 @@ internal sealed class Caller : IBindableFromHttpContext<Caller>
         }
 
         // A session that would have to be another user's is not this one's to have.
-        return IsService || userId is null || UserId is null || userId == UserId
-            ? ActingFor(userId)
-            : throw new DomainException(Error.SessionNotFound((string?)request.RouteValues["session_id"] ?? ""));
+        return IsService || userId is null || UserId is null || userId == UserId ? ActingFor(userId)
+            : request.RouteValues["session_id"] is string sessionId ? throw new DomainException(Error.SessionNotFound(sessionId))
+            : throw NoSuchUser(userId);
     }
+
+    private static ProblemException NoSuchUser(string userId) => new(new Problem(StatusCodes.Status404NotFound, "user_not_found",
+        $"There is no user '{Error.Shorten(userId)}', or it is not the one that you are authenticated as."));
 
     private static string? NamedUser(IQueryCollection query)
     {

@@ -75,9 +75,11 @@ internal static class ConversationsApi
             {
                 await AppendAsync(turns, session, owner.Value, Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)])), idempotency, http, cancellationToken);
             }
-            catch when (!replayed)
+            catch (Exception e) when (!replayed
+                && (idempotency is null || e is OpenAiException { Error.Status: StatusCodes.Status400BadRequest }))
             {
-                // All or nothing: without its items it was not created.
+                // All or nothing: without its items it was not created. With a key, a repeat of the request may have found it meanwhile
+                // and have added them; or it will. Only items that are refused are refused every time.
                 await log.DeleteAsync(SessionRef.ByKey(session.Key), owner.Value, CancellationToken.None);
                 throw;
             }

@@ -96,7 +96,9 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
         }
         catch (DomainException e) when (e.Error.Code == "session_exists")
         {
-            return await log.GetAsync(SessionRef.ById(id), owner, cancellationToken) ?? throw new DomainException(Error.SessionNotFound(id));
+            // Taken and not there yet: the same request is making it at this moment.
+            return await log.GetAsync(SessionRef.ById(id), owner, cancellationToken)
+                ?? throw new DomainException(Error.IdempotencyInProgress(id));
         }
     }
 }
