@@ -113,6 +113,9 @@ public sealed class AuthTests
         await server.PostAsync("/sessions", """{"user_id":"bob"}""", Key(Service));
         var known = (await server.GetAsync("/users/bob/sessions", Key(Ada))).IsProblem(404, "user_not_found");
         Assert.Equal((string?)unknown.Json["detail"], (string?)known.Json["detail"]);
+        var listed = await server.GetAsync("/v1/conversations?user_id=bob", Key(Ada));
+        Assert.Equal((404, "user_not_found", (string?)known.Json["detail"]),
+            (listed.Status, (string?)listed.Json["error"]!["code"], (string?)listed.Json["error"]!["message"]));
     }
 
     [Fact]

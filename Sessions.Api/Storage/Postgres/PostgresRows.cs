@@ -95,6 +95,10 @@ internal static class PostgresRows
         }
     }
 
+    /// <summary>A session's last turn is not there.</summary>
+    public static StoredDataException NoTurn(Session session) => Damaged(
+        session.Id, $"Turn {session.TurnCount} of session '{session.Id}' can't be read: it is missing.", new InvalidDataException());
+
     private static byte[] ReadBytes(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? [] : row.GetFieldValue<byte[]>(at);
 
     private static StoredDataException Damaged(string sessionId, string message, Exception e) =>

@@ -239,6 +239,12 @@ internal sealed partial class PostgresSessionStore
             {
                 var found = await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth) : null;
                 var id = found?.Session.Id ?? "";
+                if (found?.Session is { TurnCount: > 0, LastTurn: null } head
+                    && !(known is { } same && same.Key == head.Key && same.Revision == head.Revision))
+                {
+                    throw PostgresRows.NoTurn(head);
+                }
+
                 await reader.NextResultAsync(cancel);
                 var read = new ReadTurns(default, 0, null, []);
                 while (await reader.ReadAsync(cancel))

@@ -93,6 +93,20 @@ public sealed class PostgresTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task A_session_whose_last_turn_is_missing_is_not_read_as_if_it_had_none()
+    {
+        var connection = await NewSchemaAsync();
+        await using var store = await OpenAsync(connection);
+        await store.TurnAsync("a", "user");
+        await ExecuteAsync(connection, "DELETE FROM turns");
+        await using var other = await OpenAsync(connection);
+        await Assert.ThrowsAsync<StoredDataException>(() => other.GetAsync("a"));
+        await Assert.ThrowsAsync<StoredDataException>(() => other.TurnsAsync("a"));
+        await Assert.ThrowsAsync<StoredDataException>(() => other.TurnAsync("a", "user"));
+        Assert.True(await other.DeleteAsync("a"));
+    }
+
+    [Fact]
     public async Task Damage_is_told_gone_past_and_removed_by_a_deletion_alone()
     {
         var connection = await NewSchemaAsync();
