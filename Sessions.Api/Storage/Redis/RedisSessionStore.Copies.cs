@@ -38,7 +38,8 @@ internal sealed partial class RedisSessionStore
 
         var session = source is null ? request.Session : request.Session with { UserId = source.Session.UserId };
         var known = (request.Head?.Bytes ?? session.Metadata.Length, request.Head?.TurnCount ?? 0);
-        if (await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(known.Item1, known.Item2)) is { } limit)
+        if (source is null
+            && await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(known.Item1, known.Item2)) is { } limit)
         {
             return new CopyResult(CopyStatus.Full) { Limit = limit };
         }
@@ -72,17 +73,18 @@ internal sealed partial class RedisSessionStore
                 return new CopyResult(CopyStatus.SourceNotFound);
             }
 
-            if (request.Head is null && copy.HasTurns
-                && await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(session.Metadata.Length + copy.Bytes,
-                    copy.Count)) is { } passed)
-            {
-                return new CopyResult(CopyStatus.Full) { Limit = passed };
-            }
-
             // After the turns: those that were read are its turns if it is still the same.
             if (source is not null && !await IsStillAsync(source.Session, request.Owner))
             {
                 return new CopyResult(CopyStatus.SourceNotFound);
+            }
+
+            // After that: it may be the source that makes room, as its turns have been read.
+            if (request.Head is null && (copy.HasTurns || source is not null)
+                && await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(session.Metadata.Length + copy.Bytes,
+                    copy.Count)) is { } passed)
+            {
+                return new CopyResult(CopyStatus.Full) { Limit = passed };
             }
 
             if (request.Head is { } imported && imported.ExpiresAt.ToMicroseconds() <= Now)

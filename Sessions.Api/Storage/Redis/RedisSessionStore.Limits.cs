@@ -181,11 +181,11 @@ internal sealed partial class RedisSessionStore
         }
 
         var (sessions, chains) = await ReadUnownedAsync();
-        if (sessions + ownChain + added > max && !IsFresh(ref _unownedSweptAt))
+        if (sessions + ownChain + added > max && Math.Abs(Now - Volatile.Read(ref _unownedSweptAt)) >= Microseconds(UnownedView))
         {
-            // No chains would make enough room; but some of it may have expired. Looked for now and then only: it goes through all there
-            // is, and a full store is asked again and again.
-            Volatile.Write(ref _unownedSweptAt, Stopwatch.GetTimestamp());
+            // No chains would make enough room; but some of it may have expired. Looked for now and then only, by the clock that it
+            // expires by: it goes through all there is, and a full store is asked again and again.
+            Volatile.Write(ref _unownedSweptAt, Now);
             await SweepAsync(CancellationToken.None);
             (sessions, chains) = await ReadUnownedAsync();
         }
