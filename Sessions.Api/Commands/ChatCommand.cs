@@ -229,7 +229,8 @@ internal static class ChatCommand
             $"The server answered {(int)response.StatusCode}; is it a Sessions server?";
 
         private static string TextOf(JsonElement element, string name) =>
-            element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+            element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var value)
+            && value.ValueKind == JsonValueKind.String
                 ? value.GetString()! : "";
     }
 }

@@ -10,7 +10,9 @@ namespace Sessions.Api.Http;
 /// only after that the web server stops listening. In the time of the machine: it is an orchestrator that counts the seconds.
 /// </summary>
 internal sealed partial class GracefulStop(
-    Admission admission, Stopping stopping, StreamedTurns streams, LimitSettings limits, IHostApplicationLifetime lifetime, ILogger<GracefulStop> logger) : IHostedLifecycleService, IHealthCheck
+    Admission admission, Stopping stopping, StreamedTurns streams, LimitSettings limits,
+    IHostApplicationLifetime lifetime, ILogger<GracefulStop> logger)
+    : IHostedLifecycleService, IHealthCheck
 {
     /// <summary>How long the answers may take on their way, and the rest of the stop.</summary>
     public static readonly TimeSpan Margin = TimeSpan.FromSeconds(3);
@@ -84,10 +86,13 @@ internal sealed partial class GracefulStop(
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 60, Level = LogLevel.Information, Message = "Stopping: {Requests} requests and {Streams} streamed turns have up to {Seconds} s to finish; new ones are refused")]
+        [LoggerMessage(EventId = 60, Level = LogLevel.Information,
+            Message = "Stopping: {Requests} requests and {Streams} streamed turns "
+                + "have up to {Seconds} s to finish; new ones are refused")]
         public static partial void Waiting(ILogger logger, int requests, int streams, double seconds);
 
-        [LoggerMessage(EventId = 61, Level = LogLevel.Warning, Message = "Stopping: {Requests} requests and {Streams} streamed turns are not finished, and are refused")]
+        [LoggerMessage(EventId = 61, Level = LogLevel.Warning,
+            Message = "Stopping: {Requests} requests and {Streams} streamed turns are not finished, and are refused")]
         public static partial void TimeIsUp(ILogger logger, int requests, int streams);
     }
 }

@@ -16,7 +16,8 @@ namespace Sessions.Api.Http;
 /// it.</param>
 internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEndpointMetadataProvider where T : class
 {
-    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
+    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) =>
+        JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
 
     public Task ExecuteAsync(HttpContext httpContext) => textBytes > JsonAnswers.KeptBytes
         ? JsonAnswers.StreamAsync(httpContext, value)
@@ -28,7 +29,8 @@ internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEnd
 /// <param name="value">What is answered.</param>
 internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IEndpointMetadataProvider where T : class
 {
-    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) => JsonAnswers.Describe<T>(builder, StatusCodes.Status201Created);
+    public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) =>
+        JsonAnswers.Describe<T>(builder, StatusCodes.Status201Created);
 
     public Task ExecuteAsync(HttpContext httpContext)
     {
@@ -45,7 +47,12 @@ internal static class JsonAnswers
     /// <summary>What a thread keeps for its next answer; what is longer than that is rare.</summary>
     public const int KeptBytes = 64 << 10;
 
-    private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, MaxDepth = ApiJson.MaxDepth, SkipValidation = true };
+    private static readonly JsonWriterOptions Options = new()
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        MaxDepth = ApiJson.MaxDepth,
+        SkipValidation = true,
+    };
 
     [ThreadStatic]
     private static ArrayBufferWriter<byte>? _buffer;
@@ -54,7 +61,8 @@ internal static class JsonAnswers
     private static Utf8JsonWriter? _writer;
 
     /// <summary>Tells the documentation of it.</summary>
-    public static void Describe<T>(EndpointBuilder builder, int status) => builder.Metadata.Add(new ProducesResponseTypeMetadata(status, typeof(T), ["application/json"]));
+    public static void Describe<T>(EndpointBuilder builder, int status) =>
+        builder.Metadata.Add(new ProducesResponseTypeMetadata(status, typeof(T), ["application/json"]));
 
     /// <summary>Answers piece by piece.</summary>
     public static Task StreamAsync<T>(HttpContext context, T value) where T : class =>
@@ -116,7 +124,8 @@ internal static class JsonAnswers
     private static class Types<T>
     {
         /// <summary>Written with the settings of the writer, where the generator could; null for what has extension data.</summary>
-        public static readonly Action<Utf8JsonWriter, T>? Fast = ((JsonTypeInfo<T>)ApiJson.Default.GetTypeInfo(typeof(T))!).SerializeHandler;
+        public static readonly Action<Utf8JsonWriter, T>? Fast =
+            ((JsonTypeInfo<T>)ApiJson.Default.GetTypeInfo(typeof(T))!).SerializeHandler;
 
         public static readonly JsonTypeInfo<T> Wire = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
     }

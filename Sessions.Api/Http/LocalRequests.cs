@@ -5,7 +5,10 @@ namespace Sessions.Api.Http;
 /// <summary>What certainly comes from this machine, or stays on it.</summary>
 internal static class LocalRequests
 {
-    private static readonly string[] Forwarded = ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"];
+    private static readonly string[] Forwarded =
+    [
+        "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via",
+    ];
 
     /// <summary>
     /// Whether a request came to a loopback address from one, by a loopback name (a page of another site that was made to resolve to this

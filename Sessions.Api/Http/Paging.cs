@@ -19,15 +19,18 @@ internal readonly record struct Paging(int Limit, PageCursor? After, bool Descen
     {
         var limit = Math.Min(limits.PageSize, limits.PageSizeMax);
         if (query.TryGetValue("limit", out var limitText)
-            && (!int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit < 1 || limit > limits.PageSizeMax))
+            && (!int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit)
+                || limit < 1 || limit > limits.PageSizeMax))
         {
-            throw new DomainException(Error.LimitExceeded("limit", $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
+            throw new DomainException(Error.LimitExceeded("limit",
+                $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
         }
 
         PageCursor? after = null;
         if (query.TryGetValue("after", out var afterText))
         {
-            after = Decode(afterText.ToString()) ?? throw new DomainException(Error.InvalidField("after", "must be the 'next' of an earlier page"));
+            after = Decode(afterText.ToString())
+                ?? throw new DomainException(Error.InvalidField("after", "must be the 'next' of an earlier page"));
         }
 
         var descending = query["order"].ToString() switch

@@ -54,12 +54,18 @@ internal static class RateLimits
         };
         builder.Services.AddRateLimiter(options =>
         {
-            options.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, Caller>(context => RateLimitPartition.GetTokenBucketLimiter(Caller.Of(context), _ => bucket));
+            options.GlobalLimiter = PartitionedRateLimiter.Create<HttpContext, Caller>(context =>
+                RateLimitPartition.GetTokenBucketLimiter(Caller.Of(context), _ => bucket));
             options.OnRejected = (rejected, _) =>
             {
                 var http = rejected.HttpContext;
                 var wait = rejected.Lease.TryGetMetadata(MetadataName.RetryAfter, out var after) ? after : TimeSpan.FromSeconds(1);
-                var problem = new Problem(StatusCodes.Status429TooManyRequests, "rate_limited", $"More than {settings.RequestsPerMinute} requests per minute.") { Limit = "rate_limit.requests_per_minute", RetryAfter = wait };
+                var problem = new Problem(
+                    StatusCodes.Status429TooManyRequests, "rate_limited", $"More than {settings.RequestsPerMinute} requests per minute.")
+                {
+                    Limit = "rate_limit.requests_per_minute",
+                    RetryAfter = wait,
+                };
                 http.RequestServices.GetRequiredService<RequestMetrics>().Refused(problem.Code);
                 return new ValueTask(problem.ExecuteAsync(http));
             };
@@ -108,7 +114,9 @@ internal static class RateLimits
 
             Span<byte> bytes = stackalloc byte[16];
             address.TryWriteBytes(bytes, out var written);
-            var network = address.AddressFamily == AddressFamily.InterNetworkV6 && !address.IsIPv4MappedToIPv6 ? bytes[..8] : bytes[(written - 4)..written];
+            var network = address.AddressFamily == AddressFamily.InterNetworkV6 && !address.IsIPv4MappedToIPv6
+                ? bytes[..8]
+                : bytes[(written - 4)..written];
             var hash = default(HashCode);
             hash.AddBytes(network);
             return hash.ToHashCode() & (Places - 1);

@@ -41,5 +41,6 @@ internal static class Telemetry
     private static bool IsRead(ConfigurationManager configuration) =>
         !string.IsNullOrWhiteSpace(configuration["OTEL_EXPORTER_OTLP_ENDPOINT"])
         || configuration.GetSection("Logging").AsEnumerable().Any(setting =>
-            setting.Key.EndsWith("IncludeScopes", StringComparison.OrdinalIgnoreCase) && string.Equals(setting.Value, "true", StringComparison.OrdinalIgnoreCase));
+            setting.Key.EndsWith("IncludeScopes", StringComparison.OrdinalIgnoreCase)
+            && string.Equals(setting.Value, "true", StringComparison.OrdinalIgnoreCase));
 }

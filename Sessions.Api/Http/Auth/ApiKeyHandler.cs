@@ -5,7 +5,8 @@ using Microsoft.Extensions.Options;
 namespace Sessions.Api.Http.Auth;
 
 /// <summary>Authenticates by an API key, in <c>Authorization: Bearer</c> or in <c>X-API-Key</c>.</summary>
-internal sealed class ApiKeyHandler(ApiKeys keys, IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder)
+internal sealed class ApiKeyHandler(
+    ApiKeys keys, IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory loggers, UrlEncoder encoder)
     : AuthenticationHandler<AuthenticationSchemeOptions>(options, loggers, encoder)
 {
     /// <summary>The scheme's name.</summary>

@@ -20,7 +20,8 @@ internal sealed class ApiKeys
     private const int KeyBytes = 32;
     private const int KeyLength = 5 + 43;
 
-    private static readonly SearchValues<char> Base64UrlCharacters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
+    private static readonly SearchValues<char> Base64UrlCharacters =
+        SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
 
     private readonly FrozenDictionary<string, Entry> _byHash;
 
@@ -48,7 +49,8 @@ internal sealed class ApiKeys
     /// <returns>The caller; <see langword="null"/> where there is no such key.</returns>
     public ClaimsPrincipal? Find(string key)
     {
-        if (key.Length != KeyLength || !key.StartsWith(Prefix, StringComparison.Ordinal) || key.AsSpan(Prefix.Length).ContainsAnyExcept(Base64UrlCharacters))
+        if (key.Length != KeyLength || !key.StartsWith(Prefix, StringComparison.Ordinal)
+            || key.AsSpan(Prefix.Length).ContainsAnyExcept(Base64UrlCharacters))
         {
             return null;
         }

@@ -19,16 +19,19 @@ internal static class Auth
                 return builder;
             case AuthMode.ApiKey:
                 builder.Services.AddSingleton(new ApiKeys(settings.Keys));
-                builder.Services.AddAuthentication(ApiKeyHandler.SchemeName).AddScheme<AuthenticationSchemeOptions, ApiKeyHandler>(ApiKeyHandler.SchemeName, null);
+                builder.Services.AddAuthentication(ApiKeyHandler.SchemeName)
+                    .AddScheme<AuthenticationSchemeOptions, ApiKeyHandler>(ApiKeyHandler.SchemeName, null);
                 break;
             case AuthMode.Jwt:
-                builder.Services.AddAuthentication(JwtBearerDefaults.AuthenticationScheme).AddJwtBearer(options => Jwt.Configure(options, settings.Jwt));
+                builder.Services.AddAuthentication(JwtBearerDefaults.AuthenticationScheme)
+                    .AddJwtBearer(options => Jwt.Configure(options, settings.Jwt));
                 break;
         }
 
         builder.Services.AddSingleton<IAuthorizationHandler, ScopeHandler>();
         builder.Services.AddSingleton<IAuthorizationMiddlewareResultHandler, AuthProblems>();
-        builder.Services.AddAuthorizationBuilder().SetFallbackPolicy(new AuthorizationPolicyBuilder().AddRequirements(new ScopeRequirement()).Build());
+        builder.Services.AddAuthorizationBuilder()
+            .SetFallbackPolicy(new AuthorizationPolicyBuilder().AddRequirements(new ScopeRequirement()).Build());
         builder.Services.AddOpenApi(options => AuthDocumentation.Add(options, settings.Mode));
         return builder;
     }

@@ -17,10 +17,20 @@ internal static class AuthDocumentation
         {
             document.Components ??= new OpenApiComponents();
             document.Components.SecuritySchemes ??= new Dictionary<string, IOpenApiSecurityScheme>();
-            document.Components.SecuritySchemes[BearerName] = new OpenApiSecurityScheme { Type = SecuritySchemeType.Http, Scheme = "bearer", BearerFormat = mode == AuthMode.Jwt ? "JWT" : null };
+            document.Components.SecuritySchemes[BearerName] = new OpenApiSecurityScheme
+            {
+                Type = SecuritySchemeType.Http,
+                Scheme = "bearer",
+                BearerFormat = mode == AuthMode.Jwt ? "JWT" : null,
+            };
             if (mode == AuthMode.ApiKey)
             {
-                document.Components.SecuritySchemes[HeaderName] = new OpenApiSecurityScheme { Type = SecuritySchemeType.ApiKey, In = ParameterLocation.Header, Name = ApiKeyHandler.HeaderName };
+                document.Components.SecuritySchemes[HeaderName] = new OpenApiSecurityScheme
+                {
+                    Type = SecuritySchemeType.ApiKey,
+                    In = ParameterLocation.Header,
+                    Name = ApiKeyHandler.HeaderName,
+                };
             }
 
             return Task.CompletedTask;
@@ -33,12 +43,18 @@ internal static class AuthDocumentation
                 return Task.CompletedTask;
             }
 
-            operation.Security = [Requirement(BearerName, context.Document), .. mode == AuthMode.ApiKey ? [Requirement(HeaderName, context.Document)] : (OpenApiSecurityRequirement[])[]];
+            operation.Security =
+            [
+                Requirement(BearerName, context.Document),
+                .. mode == AuthMode.ApiKey ? [Requirement(HeaderName, context.Document)] : (OpenApiSecurityRequirement[])[],
+            ];
             var scopes = metadata.OfType<ScopesMetadata>().Last().AnyOf;
-            operation.Description = $"{operation.Description}\n\nNeeds the scope {string.Join(" or ", scopes.Select(scope => $"`{ServiceDefaults.Settings.NameOf(scope)}`"))}.".TrimStart();
+            operation.Description = ($"{operation.Description}\n\nNeeds the scope "
+                + $"{string.Join(" or ", scopes.Select(scope => $"`{ServiceDefaults.Settings.NameOf(scope)}`"))}.").TrimStart();
             return Task.CompletedTask;
         });
     }
 
-    private static OpenApiSecurityRequirement Requirement(string scheme, OpenApiDocument? document) => new() { [new OpenApiSecuritySchemeReference(scheme, document)] = [] };
+    private static OpenApiSecurityRequirement Requirement(string scheme, OpenApiDocument? document) =>
+        new() { [new OpenApiSecuritySchemeReference(scheme, document)] = [] };
 }

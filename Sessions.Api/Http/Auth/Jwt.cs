@@ -18,7 +18,8 @@ internal static class Jwt
         SecurityAlgorithms.EcdsaSha256, SecurityAlgorithms.EcdsaSha384, SecurityAlgorithms.EcdsaSha512,
     ];
 
-    private static readonly string[] Symmetric = [SecurityAlgorithms.HmacSha256, SecurityAlgorithms.HmacSha384, SecurityAlgorithms.HmacSha512];
+    private static readonly string[] Symmetric =
+        [SecurityAlgorithms.HmacSha256, SecurityAlgorithms.HmacSha384, SecurityAlgorithms.HmacSha512];
 
     // How far clocks may be apart.
     private static readonly TimeSpan ClockSkew = TimeSpan.FromSeconds(30);
@@ -59,7 +60,8 @@ internal static class Jwt
             {
                 try
                 {
-                    context.Principal = new ClaimsPrincipal(new CallerIdentity(ReadCaller(context.Principal!, settings), context.Scheme.Name));
+                    context.Principal = new ClaimsPrincipal(
+                        new CallerIdentity(ReadCaller(context.Principal!, settings), context.Scheme.Name));
                 }
                 catch (CredentialsException e)
                 {
@@ -74,8 +76,11 @@ internal static class Jwt
 
     private static Caller ReadCaller(ClaimsPrincipal token, JwtSettings settings)
     {
-        var subject = token.FindFirst("sub")?.Value ?? throw new CredentialsException("The token has no 'sub': it does not say who you are.");
-        var roles = token.FindAll(settings.RoleClaim).SelectMany(claim => claim.Value.Split(' ', StringSplitOptions.RemoveEmptyEntries)).ToHashSet(StringComparer.Ordinal);
+        var subject = token.FindFirst("sub")?.Value
+            ?? throw new CredentialsException("The token has no 'sub': it does not say who you are.");
+        var roles = token.FindAll(settings.RoleClaim)
+            .SelectMany(claim => claim.Value.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            .ToHashSet(StringComparer.Ordinal);
         var isAdmin = settings.AdminRole is { } admin && roles.Contains(admin);
         var readsAll = settings.ReadAllRole is { } reader && roles.Contains(reader);
         if (settings.ServiceRole is { } service && roles.Contains(service))
@@ -119,4 +124,5 @@ internal static class Jwt
 
 /// <summary>The identity provider does not tell its keys.</summary>
 /// <param name="innerException">Why.</param>
-internal sealed class AuthorityUnavailableException(Exception innerException) : Exception("The identity provider can't be reached.", innerException);
+internal sealed class AuthorityUnavailableException(Exception innerException)
+    : Exception("The identity provider can't be reached.", innerException);

@@ -37,7 +37,8 @@ internal sealed partial class OpenServerWarning(IServer server, ILogger<OpenServ
     private static partial class Log
     {
         [LoggerMessage(EventId = 93, Level = LogLevel.Warning,
-            Message = "There is no authentication (auth.mode: none), and the server listens on {Addresses}: whoever reaches it can read, change and delete every session. See docs/authentication.md")]
+            Message = "There is no authentication (auth.mode: none), and the server listens on {Addresses}: "
+                + "whoever reaches it can read, change and delete every session. See docs/authentication.md")]
         public static partial void Open(ILogger logger, string addresses);
     }
 }

@@ -51,6 +51,7 @@ internal static class ScopeExtensions
         builder.WithMetadata(new ScopesMetadata(Scope.User, Scope.Service));
 
     /// <summary>For those who run the server.</summary>
-    public static TBuilder ForAdmins<TBuilder>(this TBuilder builder, bool orCleanupKey = false) where TBuilder : IEndpointConventionBuilder =>
+    public static TBuilder ForAdmins<TBuilder>(this TBuilder builder, bool orCleanupKey = false)
+        where TBuilder : IEndpointConventionBuilder =>
         builder.WithMetadata(new ScopesMetadata(Scope.Admin) { OrCleanupKey = orCleanupKey });
 }

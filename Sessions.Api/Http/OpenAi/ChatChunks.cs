@@ -38,7 +38,8 @@ internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, Op
                 // As in the answer at once: a line break between two messages, as before and after a tool has run.
                 var told = _beginsMessage ? delta with { Text = delta.Text.After("\n"u8) } : delta;
                 (_hasText, _beginsMessage) = (true, false);
-                WriteDelta(writer, told, static (json, delta) => JsonText.WriteString(json, delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
+                WriteDelta(writer, told, static (json, delta) =>
+                    JsonText.WriteString(json, delta.IsRefusal ? "refusal"u8 : "content"u8, delta.Text.Span));
                 break;
             case ItemAdded { Type: "function_call" } added:
                 _calls[added.Index] = _calls.Count;
@@ -100,7 +101,8 @@ internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, Op
         }
     }
 
-    private void WriteDelta<T>(IBufferWriter<byte> writer, T value, Action<Utf8JsonWriter, T> write) => WriteChunk(writer, (value, write), static (json, x) =>
+    private void WriteDelta<T>(IBufferWriter<byte> writer, T value, Action<Utf8JsonWriter, T> write) => WriteChunk(
+        writer, (value, write), static (json, x) =>
     {
         json.WriteStartArray("choices"u8);
         json.WriteStartObject();
@@ -114,7 +116,8 @@ internal sealed class ChatChunks(string model, bool includeUsage, Func<Error, Op
         json.WriteEndArray();
     });
 
-    private void WriteChunk<T>(IBufferWriter<byte> writer, T value, Action<Utf8JsonWriter, T> write) => WriteData(writer, Json.Write((This: this, value, write), static (json, x) =>
+    private void WriteChunk<T>(IBufferWriter<byte> writer, T value, Action<Utf8JsonWriter, T> write) => WriteData(
+        writer, Json.Write((This: this, value, write), static (json, x) =>
     {
         json.WriteStartObject();
         json.WriteString("id"u8, ChatCompletion.IdOf(x.This._begun.SessionKey, x.This._begun.Nonce));

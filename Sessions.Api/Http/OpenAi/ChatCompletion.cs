@@ -9,7 +9,8 @@ namespace Sessions.Api.Http.OpenAi;
 internal static class ChatCompletion
 {
     /// <summary>The id of a completion.</summary>
-    public static string IdOf(Guid sessionKey, TurnNonce nonce) => string.Create(CultureInfo.InvariantCulture, $"chatcmpl-{sessionKey:N}{nonce.Value:x16}");
+    public static string IdOf(Guid sessionKey, TurnNonce nonce) =>
+        string.Create(CultureInfo.InvariantCulture, $"chatcmpl-{sessionKey:N}{nonce.Value:x16}");
 
     /// <summary>The completion.</summary>
     public static ReadOnlyMemory<byte> Write(TurnResult result, string model) => Json.Write((result, model), static (json, x) =>

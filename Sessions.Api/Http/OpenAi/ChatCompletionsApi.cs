@@ -17,12 +17,15 @@ internal static class ChatCompletionsApi
         .WithTags("OpenAI: chat completions")
         .WithName("createChatCompletion")
         .WithSummary("Create a chat completion")
-        .WithDescription("Nothing is stored, unless the header X-Session-Id names a session: then the messages behind the last assistant message are a turn of it, and the history is the session's.")
+        .WithDescription(
+            "Nothing is stored, unless the header X-Session-Id names a session: "
+            + "then the messages behind the last assistant message are a turn of it, and the history is the session's.")
         .TakesContent()
         .Problems(StatusCodes.Status404NotFound, StatusCodes.Status502BadGateway, StatusCodes.Status504GatewayTimeout);
 
     private static async Task<IResult> CreateAsync(
-        Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents, OpenAiSettings settings, LimitSettings limits, StreamedTurns streams,
+        Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents,
+        OpenAiSettings settings, LimitSettings limits, StreamedTurns streams,
         RepeatedRequests repeated, SessionLog log, CancellationToken cancellationToken)
     {
         var given = body.Value.Value;
@@ -66,7 +69,9 @@ internal static class ChatCompletionsApi
         var input = Items.OfJson(ItemJson.Join([.. messages[first..].SelectMany(message => message.Items)]));
         if (session is not null && first == messages.Count)
         {
-            throw new OpenAiException("messages", "Invalid 'messages': behind the last assistant message there is nothing new for the session.");
+            throw new OpenAiException(
+                "messages",
+                "Invalid 'messages': behind the last assistant message there is nothing new for the session.");
         }
 
         OpenAiError ErrorOf(Error error) => ChatMessages.ErrorOf(error, messages, first);
@@ -86,14 +91,18 @@ internal static class ChatCompletionsApi
             CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
         };
         var isStream = fields.Flag("stream") == true;
-        var includesUsage = fields.Object("stream_options") is { } stream && new Fields(stream, "stream_options.").Flag("include_usage") == true;
+        var includesUsage = fields.Object("stream_options") is { } stream
+            && new Fields(stream, "stream_options.").Flag("include_usage") == true;
         try
         {
             agent.Check(input, options);
             if (isStream)
             {
                 return new TurnEventStream(
-                    await repeated.StreamAsync(http, NameOf(scope, session), given, command, cancellationToken), 0, new ChatChunks(model ?? agent.Type, includesUsage, ErrorOf), streams);
+                    await repeated.StreamAsync(http, NameOf(scope, session), given, command, cancellationToken),
+                    0,
+                    new ChatChunks(model ?? agent.Type, includesUsage, ErrorOf),
+                    streams);
             }
 
             var result = await repeated.RunAsync(http, NameOf(scope, session), given, command, cancellationToken);
@@ -138,7 +147,9 @@ internal static class ChatCompletionsApi
             var given = new Fields(tool, $"{name}.");
             if (given.Text("type") is not "function" and var type)
             {
-                throw new OpenAiException($"{name}.type", $"Unsupported tool: '{Error.Shorten(type ?? "")}'. Tools are of type 'function'.", "unsupported_parameter");
+                throw new OpenAiException(
+                    $"{name}.type", $"Unsupported tool: '{Error.Shorten(type ?? "")}'. Tools are of type 'function'.",
+                    "unsupported_parameter");
             }
 
             var function = given.Object("function") ?? throw OpenAiException.Missing($"{name}.function");
@@ -175,8 +186,11 @@ internal static class ChatCompletionsApi
             return [fields.Text("stop")!];
         }
 
-        return stop.ValueKind == JsonValueKind.Array && stop.GetArrayLength() <= 4 && stop.EnumerateArray().All(text => text.ValueKind == JsonValueKind.String)
+        return stop.ValueKind == JsonValueKind.Array && stop.GetArrayLength() <= 4
+        && stop.EnumerateArray().All(text => text.ValueKind == JsonValueKind.String)
             ? [.. stop.EnumerateArray().Select(text => text.GetString()!)]
-            : throw new OpenAiException("stop", "Invalid type for 'stop': expected a text, or an array of at most 4 texts.", "invalid_type");
+            : throw new OpenAiException(
+                "stop", "Invalid type for 'stop': expected a text, or an array of at most 4 texts.",
+                "invalid_type");
     }
 }

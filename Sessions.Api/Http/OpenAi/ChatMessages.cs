@@ -52,10 +52,13 @@ internal static partial class ChatMessages
             }
 
             var rest = field.Groups[2].Value;
-            name = $"messages[{first}]{(rest.StartsWith(".output", StringComparison.Ordinal) ? $".content{rest[".output".Length..]}" : rest)}";
+            name = $"messages[{first}]"
+                + (rest.StartsWith(".output", StringComparison.Ordinal) ? $".content{rest[".output".Length..]}" : rest);
         }
 
-        var message = told.Message.StartsWith($"{told.Param}:", StringComparison.Ordinal) ? name + told.Message[told.Param.Length..] : told.Message;
+        var message = told.Message.StartsWith($"{told.Param}:", StringComparison.Ordinal)
+            ? name + told.Message[told.Param.Length..]
+            : told.Message;
         return told with { Param = name, Message = message };
     }
 
@@ -184,7 +187,8 @@ internal static partial class ChatMessages
                 WriteRefusal(json, fields.Text("refusal") ?? throw OpenAiException.Missing($"{name}.refusal"));
                 break;
             case "image_url":
-                var image = new Fields(fields.Object("image_url") ?? throw OpenAiException.Missing($"{name}.image_url"), $"{name}.image_url.");
+                var image = new Fields(
+                    fields.Object("image_url") ?? throw OpenAiException.Missing($"{name}.image_url"), $"{name}.image_url.");
                 json.WriteStartObject();
                 json.WriteString("type"u8, "input_image"u8);
                 json.WriteString("image_url"u8, image.Text("url") ?? throw OpenAiException.Missing($"{name}.image_url.url"));
@@ -201,7 +205,9 @@ internal static partial class ChatMessages
                 json.WriteEndObject();
                 break;
             case var other:
-                throw new OpenAiException($"{name}.type", $"Invalid value: '{Error.Shorten(other ?? "")}'. Supported values are: text, refusal, image_url, file.");
+                throw new OpenAiException(
+                    $"{name}.type",
+                    $"Invalid value: '{Error.Shorten(other ?? "")}'. Supported values are: text, refusal, image_url, file.");
         }
     }
 

@@ -32,7 +32,9 @@ internal readonly record struct ListPage(int Limit, string? After, bool Descendi
             && (!int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out limit) || limit is < 1 or > MaxLimit))
         {
             throw new OpenAiException(
-                "limit", $"Invalid 'limit': must be a whole number from 1 to {MaxLimit}.", limit < 1 ? "invalid_value" : "integer_above_max_value");
+                "limit",
+                $"Invalid 'limit': must be a whole number from 1 to {MaxLimit}.",
+                limit < 1 ? "invalid_value" : "integer_above_max_value");
         }
 
         foreach (var name in (ReadOnlySpan<string>)["include", "include[]"])
@@ -153,7 +155,8 @@ internal static class ConversationItems
         json.WriteBoolean("has_more"u8, hasMore);
     }
 
-    private static async ValueTask<(Turn Turn, ItemId Id)?> StartAsync(SessionLog log, Session head, Owner owner, ListPage page, CancellationToken cancellationToken)
+    private static async ValueTask<(Turn Turn, ItemId Id)?> StartAsync(
+        SessionLog log, Session head, Owner owner, ListPage page, CancellationToken cancellationToken)
     {
         if (page.After is not { } after)
         {
@@ -161,7 +164,9 @@ internal static class ConversationItems
         }
 
         // It may have been deleted since: its place is still taken.
-        return ItemId.TryParse(after, out var id) && id.Key == head.Key && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found
+        return ItemId.TryParse(after, out var id)
+            && id.Key == head.Key
+            && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found
             ? (found.Turn, id)
             : throw new OpenAiException("after", $"Item with id '{Error.Shorten(after)}' not found.", code: null);
     }

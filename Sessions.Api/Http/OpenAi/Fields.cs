@@ -41,15 +41,21 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
     /// <summary>One of some words.</summary>
     public string? Word(string name, params ReadOnlySpan<string> allowed) => Text(name) is not { } word ? null
         : allowed.Contains(word) ? word
-        : throw new OpenAiException(prefix + name, $"Invalid value: '{Error.Shorten(word)}'. Supported values are: {string.Join(", ", allowed.ToArray())}.");
+        : throw new OpenAiException(
+            prefix + name,
+            $"Invalid value: '{Error.Shorten(word)}'. Supported values are: {string.Join(", ", allowed.ToArray())}.");
 
     public bool? Flag(string name) => Any(name) is not { } value ? null
         : value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
         : throw WrongType(name, "true or false");
 
-    public JsonElement? Object(string name) => Any(name) is not { } value ? null : value.ValueKind == JsonValueKind.Object ? value : throw WrongType(name, "an object");
+    public JsonElement? Object(string name) => Any(name) is not { } value ? null
+        : value.ValueKind == JsonValueKind.Object ? value
+        : throw WrongType(name, "an object");
 
-    public JsonElement? Array(string name) => Any(name) is not { } value ? null : value.ValueKind == JsonValueKind.Array ? value : throw WrongType(name, "an array");
+    public JsonElement? Array(string name) => Any(name) is not { } value ? null
+        : value.ValueKind == JsonValueKind.Array ? value
+        : throw WrongType(name, "an array");
 
     public float? Number(string name, float min, float max)
     {
@@ -64,7 +70,9 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         }
 
         return number >= min && number <= max ? number
-            : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.", number > max ? "decimal_above_max_value" : "decimal_below_min_value");
+            : throw new OpenAiException(
+                prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.",
+                number > max ? "decimal_above_max_value" : "decimal_below_min_value");
     }
 
     public long? Long(string name) => Any(name) is not { } value ? null
@@ -84,7 +92,9 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         }
 
         return number >= min && number <= max ? number
-            : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.", number > max ? "integer_above_max_value" : "integer_below_min_value");
+            : throw new OpenAiException(
+                prefix + name, $"Invalid '{prefix}{name}': must be from {min} to {max}.",
+                number > max ? "integer_above_max_value" : "integer_below_min_value");
     }
 
     /// <summary>Refuses a field that is there.</summary>
@@ -101,7 +111,9 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         if (body.ValueKind != JsonValueKind.Object)
         {
             var name = prefix.TrimEnd('.');
-            throw new OpenAiException(name.Length == 0 ? null : name, $"Invalid type for '{(name.Length == 0 ? "body" : name)}': expected an object.", "invalid_type");
+            throw new OpenAiException(
+                name.Length == 0 ? null : name,
+                $"Invalid type for '{(name.Length == 0 ? "body" : name)}': expected an object.", "invalid_type");
         }
     }
 
@@ -117,5 +129,6 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         }
     }
 
-    private OpenAiException WrongType(string name, string expected) => new(prefix + name, $"Invalid type for '{prefix}{name}': expected {expected}.", "invalid_type");
+    private OpenAiException WrongType(string name, string expected) =>
+        new(prefix + name, $"Invalid type for '{prefix}{name}': expected {expected}.", "invalid_type");
 }

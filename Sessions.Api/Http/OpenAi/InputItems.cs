@@ -50,7 +50,9 @@ internal static class InputItems
     {
         if (parts.ValueKind != JsonValueKind.Array || (parts.GetArrayLength() == 0 && text is null))
         {
-            throw new OpenAiException("input", "Invalid type for 'input': expected a list of parts: input_text, input_image, input_file.", "invalid_type");
+            throw new OpenAiException(
+                "input", "Invalid type for 'input': expected a list of parts: input_text, input_image, input_file.",
+                "invalid_type");
         }
 
         CheckUnicode(parts, "input");
@@ -130,7 +132,8 @@ internal static class InputItems
     {
         if (Text(item, "role", name) is not ("user" or "assistant" or "system" or "developer"))
         {
-            throw new OpenAiException($"{name}.role", $"Invalid value for '{name}.role'. Supported values are: user, assistant, system, developer.");
+            throw new OpenAiException(
+                $"{name}.role", $"Invalid value for '{name}.role'. Supported values are: user, assistant, system, developer.");
         }
 
         if (!Has(item, "content", out var content))
@@ -144,7 +147,9 @@ internal static class InputItems
         }
         else if (content.ValueKind != JsonValueKind.String)
         {
-            throw new OpenAiException($"{name}.content", $"Invalid type for '{name}.content': expected a text or an array of parts.", "invalid_type");
+            throw new OpenAiException(
+                $"{name}.content", $"Invalid type for '{name}.content': expected a text or an array of parts.",
+                "invalid_type");
         }
     }
 
@@ -161,7 +166,9 @@ internal static class InputItems
         }
         else if (output.ValueKind != JsonValueKind.String)
         {
-            throw new OpenAiException($"{name}.output", $"Invalid type for '{name}.output': expected a text or an array of parts.", "invalid_type");
+            throw new OpenAiException(
+                $"{name}.output", $"Invalid type for '{name}.output': expected a text or an array of parts.",
+                "invalid_type");
         }
     }
 
@@ -179,7 +186,9 @@ internal static class InputItems
             var type = Text(part, "type", at)!;
             if (!allowed.Contains(type))
             {
-                throw new OpenAiException($"{at}.type", $"Invalid value: '{Error.Shorten(type)}'. Supported values are: {string.Join(", ", allowed.ToArray())}.");
+                throw new OpenAiException(
+                    $"{at}.type",
+                    $"Invalid value: '{Error.Shorten(type)}'. Supported values are: {string.Join(", ", allowed.ToArray())}.");
             }
 
             switch (type)
@@ -210,7 +219,10 @@ internal static class InputItems
     {
         if (Has(part, "file_id"))
         {
-            throw new OpenAiException($"{name}.file_id", $"Unsupported parameter: '{name}.file_id'. This server keeps no files: send the content itself.", "unsupported_parameter");
+            throw new OpenAiException(
+                $"{name}.file_id",
+                $"Unsupported parameter: '{name}.file_id'. This server keeps no files: send the content itself.",
+                "unsupported_parameter");
         }
     }
 
@@ -225,10 +237,16 @@ internal static class InputItems
     private static void CheckTools(JsonElement item, string name)
     {
         var index = 0;
-        foreach (var tool in Has(item, "tools", out var tools) ? RequireArray(tools, $"{name}.tools").EnumerateArray() : throw OpenAiException.Missing($"{name}.tools"))
+        foreach (var tool in Has(item, "tools", out var tools)
+            ? RequireArray(tools, $"{name}.tools").EnumerateArray()
+            : throw OpenAiException.Missing($"{name}.tools"))
         {
             var at = $"{name}.tools[{index++}]";
-            Name(tool.ValueKind == JsonValueKind.Object ? tool : throw new OpenAiException(at, $"Invalid type for '{at}': expected an object.", "invalid_type"), "name", at);
+            Name(
+                tool.ValueKind == JsonValueKind.Object ? tool
+                    : throw new OpenAiException(at, $"Invalid type for '{at}': expected an object.", "invalid_type"),
+                "name",
+                at);
         }
     }
 
@@ -251,7 +269,10 @@ internal static class InputItems
         }
         catch (InvalidOperationException)
         {
-            throw new OpenAiException(name, $"Invalid {(name is null ? "body" : $"'{name}'")}: texts must be valid Unicode, in UTF-8 and without half surrogate pairs.");
+            throw new OpenAiException(
+                name,
+                $"Invalid {(name is null ? "body" : $"'{name}'")}: "
+                + "texts must be valid Unicode, in UTF-8 and without half surrogate pairs.");
         }
     }
 
@@ -292,7 +313,8 @@ internal static class InputItems
         var role = type == "message" ? item.GetProperty("role").GetString() : null;
         foreach (var property in item.EnumerateObject())
         {
-            if (property.NameEquals("id") || property.NameEquals("type") || (property.NameEquals("status") && type is "message" or "function_call" or "function_call_output"))
+            if (property.NameEquals("id") || property.NameEquals("type")
+                || (property.NameEquals("status") && type is "message" or "function_call" or "function_call_output"))
             {
                 continue;
             }
@@ -400,5 +422,6 @@ internal static class InputItems
     // null is like absent.
     private static bool Has(JsonElement item, string property) => Has(item, property, out _);
 
-    private static bool Has(JsonElement item, string property, out JsonElement value) => item.TryGetProperty(property, out value) && value.ValueKind != JsonValueKind.Null;
+    private static bool Has(JsonElement item, string property, out JsonElement value) =>
+        item.TryGetProperty(property, out value) && value.ValueKind != JsonValueKind.Null;
 }

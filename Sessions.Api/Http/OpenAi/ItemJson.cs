@@ -28,7 +28,10 @@ internal static class ItemJson
         List<TurnItem> found = [];
         if (items.Form == ItemsForm.Text)
         {
-            found.Add(new TurnItem(new ItemId(sessionKey, nonce, side, 0), "message", MessageItem.Write(side == ItemSide.Input ? "user" : "assistant", new Utf8Text(items.Bytes))));
+            found.Add(new TurnItem(
+                new ItemId(sessionKey, nonce, side, 0),
+                "message",
+                MessageItem.Write(side == ItemSide.Input ? "user" : "assistant", new Utf8Text(items.Bytes))));
         }
         else if (items.Form == ItemsForm.Json)
         {

@@ -25,7 +25,8 @@ internal sealed class JsonBody
             try
             {
                 // With the settings of all routes: of a field that is given twice nobody can say which is meant.
-                var body = ((JsonConverter<JsonElement>)options.GetConverter(typeof(JsonElement))).Read(ref reader, typeof(JsonElement), options);
+                var body = ((JsonConverter<JsonElement>)options.GetConverter(typeof(JsonElement)))
+                    .Read(ref reader, typeof(JsonElement), options);
                 InputItems.CheckUnicode(body, name: null);
                 return new JsonBody { Value = body };
             }
@@ -33,7 +34,9 @@ internal sealed class JsonBody
             {
                 var body = JsonElement.ParseValue(ref start);
                 InputItems.CheckUnicode(body, name: null);
-                throw FindTwice(body, "") is { } twice ? new OpenAiException(twice, $"Invalid '{twice}': must be given once.", "duplicate_parameter") : e;
+                throw FindTwice(body, "") is { } twice
+                    ? new OpenAiException(twice, $"Invalid '{twice}': must be given once.", "duplicate_parameter")
+                    : e;
             }
         }
 
@@ -45,7 +48,9 @@ internal sealed class JsonBody
                 var index = 0;
                 foreach (var element in value.EnumerateArray())
                 {
-                    twice ??= element.ValueKind is JsonValueKind.Object or JsonValueKind.Array ? FindTwice(element, $"{name}[{index}]") : null;
+                    twice ??= element.ValueKind is JsonValueKind.Object or JsonValueKind.Array
+                        ? FindTwice(element, $"{name}[{index}]")
+                        : null;
                     index++;
                 }
             }

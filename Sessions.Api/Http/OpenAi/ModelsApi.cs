@@ -45,7 +45,11 @@ internal static class ModelsApi
         return agents.Find(model) is not null
             ? new JsonResult(Json.Write((model, agents.StartedAt), static (json, x) => Write(json, x.model, x.StartedAt)))
             : new OpenAiError(
-                StatusCodes.Status404NotFound, OpenAiError.InvalidRequest, $"The model '{Error.Shorten(model)}' does not exist.", "model", "model_not_found");
+                StatusCodes.Status404NotFound,
+                OpenAiError.InvalidRequest,
+                $"The model '{Error.Shorten(model)}' does not exist.",
+                "model",
+                "model_not_found");
     }
 
     private static void Write(Utf8JsonWriter json, string id, DateTimeOffset created)

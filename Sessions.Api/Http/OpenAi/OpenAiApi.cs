@@ -38,7 +38,8 @@ internal static class OpenAiApi
             {
                 headers["x-request-id"] = requestId;
                 headers["openai-version"] = "2020-10-01";
-                headers["openai-processing-ms"] = ((long)Stopwatch.GetElapsedTime(began).TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
+                headers["openai-processing-ms"] =
+                    ((long)Stopwatch.GetElapsedTime(began).TotalMilliseconds).ToString(CultureInfo.InvariantCulture);
                 return Task.CompletedTask;
             });
         }

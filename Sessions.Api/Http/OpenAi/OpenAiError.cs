@@ -26,7 +26,9 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
     public bool? ShouldRetry { get; init; }
 
     /// <summary>There is nothing at this address.</summary>
-    public static OpenAiError UnknownUrl { get; } = new(StatusCodes.Status404NotFound, InvalidRequest, "Invalid URL: there is nothing at this address.", null, "unknown_url");
+    public static OpenAiError UnknownUrl { get; } = new(
+        StatusCodes.Status404NotFound, InvalidRequest,
+        "Invalid URL: there is nothing at this address.", null, "unknown_url");
 
     /// <summary>A field breaks a rule.</summary>
     public static OpenAiError Invalid(string? param, string message, string? code = "invalid_value") =>
@@ -38,7 +40,8 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
 
     /// <summary>The response to go on from is not there, or not for this caller, or was not stored.</summary>
     public static OpenAiError PreviousResponseNotFound(string id) => new(
-        StatusCodes.Status400BadRequest, InvalidRequest, $"Previous response with id '{Error.Shorten(id)}' not found.", "previous_response_id", "previous_response_not_found");
+        StatusCodes.Status400BadRequest, InvalidRequest, $"Previous response with id '{Error.Shorten(id)}' not found.",
+        "previous_response_id", "previous_response_not_found");
 
     /// <summary>An error of the domain, in OpenAI's words.</summary>
     public static OpenAiError From(Error error) => error.Code switch
@@ -51,12 +54,17 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
         "session_not_found" or "response_not_found" => new(StatusCodes.Status404NotFound, InvalidRequest, error.Message, null, null),
         "unknown_agent_type" or "model_not_found" =>
             new(StatusCodes.Status404NotFound, InvalidRequest, error.Message, "model", "model_not_found"),
-        "session_busy" => new(StatusCodes.Status409Conflict, InvalidRequest, "Another process is currently operating on this conversation.", "conversation", "conversation_locked")
+        "session_busy" => new(
+            StatusCodes.Status409Conflict, InvalidRequest,
+            "Another process is currently operating on this conversation.", "conversation", "conversation_locked")
         {
             RetryAfter = error.RetryAfter ?? TimeSpan.FromSeconds(1),
         },
         "idempotency_key_reused" => new(StatusCodes.Status422UnprocessableEntity, InvalidRequest, error.Message, null, error.Code),
-        "rate_limited" => new(StatusCodes.Status429TooManyRequests, "rate_limit_error", error.Message, null, "rate_limit_exceeded") { RetryAfter = error.RetryAfter },
+        "rate_limited" => new(StatusCodes.Status429TooManyRequests, "rate_limit_error", error.Message, null, "rate_limit_exceeded")
+        {
+            RetryAfter = error.RetryAfter,
+        },
         "unauthorized" => new(StatusCodes.Status401Unauthorized, InvalidRequest, error.Message, null, "invalid_api_key"),
         _ => FromStatus(ErrorStatus.Of(error.Code), error),
     };
@@ -67,20 +75,36 @@ internal sealed record OpenAiError(int Status, string Type, string Message, stri
         "route_not_found" => UnknownUrl,
         "invalid_json" or "unsupported_media_type" or "method_not_allowed" or "bad_request" or "request_timeout"
             => new(problem.Status, InvalidRequest, problem.Detail, null, problem.Code) { RetryAfter = problem.RetryAfter },
-        "limit_exceeded" when problem.Status == StatusCodes.Status413PayloadTooLarge => new(problem.Status, InvalidRequest, problem.Detail, null, "request_too_large"),
-        _ => From(new Error(problem.Code, problem.Detail) { Field = problem.Errors?.Keys.FirstOrDefault(), RetryAfter = problem.RetryAfter, MayRetry = problem.MayRetry }) with { Status = StatusOf(problem) },
+        "limit_exceeded" when problem.Status == StatusCodes.Status413PayloadTooLarge
+            => new(problem.Status, InvalidRequest, problem.Detail, null, "request_too_large"),
+        _ => From(new Error(problem.Code, problem.Detail)
+        {
+            Field = problem.Errors?.Keys.FirstOrDefault(),
+            RetryAfter = problem.RetryAfter,
+            MayRetry = problem.MayRetry,
+        }) with
+        {
+            Status = StatusOf(problem),
+        },
     };
 
-    private static int StatusOf(Problem problem) => problem.Status == StatusCodes.Status422UnprocessableEntity && problem.Code != "idempotency_key_reused"
-        ? StatusCodes.Status400BadRequest
-        : problem.Status;
+    private static int StatusOf(Problem problem) =>
+        problem.Status == StatusCodes.Status422UnprocessableEntity && problem.Code != "idempotency_key_reused"
+            ? StatusCodes.Status400BadRequest
+            : problem.Status;
 
     // Of what is the client's mistake OpenAI says 400.
     private static OpenAiError FromStatus(int status, Error error) =>
-        new(status == StatusCodes.Status422UnprocessableEntity ? StatusCodes.Status400BadRequest : status, status >= StatusCodes.Status500InternalServerError ? Server : InvalidRequest, error.Message, error.Field, error.Code)
+        new(
+            status == StatusCodes.Status422UnprocessableEntity ? StatusCodes.Status400BadRequest : status,
+            status >= StatusCodes.Status500InternalServerError ? Server : InvalidRequest,
+            error.Message,
+            error.Field,
+            error.Code)
         {
             RetryAfter = error.RetryAfter,
-            ShouldRetry = error.MayRetry ?? (error.Code.StartsWith("agent_", StringComparison.Ordinal) && error.RetryAfter is null ? false : null),
+            ShouldRetry = error.MayRetry
+                ?? (error.Code.StartsWith("agent_", StringComparison.Ordinal) && error.RetryAfter is null ? false : null),
         };
 
     /// <summary>Writes the object, <c>{"message":…,"type":…,"param":…,"code":…}</c>.</summary>
@@ -122,13 +146,19 @@ internal sealed class OpenAiException(OpenAiError error) : Exception(error.Messa
     public OpenAiError Error { get; } = error;
 
     /// <summary>A field is missing.</summary>
-    public static OpenAiException Missing(string param) => new(param, $"Missing required parameter: '{param}'.", "missing_required_parameter");
+    public static OpenAiException Missing(string param) =>
+        new(param, $"Missing required parameter: '{param}'.", "missing_required_parameter");
 }
 
 /// <summary>JSON as it is written under <c>/v1</c>.</summary>
 internal static class Json
 {
-    private static readonly JsonWriterOptions Options = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true, MaxDepth = 128 };
+    private static readonly JsonWriterOptions Options = new()
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        SkipValidation = true,
+        MaxDepth = 128,
+    };
 
     /// <summary>Writes something.</summary>
     public static ReadOnlyMemory<byte> Write<T>(T value, Action<Utf8JsonWriter, T> write)

@@ -44,7 +44,9 @@ internal static class OpenAiMetadata
             var name = $"metadata.{Error.Shorten(property.Name)}";
             if (property.Name.Length == 0 || IsLonger(property.Name, MaxKeyLength))
             {
-                throw new OpenAiException(name, $"Invalid '{name}': keys must have 1 to {MaxKeyLength} characters.", "string_above_max_length");
+                throw new OpenAiException(
+                    name, $"Invalid '{name}': keys must have 1 to {MaxKeyLength} characters.",
+                    "string_above_max_length");
             }
 
             if (property.Value.ValueKind != JsonValueKind.String)
@@ -55,14 +57,18 @@ internal static class OpenAiMetadata
             var value = property.Value.GetString()!;
             if (IsLonger(value, MaxValueLength))
             {
-                throw new OpenAiException(name, $"Invalid '{name}': values must have at most {MaxValueLength} characters.", "string_above_max_length");
+                throw new OpenAiException(
+                    name, $"Invalid '{name}': values must have at most {MaxValueLength} characters.",
+                    "string_above_max_length");
             }
 
             read[property.Name] = value;
         }
 
         return read.Count <= MaxKeys ? read
-            : throw new OpenAiException("metadata", $"Invalid 'metadata': there must be at most {MaxKeys} keys.", "object_above_max_properties");
+            : throw new OpenAiException(
+                "metadata", $"Invalid 'metadata': there must be at most {MaxKeys} keys.",
+                "object_above_max_properties");
     }
 
     /// <summary>What shows of a session's metadata.</summary>

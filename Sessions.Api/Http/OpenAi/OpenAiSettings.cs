@@ -20,7 +20,9 @@ internal sealed class OpenAiSettings
         {
             if (headers.TryGetValue(name, out var values) && string.Join(',', values.ToArray()) is { Length: > 0 } id)
             {
-                return Identifiers.IsSessionId(id) ? id : throw new OpenAiException(name, $"Invalid '{name}': {Identifiers.SessionIdRule}.");
+                return Identifiers.IsSessionId(id)
+                    ? id
+                    : throw new OpenAiException(name, $"Invalid '{name}': {Identifiers.SessionIdRule}.");
             }
         }
 

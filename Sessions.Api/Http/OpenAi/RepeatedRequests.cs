@@ -30,16 +30,20 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
     /// <param name="body">Its body.</param>
     /// <param name="command">What it asks for.</param>
     /// <param name="cancellationToken">Its client has gone.</param>
-    public Task<TurnResult> RunAsync(HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken) => command switch
-    {
-        { Store: false, Idempotency: { } key } => RunWhileAsync(key, command, cancellationToken),
-        { Store: true, Idempotency: null } => RunOnceAsync(NameOf(http, scope, body), IsRepeat(http.Request), command, cancellationToken),
-        _ => turns.RunAsync(command, observer: null, cancellationToken),
-    };
+    public Task<TurnResult> RunAsync(
+        HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken) =>
+        command switch
+        {
+            { Store: false, Idempotency: { } key } => RunWhileAsync(key, command, cancellationToken),
+            { Store: true, Idempotency: null } =>
+                RunOnceAsync(NameOf(http, scope, body), IsRepeat(http.Request), command, cancellationToken),
+            _ => turns.RunAsync(command, observer: null, cancellationToken),
+        };
 
     /// <summary>Starts the turn of a request, or finds the stream of the same request before.</summary>
     /// <inheritdoc cref="RunAsync" path="/param"/>
-    public async ValueTask<StreamedTurn> StreamAsync(HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken)
+    public async ValueTask<StreamedTurn> StreamAsync(
+        HttpContext http, string? scope, JsonElement body, TurnCommand command, CancellationToken cancellationToken)
     {
         // Those that have a key, or leave nothing behind, are told apart where they are started.
         if (!command.Store || command.Idempotency is not null)
@@ -48,7 +52,8 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         }
 
         var request = NameOf(http, scope, body);
-        if (IsRepeat(http.Request) && Find(request) is { Stream: { } id } && await streams.FindAsync(id, command.Owner, cancellationToken) is { Refusal: null } before
+        if (IsRepeat(http.Request) && Find(request) is { Stream: { } id }
+            && await streams.FindAsync(id, command.Owner, cancellationToken) is { Refusal: null } before
             && (!before.Ended || before.Result is not null))
         {
             return before;

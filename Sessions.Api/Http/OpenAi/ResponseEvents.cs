@@ -16,7 +16,9 @@ namespace Sessions.Api.Http.OpenAi;
 /// <param name="inProgress">The Response as it is while the turn runs, when it began then.</param>
 /// <param name="request">What was asked for; <see langword="null"/> where that is not known any more.</param>
 /// <param name="startingAfter">The last event that the reader has; -1: none.</param>
-internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, ReadOnlyMemory<byte>> inProgress, ResponseObject? request, int startingAfter) : ITurnEventFormatter
+internal sealed class ResponseEvents(
+    bool isConversation, Func<DateTimeOffset, ReadOnlyMemory<byte>> inProgress, ResponseObject? request, int startingAfter)
+    : ITurnEventFormatter
 {
     private readonly List<int> _parts = [];
     private IBufferWriter<byte> _writer = null!;
@@ -52,7 +54,9 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
                 break;
             case TextDelta delta:
                 Begin(delta.Index, delta.ContentIndex, delta.IsRefusal ? "refusal" : "output_text");
-                Write(delta.IsRefusal ? "response.refusal.delta" : "response.output_text.delta", (delta, Id: IdOf(delta.Index, "message"), Index: _outputIndex), static (json, x) =>
+                Write(
+                    delta.IsRefusal ? "response.refusal.delta" : "response.output_text.delta",
+                    (delta, Id: IdOf(delta.Index, "message"), Index: _outputIndex), static (json, x) =>
                 {
                     WritePlace(json, x.Id, x.Index, x.delta.ContentIndex);
                     JsonText.WriteString(json, "delta"u8, x.delta.Text.Span);
@@ -83,7 +87,9 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
                 break;
             case TurnCompleted { Result: var result }:
                 var output = ItemJson.Of(result.SessionKey, result.Turn.Nonce, ItemSide.Output, result.Turn.Output);
-                WriteResponse(result.Turn.Status == TurnStatus.Incomplete ? "response.incomplete" : "response.completed", Compose(KeptOf(result.Turn), output));
+                WriteResponse(
+                    result.Turn.Status == TurnStatus.Incomplete ? "response.incomplete" : "response.completed",
+                    Compose(KeptOf(result.Turn), output));
                 break;
             case TurnFailed failed:
                 WriteFailure(failed);
@@ -93,9 +99,10 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
 
     private ReadOnlyMemory<byte> KeptOf(Turn turn) => turn.Response.IsEmpty && request is not null ? request.Of(turn) : turn.Response;
 
-    private static ReadOnlyMemory<byte> InProgress(StreamedTurn turn, DateTimeOffset at) => turn.Result is { Replayed: true, Turn.Response: { IsEmpty: false } kept }
-        ? ResponseObject.Begun(kept)
-        : ((ResponseObject)turn.Command.Response!).InProgress(at);
+    private static ReadOnlyMemory<byte> InProgress(StreamedTurn turn, DateTimeOffset at) =>
+        turn.Result is { Replayed: true, Turn.Response: { IsEmpty: false } kept }
+            ? ResponseObject.Begun(kept)
+            : ((ResponseObject)turn.Command.Response!).InProgress(at);
 
     private ReadOnlyMemory<byte> Compose(ReadOnlyMemory<byte> kept, IReadOnlyList<TurnItem> output) => ResponseObject.Compose(
         new ResponseId(_begun.SessionKey, _begun.Nonce), kept, output, isConversation ? _begun.SessionKey : null);
@@ -130,7 +137,8 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
     private void WriteEndOf(ItemDone done)
     {
         using var item = JsonDocument.Parse(done.Item);
-        if (done.Type == "message" && item.RootElement.TryGetProperty("content", out var content) && content.ValueKind == JsonValueKind.Array)
+        if (done.Type == "message" && item.RootElement.TryGetProperty("content", out var content)
+            && content.ValueKind == JsonValueKind.Array)
         {
             var index = 0;
             foreach (var part in content.EnumerateArray())
@@ -140,7 +148,8 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
         }
         else if (done.Type == "function_call")
         {
-            Write("response.function_call_arguments.done", (Id: IdOf(done.Index, done.Type), item.RootElement, Index: _outputIndex), static (json, x) =>
+            Write("response.function_call_arguments.done",
+                (Id: IdOf(done.Index, done.Type), item.RootElement, Index: _outputIndex), static (json, x) =>
             {
                 json.WriteString("item_id"u8, x.Id);
                 json.WriteNumber("output_index"u8, x.Index);
@@ -163,7 +172,8 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
         var type = part.GetProperty("type").GetString()!;
         Begin(index, contentIndex, type);
         var id = IdOf(index, "message");
-        Write(type == "refusal" ? "response.refusal.done" : "response.output_text.done", (id, index: _outputIndex, contentIndex, part, type), static (json, x) =>
+        Write(type == "refusal" ? "response.refusal.done" : "response.output_text.done",
+            (id, index: _outputIndex, contentIndex, part, type), static (json, x) =>
         {
             WritePlace(json, x.id, x.index, x.contentIndex);
             Copy(json, x.part, x.type == "refusal" ? "refusal" : "text");
@@ -184,7 +194,8 @@ internal sealed class ResponseEvents(bool isConversation, Func<DateTimeOffset, R
     private void WriteArguments(ArgumentsDelta delta)
     {
         var isTool = _addedType == "mcp_call";
-        Write(isTool ? "response.mcp_call_arguments.delta" : "response.function_call_arguments.delta", (Id: IdOf(delta.Index, _addedType), delta, Index: _outputIndex), static (json, x) =>
+        Write(isTool ? "response.mcp_call_arguments.delta" : "response.function_call_arguments.delta",
+            (Id: IdOf(delta.Index, _addedType), delta, Index: _outputIndex), static (json, x) =>
         {
             json.WriteString("item_id"u8, x.Id);
             json.WriteNumber("output_index"u8, x.Index);

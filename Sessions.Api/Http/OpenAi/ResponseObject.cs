@@ -23,9 +23,17 @@ internal sealed class ResponseObject(ResponseRequest request, string agentType) 
 
     public override ReadOnlyMemory<byte> Make(RunOutcome outcome)
     {
-        var (status, error) = outcome.Answer is { } answer ? (answer.IncompleteReason is null ? Completed : "incomplete", null) : ("failed", outcome.Error);
+        var (status, error) = outcome.Answer is { } answer
+            ? (answer.IncompleteReason is null ? Completed : "incomplete", null)
+            : ("failed", outcome.Error);
         return Json.Write((This: this, outcome, status, error), static (json, x) => x.This.Write(
-            json, x.status, x.outcome.StartedAt, x.status == Completed ? x.outcome.EndedAt : null, x.outcome.Answer?.IncompleteReason, x.error, x.outcome.Answer?.Usage));
+            json,
+            x.status,
+            x.outcome.StartedAt,
+            x.status == Completed ? x.outcome.EndedAt : null,
+            x.outcome.Answer?.IncompleteReason,
+            x.error,
+            x.outcome.Answer?.Usage));
     }
 
     /// <summary>The Response of a turn that was kept without one (<c>store: false</c>), where the same request is answered once
@@ -33,7 +41,14 @@ internal sealed class ResponseObject(ResponseRequest request, string agentType) 
     public ReadOnlyMemory<byte> Of(Turn turn) => Json.Write((This: this, turn), static (json, x) =>
     {
         var isCompleted = x.turn.Status == TurnStatus.Completed;
-        x.This.Write(json, isCompleted ? Completed : "incomplete", x.turn.CreatedAt - x.turn.ExecutionTime, isCompleted ? x.turn.CreatedAt : null, x.turn.IncompleteReason, error: null, x.turn.Usage);
+        x.This.Write(
+            json,
+            isCompleted ? Completed : "incomplete",
+            x.turn.CreatedAt - x.turn.ExecutionTime,
+            isCompleted ? x.turn.CreatedAt : null,
+            x.turn.IncompleteReason,
+            error: null,
+            x.turn.Usage);
     });
 
     /// <summary>A turn's own error, in the words of the request.</summary>
@@ -96,9 +111,19 @@ internal sealed class ResponseObject(ResponseRequest request, string agentType) 
     /// <param name="isConversation">Whether that is a conversation.</param>
     /// <param name="turn">The turn.</param>
     public static ReadOnlyMemory<byte> Compose(Guid sessionKey, bool isConversation, Turn turn) => Compose(
-        new ResponseId(sessionKey, turn.Nonce), turn.Response, ItemJson.Of(sessionKey, turn.Nonce, ItemSide.Output, turn.Output), isConversation ? sessionKey : null);
+        new ResponseId(sessionKey, turn.Nonce),
+        turn.Response,
+        ItemJson.Of(sessionKey, turn.Nonce, ItemSide.Output, turn.Output),
+        isConversation ? sessionKey : null);
 
-    private void Write(Utf8JsonWriter json, string status, DateTimeOffset startedAt, DateTimeOffset? completedAt, string? incompleteReason, Error? error, TokenUsage? usage)
+    private void Write(
+        Utf8JsonWriter json,
+        string status,
+        DateTimeOffset startedAt,
+        DateTimeOffset? completedAt,
+        string? incompleteReason,
+        Error? error,
+        TokenUsage? usage)
     {
         var options = request.Options;
         json.WriteStartObject();
@@ -168,7 +193,8 @@ internal sealed class ResponseObject(ResponseRequest request, string agentType) 
     {
         json.WriteStartObject("text"u8);
         json.WritePropertyName("format"u8);
-        if (request.Body.TryGetProperty("text", out var text) && text.ValueKind == JsonValueKind.Object && text.TryGetProperty("format", out var format)
+        if (request.Body.TryGetProperty("text", out var text) && text.ValueKind == JsonValueKind.Object
+            && text.TryGetProperty("format", out var format)
             && format.ValueKind == JsonValueKind.Object)
         {
             format.WriteTo(json);

@@ -11,19 +11,24 @@ internal sealed record ResponseRequest
     // Those that other services know and this one does not are refused below, by name and with a reason.
     private static readonly string[] Known =
     [
-        "background", "context_management", "conversation", "include", "input", "instructions", "max_output_tokens", "max_tool_calls", "metadata", "model", "moderation",
-        "parallel_tool_calls", "previous_response_id", "prompt", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "stream",
+        "background", "context_management", "conversation", "include", "input", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "model", "moderation",
+        "parallel_tool_calls", "previous_response_id", "prompt", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "reasoning", "safety_identifier",
+        "service_tier", "store", "stream",
         "stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user",
     ];
 
     private static readonly string[] Includes =
     [
-        "code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results", "message.input_image.image_url", "message.output_text.logprobs",
+        "code_interpreter_call.outputs", "computer_call_output.output.image_url", "file_search_call.results",
+        "message.input_image.image_url", "message.output_text.logprobs",
         "reasoning.encrypted_content", "web_search_call.action.sources", "web_search_call.results",
     ];
 
     // What a Response tells as it was sent.
-    private static readonly string[] Echoes = ["prompt_cache_key", "safety_identifier", "temperature", "text", "tool_choice", "top_p", "user"];
+    private static readonly string[] Echoes =
+        ["prompt_cache_key", "safety_identifier", "temperature", "text", "tool_choice", "top_p", "user"];
 
     /// <summary>The body as it was sent.</summary>
     public required JsonElement Body { get; init; }
@@ -66,7 +71,9 @@ internal sealed record ResponseRequest
         fields.RequireKnown(Known);
         if (fields.Flag("background") == true)
         {
-            throw new OpenAiException("background", "Unsupported parameter: 'background'. Responses are made while the request waits, or streamed.", "unsupported_parameter");
+            throw new OpenAiException(
+                "background", "Unsupported parameter: 'background'. Responses are made while the request waits, or streamed.",
+                "unsupported_parameter");
         }
 
         fields.Refuse("prompt", "Prompt templates are not kept here: send the input itself.");
@@ -81,7 +88,9 @@ internal sealed record ResponseRequest
         var (conversation, previous) = (ReadConversation(fields), fields.Text("previous_response_id"));
         if (conversation is not null && previous is not null)
         {
-            throw new OpenAiException("previous_response_id", "Mutually exclusive parameters: 'previous_response_id' and 'conversation'.", "mutually_exclusive_parameters");
+            throw new OpenAiException(
+                "previous_response_id", "Mutually exclusive parameters: 'previous_response_id' and 'conversation'.",
+                "mutually_exclusive_parameters");
         }
 
         var input = fields.Any("input") ?? throw OpenAiException.Missing("input");
@@ -143,7 +152,8 @@ internal sealed record ResponseRequest
     {
         if (!Includes.Contains(value))
         {
-            throw new OpenAiException(param, $"Invalid value: '{Error.Shorten(value ?? "")}'. Supported values are: {string.Join(", ", Includes)}.");
+            throw new OpenAiException(
+                param, $"Invalid value: '{Error.Shorten(value ?? "")}'. Supported values are: {string.Join(", ", Includes)}.");
         }
     }
 
@@ -159,7 +169,8 @@ internal sealed record ResponseRequest
     // They are taken, told again where the response has them, and have no effect.
     private static void CheckLabels(Fields fields)
     {
-        foreach (var name in (ReadOnlySpan<string>)["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"])
+        foreach (var name in (ReadOnlySpan<string>)
+            ["user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"])
         {
             _ = fields.Text(name);
         }
@@ -179,7 +190,9 @@ internal sealed record ResponseRequest
         }
 
         return conversation.ValueKind == JsonValueKind.String ? fields.Text("conversation")
-            : throw new OpenAiException("conversation", "Invalid type for 'conversation': expected an id, or an object with an id.", "invalid_type");
+            : throw new OpenAiException(
+                "conversation", "Invalid type for 'conversation': expected an id, or an object with an id.",
+                "invalid_type");
     }
 
     private static AnswerOptions ReadOptions(Fields fields)
@@ -225,7 +238,10 @@ internal static class ToolFields
             var fields = new Fields(tool, $"{name}.");
             if (fields.Text("type") is not "function" and var type)
             {
-                throw new OpenAiException($"{name}.type", $"Unsupported tool: '{Error.Shorten(type ?? "")}'. This server passes tools of type 'function' to the model; its own tools are part of its agents.",
+                throw new OpenAiException(
+                    $"{name}.type",
+                    $"Unsupported tool: '{Error.Shorten(type ?? "")}'. "
+                    + "This server passes tools of type 'function' to the model; its own tools are part of its agents.",
                     "unsupported_parameter");
             }
 
@@ -245,7 +261,8 @@ internal static class ToolFields
     }
 
     // Held as long as its turn is told: not with the whole body around it.
-    private static JsonElement? Apart(JsonElement? part) => part is { } given ? JsonElement.Parse(JsonMarshal.GetRawUtf8Value(given)) : null;
+    private static JsonElement? Apart(JsonElement? part) =>
+        part is { } given ? JsonElement.Parse(JsonMarshal.GetRawUtf8Value(given)) : null;
 
     /// <summary>Reads which tools may or must be called.</summary>
     /// <exception cref="OpenAiException">It is another choice, or names no tool.</exception>
@@ -264,12 +281,15 @@ internal static class ToolFields
         if (given.ValueKind == JsonValueKind.Object && new Fields(given, "tool_choice.") is var fields && fields.Text("type") == "function")
         {
             // Responses have the name at the top, chat completions within.
-            var name = fields.Text("name") ?? (fields.Object("function") is { } function ? new Fields(function, "tool_choice.function.").Text("name") : null);
+            var name = fields.Text("name")
+                ?? (fields.Object("function") is { } function ? new Fields(function, "tool_choice.function.").Text("name") : null);
             return tools.Exists(tool => tool.Name == name) ? $"function:{name}"
                 : throw new OpenAiException("tool_choice", "Tool choice 'function' not found in 'tools' parameter.");
         }
 
-        throw new OpenAiException("tool_choice", "Invalid value for 'tool_choice'. Supported values are: none, auto, required, and {\"type\": \"function\", \"name\": …}.");
+        throw new OpenAiException(
+            "tool_choice",
+            "Invalid value for 'tool_choice'. Supported values are: none, auto, required, and {\"type\": \"function\", \"name\": …}.");
     }
 
     /// <summary>Reads the form of an answer.</summary>

@@ -43,7 +43,8 @@ internal static class ResponsesApi
     }
 
     private static async Task<IResult> CreateAsync(
-        Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents, ResponsePlan plan, StreamedTurns streams, RepeatedRequests repeated, CancellationToken cancellationToken)
+        Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, AgentCatalog agents,
+        ResponsePlan plan, StreamedTurns streams, RepeatedRequests repeated, CancellationToken cancellationToken)
     {
         var request = ResponseRequest.Read(body.Value.Value);
         var agent = agents.ForModel(request.Model);
@@ -51,7 +52,8 @@ internal static class ResponsesApi
         var (scope, sent) = (caller.KeyScope(actor), request.Body);
         try
         {
-            var command = await plan.MakeAsync(request, agent, actor, RequestKeys.Read(http.Request.Headers, "responses", scope, sent), cancellationToken);
+            var command = await plan.MakeAsync(
+                request, agent, actor, RequestKeys.Read(http.Request.Headers, "responses", scope, sent), cancellationToken);
             if (command.Kind != SessionKind.Chain)
             {
                 // The branches of a chain wait for nobody.
@@ -67,7 +69,9 @@ internal static class ResponsesApi
             var result = await repeated.RunAsync(http, scope, sent, command, cancellationToken);
             RequestKeys.MarkReplayed(http, result.Replayed);
             return new JsonResult(ResponseObject.Compose(result.SessionKey, command.Kind != SessionKind.Chain,
-                result.Turn.Response.IsEmpty ? result.Turn with { Response = ((ResponseObject)command.Response!).Of(result.Turn) } : result.Turn));
+                result.Turn.Response.IsEmpty
+                    ? result.Turn with { Response = ((ResponseObject)command.Response!).Of(result.Turn) }
+                    : result.Turn));
         }
         catch (DomainException e)
         {
@@ -76,7 +80,8 @@ internal static class ResponsesApi
     }
 
     private static async Task<IResult> GetAsync(
-        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request, SessionLog log, StreamedTurns streams, CancellationToken cancellationToken)
+        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request,
+        SessionLog log, StreamedTurns streams, CancellationToken cancellationToken)
     {
         _ = ListPage.Read(new QueryCollection(request.Query.Where(pair => pair.Key is not ("limit" or "order" or "after")).ToDictionary()));
         var (wantsStream, startingAfter) = ReadStream(request.Query);
@@ -89,7 +94,11 @@ internal static class ResponsesApi
         if (stream is not null && stream.Command.Response is not null && stream.Command.KeepsResponse && (wantsStream || !stream.Ended))
         {
             return wantsStream ? new TurnEventStream(stream, 0, new ResponseEvents(stream, startingAfter ?? -1), streams)
-                : new JsonResult(ResponseObject.Compose(id, ((ResponseObject)stream.Command.Response).InProgress(stream.Begun!.At), [], stream.Command.Kind == SessionKind.Chain ? null : id.Key));
+                : new JsonResult(ResponseObject.Compose(
+                    id,
+                    ((ResponseObject)stream.Command.Response).InProgress(stream.Begun!.At),
+                    [],
+                    stream.Command.Kind == SessionKind.Chain ? null : id.Key));
         }
 
         if (await log.FindTurnAsync(id.Key, id.Nonce, owner.Value, cancellationToken) is not { Turn.Response.IsEmpty: false } found)
@@ -115,7 +124,8 @@ internal static class ResponsesApi
             : OpenAiError.NotFound("Response", responseId);
 
     private static async Task<IResult> ListInputAsync(
-        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request, SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request,
+        SessionLog log, CancellationToken cancellationToken)
     {
         var page = ListPage.Read(request.Query);
         if (!ResponseId.TryParse(responseId, out var id)
@@ -129,7 +139,11 @@ internal static class ResponsesApi
     }
 
     private static OpenAiError Cancel([FromRoute(Name = "response_id")] string responseId) =>
-        OpenAiError.Invalid("response_id", $"Cannot cancel response '{Error.Shorten(responseId)}': only responses in the background can be cancelled, and this server makes none.", code: null);
+        OpenAiError.Invalid(
+            "response_id",
+            $"Cannot cancel response '{Error.Shorten(responseId)}': "
+            + "only responses in the background can be cancelled, and this server makes none.",
+            code: null);
 
     private static (bool WantsStream, int? StartingAfter) ReadStream(IQueryCollection query)
     {
@@ -145,7 +159,9 @@ internal static class ResponsesApi
         }
 
         return !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var start)
-            ? throw new OpenAiException("starting_after", "Invalid 'starting_after': must be the sequence_number of an event.", "invalid_type")
+            ? throw new OpenAiException(
+                "starting_after",
+                "Invalid 'starting_after': must be the sequence_number of an event.", "invalid_type")
             : wantsStream ? (true, start)
             : throw new OpenAiException("starting_after", "Invalid 'starting_after': it is for a stream, which 'stream=true' asks for.");
     }
@@ -161,7 +177,8 @@ internal sealed class StoredResponseStream(Session session, Turn turn) : IResult
         var response = httpContext.Response;
         response.ContentType = "text/event-stream";
         var begun = new TurnBegun(session.Id, session.Key, turn.Nonce, turn.Number, turn.StartedSession, turn.CreatedAt);
-        var events = new ResponseEvents(session.Kind != SessionKind.Chain, _ => ResponseObject.Begun(turn.Response), request: null, startingAfter: -1);
+        var events = new ResponseEvents(
+            session.Kind != SessionKind.Chain, _ => ResponseObject.Begun(turn.Response), request: null, startingAfter: -1);
         var result = new TurnResult(session.Id, session.Key, session.UserId, turn, Replayed: true);
         TurnEvent[] told = [begun, .. ReplayedItems.Of(turn.Output), new TurnCompleted(result)];
         for (var i = 0; i < told.Length; i++)
