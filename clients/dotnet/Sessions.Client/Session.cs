@@ -80,4 +80,11 @@ public sealed record SessionContext
     public string? LastError { get; init; }
 }
 
-internal sealed record SessionPage(IReadOnlyList<Session> Sessions, bool HasMore, string? Next);
+internal sealed record SessionPage
+{
+    public required IReadOnlyList<Session> Sessions { get; init; }
+
+    public bool HasMore { get; init; }
+
+    public string? Next { get; init; }
+}

@@ -20,6 +20,8 @@ namespace Sessions.Client;
 /// </remarks>
 public sealed class SessionsClient
 {
+    private const int CopiedBytes = 64 * 1024;
+
     private readonly SessionsTransport _transport;
 
     /// <summary>Creates one on an HTTP client.</summary>
@@ -68,12 +70,18 @@ public sealed class SessionsClient
         string sessionId, JsonObject metadata, string? etag = null, string? userId = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(metadata);
+        EntityTagHeaderValue? version = null;
+        if (etag is not null && !EntityTagHeaderValue.TryParse(etag, out version))
+        {
+            throw new ArgumentException("This is no ETag of a session's.", nameof(etag));
+        }
+
         var request = SessionsTransport.Request(
             HttpMethod.Patch, Path(sessionId, "", userId), new JsonObject { ["metadata"] = metadata.DeepClone() },
             SessionsJson.Default.JsonObject);
-        if (etag is not null)
+        if (version is not null)
         {
-            request.Headers.IfMatch.Add(EntityTagHeaderValue.Parse(etag));
+            request.Headers.IfMatch.Add(version);
         }
 
         return SendSessionAsync("update_metadata", sessionId, request, cancellationToken);
@@ -214,18 +222,18 @@ public sealed class SessionsClient
             using var response = await _transport.SendAsync(SessionsTransport.Request(HttpMethod.Get, $"users/{Segment(userId)}/export"),
                 cancellationToken)
                 .ConfigureAwait(false);
-            await response.Content.CopyToAsync(destination, cancellationToken).ConfigureAwait(false);
+            using var source = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
+            var buffer = new byte[CopiedBytes];
+            while (await SessionsTransport.ReadAsync(source, buffer, cancellationToken).ConfigureAwait(false) is > 0 and var length)
+            {
+                // What fails here is the caller's: a disk that is full is no server that broke off.
+                await destination.WriteAsync(buffer.AsMemory(0, length), cancellationToken).ConfigureAwait(false);
+            }
         }
         catch (SessionsException e)
         {
             Fail(activity, e);
             throw;
-        }
-        catch (Exception e) when (e is HttpRequestException or HttpIOException)
-        {
-            var failure = SessionsTransport.BrokenOff(e);
-            Fail(activity, failure);
-            throw failure;
         }
     }
 

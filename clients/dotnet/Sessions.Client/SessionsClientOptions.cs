@@ -12,7 +12,10 @@ public sealed class SessionsClientOptions
     /// <summary>A key or token of the server's, sent as <c>Authorization: Bearer</c>.</summary>
     public string? ApiKey { get; set; }
 
-    /// <summary>How long one try may take, agents' answers included. Five minutes by default.</summary>
+    /// <summary>
+    /// How long one try may take until it is answered, agents included. Five minutes by default, 11 hours at the most. A stream is bounded by this until it
+    /// begins; for what comes then, use a <see cref="CancellationToken"/>.
+    /// </summary>
     public TimeSpan AttemptTimeout { get; set; } = TimeSpan.FromMinutes(5);
 
     /// <summary>

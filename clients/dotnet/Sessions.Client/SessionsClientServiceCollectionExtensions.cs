@@ -12,6 +12,10 @@ public static class SessionsClientServiceCollectionExtensions
 {
     private static readonly TimeSpan HealthTimeout = TimeSpan.FromSeconds(5);
 
+    // What the resilience handlers make of it is half a second to a day.
+    private static readonly TimeSpan MinAttemptTimeout = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan MaxAttemptTimeout = TimeSpan.FromHours(11);
+
     /// <summary>
     /// Adds a <see cref="SessionsClient"/>, a <see cref="SessionsChatHistoryProvider"/> and a <see cref="SessionsChatClient"/> of the
     /// server of that name, with service discovery, retries that never double a turn, a health check and traces.
@@ -30,6 +34,7 @@ public static class SessionsClientServiceCollectionExtensions
         ArgumentException.ThrowIfNullOrEmpty(name);
         var options = new SessionsClientOptions();
         configure?.Invoke(options);
+        ThrowIfInvalid(options);
         var http = $"{SessionsTelemetry.ActivitySourceName}.{name}";
         if (services.Any(service => service.ServiceType == typeof(SessionsClient) && Equals(service.ServiceKey, name)))
         {
@@ -67,6 +72,27 @@ public static class SessionsClientServiceCollectionExtensions
 #pragma warning restore EXTEXP0001
         builder.AddStandardResilienceHandler(resilience => SessionsResilience.Configure(resilience, options));
         return Discover(builder, options);
+    }
+
+    // Said at once: later it would look like a server that can't be reached.
+    private static void ThrowIfInvalid(SessionsClientOptions options)
+    {
+        if (options.Endpoint is { IsAbsoluteUri: false })
+        {
+            throw new ArgumentException("Endpoint must be an absolute address.", nameof(options));
+        }
+
+        if (options.AttemptTimeout < MinAttemptTimeout || options.AttemptTimeout > MaxAttemptTimeout)
+        {
+            throw new ArgumentOutOfRangeException(nameof(options), options.AttemptTimeout,
+                $"AttemptTimeout must be between {MinAttemptTimeout} and {MaxAttemptTimeout}.");
+        }
+
+        if (options.ApiKey is { } key)
+        {
+            // The newline at the end of a file with a secret in it, for example.
+            SessionsTransport.ThrowIfNoHeader(key, nameof(options.ApiKey));
+        }
     }
 
     // Where the address is given there is nothing to look up, and the application need not have a configuration.

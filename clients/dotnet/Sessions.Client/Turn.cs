@@ -91,4 +91,11 @@ public sealed record NewTurn
     public string? IdempotencyKey { get; init; }
 }
 
-internal sealed record TurnPage(IReadOnlyList<Turn> Turns, bool HasMore, string? Next);
+internal sealed record TurnPage
+{
+    public required IReadOnlyList<Turn> Turns { get; init; }
+
+    public bool HasMore { get; init; }
+
+    public string? Next { get; init; }
+}

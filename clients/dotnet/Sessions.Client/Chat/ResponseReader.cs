@@ -14,6 +14,11 @@ internal sealed class ResponseReader(string conversation)
     /// <summary>A response that came whole.</summary>
     public static ChatResponse Read(JsonElement response, string conversation)
     {
+        if (response.ValueKind != JsonValueKind.Object)
+        {
+            throw new SessionsException(SessionsException.InvalidResponse, "What answered is no response of an agent's.");
+        }
+
         ThrowIfFailed(response);
         var items = response.TryGetProperty("output", out var output) && output.ValueKind == JsonValueKind.Array
             ? output.EnumerateArray() : default;
@@ -78,7 +83,7 @@ internal sealed class ResponseReader(string conversation)
     {
         if (ItemReader.Text(response, "status") == "failed")
         {
-            throw Failure(response.GetProperty("error"));
+            throw Failure(response.TryGetProperty("error", out var error) ? error : default);
         }
     }
 

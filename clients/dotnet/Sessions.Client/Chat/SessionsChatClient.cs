@@ -101,9 +101,11 @@ public sealed class SessionsChatClient : IChatClient
                     SessionsClient.Fail(activity, e);
                     throw;
                 }
-                catch (Exception e) when (e is JsonException || SessionsTransport.IsUnreachable(e, cancellationToken))
+                catch (Exception e) when (e is JsonException or KeyNotFoundException
+                    || SessionsTransport.IsUnreachable(e, cancellationToken))
                 {
-                    var failure = SessionsTransport.BrokenOff(e);
+                    var failure = e is JsonException or KeyNotFoundException ? SessionsTransport.NotUnderstood(e)
+                        : SessionsTransport.BrokenOff(e);
                     SessionsClient.Fail(activity, failure);
                     throw failure;
                 }

@@ -31,10 +31,20 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
         var request = new HttpRequestMessage(method, new Uri(path, UriKind.Relative)) { Content = content };
         if (idempotencyKey is not null)
         {
+            ThrowIfNoHeader(idempotencyKey, "idempotencyKey");
             request.Headers.Add(IdempotencyKey, idempotencyKey);
         }
 
         return request;
+    }
+
+    /// <summary>Refuses what can't be in a header, as that would look like a server that can't be reached.</summary>
+    public static void ThrowIfNoHeader(string value, string name)
+    {
+        if (value.AsSpan().ContainsAnyExceptInRange(' ', '~'))
+        {
+            throw new ArgumentException("Only printable ASCII characters can be in a header.", name);
+        }
     }
 
     /// <summary>A new key for a call that was given none.</summary>
@@ -86,10 +96,20 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
         }
         catch (JsonException e)
         {
-            throw new SessionsException(SessionsException.InvalidResponse, $"What answered is not understood: {e.Message}", e)
-            {
-                Status = response.StatusCode,
-            };
+            throw NotUnderstood(e, response.StatusCode);
+        }
+        catch (Exception e) when (IsUnreachable(e, cancellationToken))
+        {
+            throw BrokenOff(e);
+        }
+    }
+
+    /// <summary>Reads the next bytes of an answer; none where it is whole.</summary>
+    public static async Task<int> ReadAsync(Stream answer, Memory<byte> buffer, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await answer.ReadAsync(buffer, cancellationToken).ConfigureAwait(false);
         }
         catch (Exception e) when (IsUnreachable(e, cancellationToken))
         {
@@ -104,6 +124,10 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
     /// <summary>The connection broke before the answer was whole.</summary>
     public static SessionsException BrokenOff(Exception? e) =>
         new(SessionsException.Unreachable, $"The Sessions server's answer broke off{(e is null ? "." : $": {e.Message}")}", e);
+
+    /// <summary>The answer is not that of a Sessions server, or of a later one.</summary>
+    public static SessionsException NotUnderstood(Exception e, HttpStatusCode? status = null) =>
+        new(SessionsException.InvalidResponse, $"What answered is not understood: {e.Message}", e) { Status = status };
 
     // Native routes answer with problem details, those under /v1 with OpenAI's error object.
     private static async Task<SessionsException> ErrorAsync(HttpResponseMessage response, CancellationToken cancellationToken)
@@ -135,7 +159,7 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
             RetryAfter = response.Headers.RetryAfter switch
             {
                 { Delta: { } delta } => delta,
-                { Date: { } date } => date - DateTimeOffset.UtcNow,
+                { Date: { } date } => TimeSpan.FromTicks(Math.Max(0, (date - DateTimeOffset.UtcNow).Ticks)),
                 _ => null,
             },
         };

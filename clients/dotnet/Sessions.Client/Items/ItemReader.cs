@@ -39,17 +39,18 @@ internal sealed class ItemReader
             ProtectedData = Text(item, "encrypted_content"),
         };
 
-    /// <summary>A part of a message.</summary>
-    public static AIContent Part(JsonElement part)
+    // A part of a message; null where there is nothing in it that could be read.
+    private static AIContent? Part(JsonElement part)
     {
-        if (part.TryGetProperty(ItemWriter.AgentContent, out var whole)
-            && whole.Deserialize(AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent))) is AIContent content)
+        var isWhole = part.TryGetProperty(ItemWriter.AgentContent, out var whole);
+        if (isWhole && Whole(whole) is { } content)
         {
             return content;
         }
 
         return Text(part, "type") switch
         {
+            _ when isWhole && Text(part, "text") is "" => null,
             "refusal" => new ErrorContent(Text(part, "refusal")) { ErrorCode = "Refusal" },
             "input_image" when Text(part, "image_url") is { } url => File(url, Text(part, "media_type") ?? "image/*", name: null),
             "input_file" when Text(part, "file_data") is { } data => File(data, "application/octet-stream", Text(part, "filename")),
@@ -57,6 +58,20 @@ internal sealed class ItemReader
                 File(url, Text(part, "media_type") ?? "application/octet-stream", name: null),
             _ => new TextContent(Text(part, "text")),
         };
+    }
+
+    // Another client, or one with a later version of the library, may have stored what is not known here: that must not make the
+    // conversation unreadable.
+    private static AIContent? Whole(JsonElement content)
+    {
+        try
+        {
+            return (AIContent?)content.Deserialize(AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent)));
+        }
+        catch (Exception e) when (e is JsonException or NotSupportedException or ArgumentException or FormatException)
+        {
+            return null;
+        }
     }
 
     private static IDictionary<string, object?>? ParseArguments(string json) => json.Length == 0 ? null
@@ -106,9 +121,9 @@ internal sealed class ItemReader
         {
             if (content.ValueKind == JsonValueKind.Array)
             {
-                foreach (var part in content.EnumerateArray())
+                foreach (var part in content.EnumerateArray().Select(Part).OfType<AIContent>())
                 {
-                    message.Contents.Add(Part(part));
+                    message.Contents.Add(part);
                 }
             }
             else if (content.ValueKind == JsonValueKind.String)
@@ -141,7 +156,8 @@ internal sealed class ItemReader
             return "";
         }
 
-        return output.ValueKind == JsonValueKind.Array ? output.EnumerateArray().Select(Part).ToList() : output.GetString() ?? "";
+        return output.ValueKind == JsonValueKind.Array ? output.EnumerateArray().Select(Part).OfType<AIContent>().ToList()
+            : output.GetString() ?? "";
     }
 
     private static AIContent File(string url, string mediaType, string? name)
@@ -152,9 +168,9 @@ internal sealed class ItemReader
                 : Uri.TryCreate(url, UriKind.Absolute, out var address) ? new UriContent(address, mediaType)
                 : new TextContent(url);
         }
-        catch (UriFormatException)
+        catch (Exception e) when (e is UriFormatException or ArgumentException)
         {
-            // Another client may have stored what is no data URL: that must not make the conversation unreadable.
+            // The same of what is no data URL, or no media type.
             return new TextContent(url);
         }
     }
@@ -164,5 +180,6 @@ internal sealed class ItemReader
         ? string.Join('\n', parts.EnumerateArray().Select(part => Text(part, "text")).Where(text => text is not null)) : "";
 
     internal static string? Text(JsonElement element, string property) =>
-        element.TryGetProperty(property, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(property, out var value)
+            && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 }

@@ -154,6 +154,17 @@ internal static class ItemWriter
         }
     }
 
-    private static JsonNode? Whole(AIContent content) =>
-        JsonSerializer.SerializeToNode(content, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent)));
+    private static JsonNode? Whole(AIContent content)
+    {
+        try
+        {
+            return JsonSerializer.SerializeToNode(content, AIJsonUtilities.DefaultOptions.GetTypeInfo(typeof(AIContent)));
+        }
+        catch (NotSupportedException e)
+        {
+            throw new NotSupportedException(
+                $"A content of the type '{content.GetType()}' can't be kept, as Microsoft.Extensions.AI can't write it in JSON. "
+                + "Filters of messages (SessionsChatHistoryProviderOptions) can leave it out.", e);
+        }
+    }
 }
