@@ -151,7 +151,7 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
             // A proxy, perhaps: its status has to do.
         }
 
-        return new SessionsException(code ?? DefaultCode(response), message ?? $"The Sessions server answered {(int)response.StatusCode}.")
+        return new SessionsException(code ?? DefaultCode(response, isOurs: message is not null), message ?? $"The Sessions server answered {(int)response.StatusCode}.")
         {
             Status = response.StatusCode,
             Field = field,
@@ -165,10 +165,11 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
         };
     }
 
-    // Under /v1 what is not there has no code.
-    private static string DefaultCode(HttpResponseMessage response) => response.StatusCode switch
+    // Under /v1 what is not there has no code. Without a message it is another server's: the address is wrong, not the session's id.
+    private static string DefaultCode(HttpResponseMessage response, bool isOurs) => response.StatusCode switch
     {
-        HttpStatusCode.NotFound => "not_found",
+        HttpStatusCode.NotFound when isOurs => "not_found",
+        HttpStatusCode.NotFound or < HttpStatusCode.BadRequest => SessionsException.InvalidResponse,
         >= HttpStatusCode.InternalServerError => "server_error",
         _ => "invalid_request",
     };

@@ -19,7 +19,15 @@ app.MapPost("/chat/{id}", async (string id, Message message) =>
 {
     var session = await agent.CreateSessionAsync();
     history.SetSessionId(session, id);
-    return new Message((await agent.RunAsync(message.Text, session)).Text);
+    try
+    {
+        return Results.Ok(new Message((await agent.RunAsync(message.Text, session)).Text));
+    }
+    catch (SessionsException e) when (e.Code == SessionsException.TurnConflict)
+    {
+        // Somebody else was faster, and the model has not seen what was said: it is to be asked again.
+        return Results.Problem(e.Message, statusCode: StatusCodes.Status409Conflict);
+    }
 });
 app.MapHealthChecks("/health");
 app.Run();
