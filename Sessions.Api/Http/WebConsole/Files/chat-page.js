@@ -117,7 +117,7 @@ class ChatPage extends HTMLElement {
     try {
       const page = await this.#history();
       if (id !== this.#id) return;
-      this.#tip = this.#tree.newest;
+      this.#tip = this.#stream?.body.after_turn ?? this.#tree.newest;
       this.#draw();
       this.#toEnd();
       const last = page.turns[0];
@@ -253,6 +253,7 @@ class ChatPage extends HTMLElement {
 
   #leave() {
     this.#stream?.leave();
+    TurnStream.forget();
     this.#running?.element.remove();
     this.#stream = this.#running = null;
     this.#composer.isRunning = false;

@@ -130,6 +130,7 @@ class SessionsPage extends HTMLElement {
     const chosen = Object.values(this.#filters).filter(Boolean).length;
     fill(this.querySelector(".filters .hint"), chosen > 0 && `${chosen} set`);
     if (!where) {
+      this.#list.source = null;
       fill(this.#list.lastChild, "Name a user, in the filter: this key does not list everybody's.");
       return;
     }
