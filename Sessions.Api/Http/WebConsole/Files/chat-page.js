@@ -158,7 +158,7 @@ class ChatPage extends HTMLElement {
     const { turns, isCut } = this.#tree.path(this.#tip);
     const shown = this.#stream ? turns.filter(turn => turn.turn < (this.#stream.turn ?? Infinity)) : turns;
     const calls = callsOf(turns.flatMap(turn => [...(turn.input ?? []), ...(turn.output ?? [])]));
-    const waiting = this.#stream ? [] : waitingCalls(turns);
+    const waiting = this.#stream || this.#tip !== this.#tree.newest ? [] : waitingCalls(turns);
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
     fill(
       this.#turns,

@@ -184,7 +184,7 @@ class SessionList extends HTMLElement {
     const move = { ArrowDown: 1, ArrowUp: -1, PageDown: screen, PageUp: -screen, Home: -Infinity, End: Infinity }[event.key];
     if (move !== undefined) {
       event.preventDefault();
-      this.#activate(Math.max(0, Math.min(this.#total - 1, this.#active + move)));
+      if (this.#total > 0) this.#activate(Math.max(0, Math.min(this.#total - 1, this.#active + move)));
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
       this.#choose(this.#active);

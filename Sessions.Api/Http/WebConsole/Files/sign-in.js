@@ -24,7 +24,7 @@ class SignIn extends HTMLElement {
             event.preventDefault();
             const key = input.value.trim();
             // No header can hold anything else: such a key could not be sent, and not be taken back.
-            input.setCustomValidity(/^[\x21-\x7e]+$/.test(key) ? "" : "A key has no spaces, and letters of ASCII only.");
+            input.setCustomValidity(/^[\x20-\x7e]+$/.test(key) ? "" : "A key has no other letters than those of ASCII.");
             if (input.reportValidity()) this.dispatchEvent(new CustomEvent("key", { detail: key }));
           },
         },
