@@ -3,7 +3,7 @@ using static Microsoft.Playwright.Assertions;
 
 namespace Sessions.Tests.Browser;
 
-/// <summary>What is left in the console, and what is there when somebody comes back: turns that run, sessions of others, lost servers.</summary>
+/// <summary>What is left in the console and what is there on return; and what can't be had as it was asked for.</summary>
 public sealed class LeftAndFoundTests(Chromium chromium)
 {
     [Fact]

@@ -20,7 +20,7 @@ class ChatPage extends HTMLElement {
   #turns = h("div", { class: "turns" });
   #scroller = h("div", { class: "scroller" });
   #composer = document.createElement("chat-composer");
-  #title = h("h1", {}, "New conversation");
+  #title = h("h1", { dir: "auto" }, "New conversation");
   #tree = new TurnTree();
   #next = null;
   #tip = 0;
