@@ -83,10 +83,18 @@ export async function call(method, path, options) {
 
 export const get = (path, query, options) => call("GET", path, { query, ...options });
 
-/** The path of a session, or of something of it; ids are free in what they hold. */
-export const sessionPath = (id, rest = "") => `sessions/${encodeURIComponent(id)}${rest}`;
+// A browser reads these as "here" and "one up", also where they are encoded. No session and no user has such an id.
+export const isDots = id => id === "." || id === "..";
 
-export const userPath = (id, rest) => `users/${encodeURIComponent(id)}/${rest}`;
+function segment(id) {
+  if (isDots(id)) throw new ApiError(404, { code: "not_found", detail: "Nothing has this id." });
+  return encodeURIComponent(id);
+}
+
+/** The path of a session, or of something of it; ids are free in what they hold. */
+export const sessionPath = (id, rest = "") => `sessions/${segment(id)}${rest}`;
+
+export const userPath = (id, rest) => `users/${segment(id)}/${rest}`;
 
 /** Health is told in the body also where it is bad. */
 export async function health() {

@@ -20,7 +20,7 @@ class ChatPage extends HTMLElement {
   #turns = h("div", { class: "turns" });
   #scroller = h("div", { class: "scroller" });
   #composer = document.createElement("chat-composer");
-  #title = h("h1", {}, "New conversation");
+  #title = h("h1", { dir: "auto" }, "New conversation");
   #tree = new TurnTree();
   #next = null;
   #tip = 0;
@@ -117,7 +117,7 @@ class ChatPage extends HTMLElement {
     try {
       const page = await this.#history();
       if (id !== this.#id) return;
-      this.#tip = this.#tree.newest;
+      this.#tip = this.#stream?.body.after_turn ?? this.#tree.newest;
       this.#draw();
       this.#toEnd();
       const last = page.turns[0];
@@ -158,7 +158,7 @@ class ChatPage extends HTMLElement {
     const { turns, isCut } = this.#tree.path(this.#tip);
     const shown = this.#stream ? turns.filter(turn => turn.turn < (this.#stream.turn ?? Infinity)) : turns;
     const calls = callsOf(turns.flatMap(turn => [...(turn.input ?? []), ...(turn.output ?? [])]));
-    const waiting = this.#stream ? [] : waitingCalls(turns);
+    const waiting = this.#stream || this.#tip !== this.#tree.newest ? [] : waitingCalls(turns);
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
     fill(
       this.#turns,
@@ -253,6 +253,7 @@ class ChatPage extends HTMLElement {
 
   #leave() {
     this.#stream?.leave();
+    TurnStream.forget();
     this.#running?.element.remove();
     this.#stream = this.#running = null;
     this.#composer.isRunning = false;

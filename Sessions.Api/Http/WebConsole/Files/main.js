@@ -3,7 +3,8 @@ import { fill, h, iconButton } from "./dom.js";
 import { icon } from "./icons.js";
 import { ApiError, hasKey, useKey } from "./api.js";
 import { actFor, keep, load, may, mayChat, read, state } from "./state.js";
-import { askText, problemBox } from "./dialogs.js";
+import { askText, problemBox, say } from "./dialogs.js";
+import { TurnStream } from "./stream.js";
 import "./chat-page.js";
 import "./sign-in.js";
 
@@ -123,6 +124,7 @@ class ConsoleApp extends HTMLElement {
           hasKey() &&
             iconButton("Forget the key", icon("out"), () => {
               useKey(null);
+              TurnStream.forget();
               location.reload();
             }),
         ),
@@ -189,17 +191,38 @@ class ConsoleApp extends HTMLElement {
       location.replace(`#/${page.name}`);
       return;
     }
-    if (page.module) await import(page.module);
+    const asked = location.hash;
+    if (page.module) {
+      try {
+        await import(page.module);
+      } catch {
+        say("The page could not be loaded. Is the server there?", "bad");
+        return;
+      }
+      // Somebody may have gone on meanwhile.
+      if (location.hash !== asked) return;
+    }
     if (this.#page?.localName !== page.element) {
       this.#page = document.createElement(page.element);
       fill(this.#main, this.#page);
+      // To a turn that still runs, say: that address is opened next.
+      if (location.hash !== asked) return;
     }
     document.title = `${page.label} · Sessions`;
     for (const link of this.#nav.querySelectorAll("[data-page]")) {
       if (link.dataset.page === page.name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    this.#page.open?.(id ? decodeURIComponent(id) : null, new URLSearchParams(query));
+    this.#page.open?.(id ? decode(id) : null, new URLSearchParams(query));
+  }
+}
+
+// An address may be typed, or cut short.
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 

@@ -80,17 +80,20 @@ const write = metadata => JSON.stringify(metadata, null, 2);
 
 /** The merge patch (RFC 7396) that makes one object of another. */
 export function difference(from, to) {
-  const patch = {};
-  for (const name of Object.keys(from)) if (!(name in to)) patch[name] = null;
+  // Names are the client's: "constructor" and "__proto__" are names like any other.
+  const before = new Map(Object.entries(from));
+  const patch = new Map();
+  for (const name of before.keys()) if (!Object.hasOwn(to, name)) patch.set(name, null);
   for (const [name, value] of Object.entries(to)) {
-    if (isObject(value) && isObject(from[name])) {
-      const inner = difference(from[name], value);
-      if (Object.keys(inner).length > 0) patch[name] = inner;
-    } else if (JSON.stringify(value) !== JSON.stringify(from[name])) {
-      patch[name] = value;
+    const old = before.get(name);
+    if (isObject(value) && isObject(old)) {
+      const inner = difference(old, value);
+      if (Object.keys(inner).length > 0) patch.set(name, inner);
+    } else if (JSON.stringify(value) !== JSON.stringify(old)) {
+      patch.set(name, value);
     }
   }
-  return patch;
+  return Object.fromEntries(patch);
 }
 
 const isObject = value => value !== null && typeof value === "object" && !Array.isArray(value);

@@ -6,9 +6,9 @@ import { actingFor, listPath } from "./state.js";
 
 const SHOWN = 30;
 
-/** Where a session is in the chat; whose it is stands there where it is another's. */
+/** Where a session is in the chat; whose it is stands there where it is another's, or nobody's: it stays so. */
 export const chatAddress = (id, user) =>
-  `#/chat/${encodeURIComponent(id)}${user && user !== actingFor() ? `?user=${encodeURIComponent(user)}` : ""}`;
+  `#/chat/${encodeURIComponent(id)}${(user ?? "") !== actingFor() ? `?user=${encodeURIComponent(user ?? "")}` : ""}`;
 
 export class RecentSessions {
   element = h("ol", { class: "recent-list" });

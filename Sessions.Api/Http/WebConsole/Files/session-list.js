@@ -22,6 +22,7 @@ class SessionList extends HTMLElement {
   #source = null;
   #busy = null;
   #empty = 0;
+  #hasFailed = false;
   #name = newId("row");
 
   connectedCallback() {
@@ -33,10 +34,11 @@ class SessionList extends HTMLElement {
     new ResizeObserver(() => this.#show()).observe(this.#box);
   }
 
-  /** Which list it is: a path and what narrows it. */
+  /** Which list it is: a path and what narrows it; or none. */
   set source(source) {
     this.#source = source;
     [this.#pages, this.#next, this.#total, this.#active, this.#empty, this.#busy] = [[], undefined, 0, -1, 0, null];
+    this.#hasFailed = false;
     for (const row of this.#rows.values()) row.remove();
     this.#rows.clear();
     this.#box.scrollTop = 0;
@@ -55,6 +57,7 @@ class SessionList extends HTMLElement {
     const source = this.#source;
     this.#busy = page ?? true;
     this.#box.setAttribute("aria-busy", "true");
+    this.#hasFailed = false;
     this.#say("Loading…");
     try {
       const after = page ? page.after : this.#next;
@@ -72,8 +75,8 @@ class SessionList extends HTMLElement {
       this.#say("");
     } catch (error) {
       if (source !== this.#source) return;
-      this.#next = null;
-      this.#say(error.message);
+      this.#hasFailed = true;
+      this.#offer("Try again", () => this.#more(page), h("span", {}, error.message));
     }
     this.#busy = null;
     this.#box.removeAttribute("aria-busy");
@@ -83,6 +86,10 @@ class SessionList extends HTMLElement {
 
   #say(text) {
     fill(this.#note, text);
+  }
+
+  #offer(action, onclick, ...why) {
+    fill(this.#note, why, " ", h("button", { type: "button", class: "button", onclick }, action));
   }
 
   #show() {
@@ -104,26 +111,16 @@ class SessionList extends HTMLElement {
       }
     }
     this.#tidy(first, last);
+    if (this.#hasFailed) return;
     const missing = this.#pages.find(page => !page.rows && page.first < last && page.first + page.size > first);
     if (missing) this.#more(missing);
     else if (last >= this.#total - PAGE / 2 && this.#next !== null) {
       if (this.#empty < EMPTY_PAGES) this.#more();
       else
-        fill(
-          this.#note,
-          h(
-            "button",
-            {
-              type: "button",
-              class: "button",
-              onclick: () => {
-                this.#empty = 0;
-                this.#more();
-              },
-            },
-            "Nothing among these; look further",
-          ),
-        );
+        this.#offer("Nothing among these; look further", () => {
+          this.#empty = 0;
+          this.#more();
+        });
     }
   }
 
@@ -187,7 +184,7 @@ class SessionList extends HTMLElement {
     const move = { ArrowDown: 1, ArrowUp: -1, PageDown: screen, PageUp: -screen, Home: -Infinity, End: Infinity }[event.key];
     if (move !== undefined) {
       event.preventDefault();
-      this.#activate(Math.max(0, Math.min(this.#total - 1, this.#active + move)));
+      if (this.#total > 0) this.#activate(Math.max(0, Math.min(this.#total - 1, this.#active + move)));
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
       this.#choose(this.#active);

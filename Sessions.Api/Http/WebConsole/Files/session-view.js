@@ -7,6 +7,8 @@ import { fromNow, plural, time } from "./format.js";
 import { chatTurn } from "./chat-turn.js";
 import { metadataEditor } from "./metadata-editor.js";
 import { turnContext } from "./turn-context.js";
+import { chatAddress } from "./recent-sessions.js";
+import { TurnStream } from "./stream.js";
 import { attempt, confirmRemoval, problemBox, say, sheet } from "./dialogs.js";
 
 const PAGE = 50;
@@ -30,7 +32,6 @@ async function open(box, id, query, host) {
   if (!response.ok) throw await refuse(response);
   const session = await response.json();
   const turns = h("div", { class: "turns" });
-  const chat = `#/chat/${encodeURIComponent(id)}${session.user_id ? `?user=${encodeURIComponent(session.user_id)}` : ""}`;
   fill(
     box,
     back(),
@@ -47,7 +48,7 @@ async function open(box, id, query, host) {
     h(
       "p",
       { class: "row actions" },
-      h("a", { class: "button primary", href: chat }, icon("chat"), "Open in chat"),
+      h("a", { class: "button primary", href: chatAddress(id, session.user_id) }, icon("chat"), "Open in chat"),
       button("fork", "Fork", () => fork(id, query)),
       button("download", "Export", () => exportSession(session, query)),
       button("trash", "Delete", () => remove(session, query, host), "danger-quiet"),
@@ -186,6 +187,7 @@ async function remove(session, query, host) {
   );
   if (await confirmRemoval({ title: "Delete this session?", body, action: "Delete" })) {
     await call("DELETE", sessionPath(session.session_id), { query });
+    TurnStream.forget(session.session_id);
     say("The session is gone.");
     host.dispatchEvent(new Event("gone"));
   }

@@ -127,17 +127,19 @@ class SessionsPage extends HTMLElement {
   #read() {
     const { user, agent, within, expiring, failed, metadata } = this.#filters;
     const where = listPath(user || (may("read_all") ? "" : actingFor()));
-    const chosen = Object.values(this.#filters).filter(Boolean).length;
+    const [key, ...value] = (metadata ?? "").split("=");
+    const isByMetadata = key && value.length > 0;
+    const chosen = [user, agent, within, expiring, failed, isByMetadata].filter(Boolean).length;
     fill(this.querySelector(".filters .hint"), chosen > 0 && `${chosen} set`);
     if (!where) {
+      this.#list.source = null;
       fill(this.#list.lastChild, "Name a user, in the filter: this key does not list everybody's.");
       return;
     }
     const query = { ...where.query, agent_type: agent, failed };
     if (within) query.active_after = new Date(Date.now() - within).toISOString();
     if (expiring) query.expires_before = new Date(Date.now() + Number(expiring)).toISOString();
-    const [key, ...value] = (metadata ?? "").split("=");
-    if (key && value.length > 0) query[`metadata.${key}`] = value.join("=");
+    if (isByMetadata) query[`metadata.${key}`] = value.join("=");
     this.#list.source = { path: where.path, query };
   }
 }

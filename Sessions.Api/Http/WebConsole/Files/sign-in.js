@@ -11,6 +11,7 @@ class SignIn extends HTMLElement {
       autocomplete: "off",
       spellcheck: "false",
       required: true,
+      oninput: () => input.setCustomValidity(""),
       "aria-describedby": reason ? error : undefined,
       "aria-invalid": reason ? "true" : undefined,
     });
@@ -21,7 +22,10 @@ class SignIn extends HTMLElement {
           class: "sign-in",
           onsubmit: event => {
             event.preventDefault();
-            this.dispatchEvent(new CustomEvent("key", { detail: input.value.trim() }));
+            const key = input.value.trim();
+            // No header can hold anything else: such a key could not be sent, and not be taken back.
+            input.setCustomValidity(/^[\x20-\x7e]+$/.test(key) ? "" : "A key has no other letters than those of ASCII.");
+            if (input.reportValidity()) this.dispatchEvent(new CustomEvent("key", { detail: key }));
           },
         },
         h("span", { class: "sign" }, icon("key")),

@@ -1,5 +1,5 @@
 // Who is there, what that one may do, and which agents there are.
-import { get } from "./api.js";
+import { get, isDots } from "./api.js";
 
 export const state = { caller: null, agents: [], user: read("console.user") ?? "" };
 
@@ -25,7 +25,7 @@ export async function load() {
 
 /** Where the sessions are that this one may list: a user's, or everybody's. */
 export function listPath(user) {
-  if (user && mayChat() && (!state.caller.user_id || user === state.caller.user_id))
+  if (user && !isDots(user) && mayChat() && (!state.caller.user_id || user === state.caller.user_id))
     return { path: `users/${encodeURIComponent(user)}/sessions`, query: {} };
   if (may("read_all")) return { path: "sessions", query: user ? { user_id: user } : {} };
   return state.caller?.user_id ? { path: `users/${encodeURIComponent(state.caller.user_id)}/sessions`, query: {} } : null;

@@ -1,9 +1,13 @@
 // A turn, asked for and heard to its end: over lost connections, restarts of the server and reloads of the page.
 import { ApiError, refuse, send } from "./api.js";
+import { state } from "./state.js";
 
 const PENDING = "console.pending";
 const LONGEST_PAUSE = 10_000;
 const MAX_TRIES = 40;
+
+// A tab may be opened again days later: what was asked then is in the history, and is not to be asked anew.
+const PENDING_FOR = 3_600_000;
 
 /** Reads server-sent events as they come. */
 export async function* readEvents(body) {
@@ -57,8 +61,8 @@ export class TurnStream extends EventTarget {
   /** The turn that this tab was waiting for when it was reloaded. */
   static pending() {
     try {
-      const { body, key, sessionId } = JSON.parse(sessionStorage.getItem(PENDING) ?? "{}");
-      if (!body || !key) return null;
+      const { body, key, sessionId, by, at } = JSON.parse(sessionStorage.getItem(PENDING) ?? "{}");
+      if (!body || !key || by !== state.caller.user_id || !(Date.now() - at < PENDING_FOR)) return null;
       const stream = new TurnStream(body, key);
       stream.sessionId = sessionId;
       return stream;
@@ -67,13 +71,19 @@ export class TurnStream extends EventTarget {
     }
   }
 
+  /** It is not waited for any more: of one session, where it is named. Else a reload would ask for it again, and make what was deleted. */
+  static forget(sessionId) {
+    if (sessionId && TurnStream.pending()?.sessionId !== sessionId) return;
+    remember(null);
+  }
+
   /** Nobody looks any more; the turn itself goes on. */
   leave() {
     this.#stop.abort();
   }
 
   async run() {
-    this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
+    this.#remember();
     for (let tries = 0, pause = 500; !this.result && !this.error; tries++) {
       try {
         await this.#hear(() => {
@@ -98,7 +108,7 @@ export class TurnStream extends EventTarget {
       pause = Math.min(2 * pause, LONGEST_PAUSE);
       if (this.#stop.signal.aborted) return;
     }
-    this.#remember(null);
+    remember(null);
     this.#tell("end");
   }
 
@@ -125,7 +135,7 @@ export class TurnStream extends EventTarget {
       case "session":
         this.sessionId = data.thread_id;
         this.turn = data.turn;
-        this.#remember({ body: this.body, key: this.key, sessionId: this.sessionId });
+        this.#remember();
         break;
       case "delta":
         this.text += data.text;
@@ -146,12 +156,16 @@ export class TurnStream extends EventTarget {
     this.dispatchEvent(new Event(name));
   }
 
-  #remember(pending) {
-    try {
-      if (pending) sessionStorage.setItem(PENDING, JSON.stringify(pending));
-      else sessionStorage.removeItem(PENDING);
-    } catch {
-      // A reload does not find it, then; the session's history does.
-    }
+  #remember() {
+    remember({ body: this.body, key: this.key, sessionId: this.sessionId, by: state.caller.user_id, at: Date.now() });
+  }
+}
+
+function remember(pending) {
+  try {
+    if (pending) sessionStorage.setItem(PENDING, JSON.stringify(pending));
+    else sessionStorage.removeItem(PENDING);
+  } catch {
+    // A reload does not find it, then; the session's history does.
   }
 }

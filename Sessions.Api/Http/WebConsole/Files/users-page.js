@@ -4,6 +4,7 @@ import { icon } from "./icons.js";
 import { call, get, refuse, save, send, userPath } from "./api.js";
 import { actingFor, state } from "./state.js";
 import { barChart } from "./charts.js";
+import { TurnStream } from "./stream.js";
 import { count, duration, plural } from "./format.js";
 import { attempt, confirmRemoval, problemBox, say } from "./dialogs.js";
 
@@ -17,6 +18,7 @@ class UsersPage extends HTMLElement {
   #body = h("div", { class: "user" });
   #input = h("input", { type: "text", name: "user", autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true });
   #measure = MEASURES[0];
+  #user = "";
 
   connectedCallback() {
     if (this.#body.isConnected) return;
@@ -46,7 +48,7 @@ class UsersPage extends HTMLElement {
   /** Shows a user. */
   open(id) {
     const user = state.caller.user_id ?? id ?? actingFor();
-    this.#input.value = user;
+    this.#input.value = this.#user = user;
     fill(this.#body);
     if (user) this.#show(user);
   }
@@ -55,6 +57,7 @@ class UsersPage extends HTMLElement {
     this.#body.setAttribute("aria-busy", "true");
     try {
       const usage = await get(userPath(user, "usage"), { days: DAYS });
+      if (user !== this.#user) return;
       const chart = h("div");
       const draw = () => fill(chart, this.#chart(usage));
       draw();
@@ -108,6 +111,7 @@ class UsersPage extends HTMLElement {
         usage.days.length > 0 && table(usage),
       );
     } catch (error) {
+      if (user !== this.#user) return;
       fill(this.#body, problemBox(error));
     }
     this.#body.removeAttribute("aria-busy");
@@ -205,6 +209,7 @@ async function erase(user, shown) {
   );
   if (await confirmRemoval({ title: "Erase this user?", body, action: "Erase", typed: user })) {
     const receipt = await call("DELETE", userPath(user, "sessions"));
+    TurnStream.forget();
     say(`Gone: ${plural(receipt.sessions_removed, "session")}, ${plural(receipt.turns_removed, "turn")}.`);
     shown();
   }
