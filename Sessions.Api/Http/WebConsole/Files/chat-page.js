@@ -109,7 +109,7 @@ class ChatPage extends HTMLElement {
     const pending = TurnStream.pending();
     if (!pending) return;
     this.#listen(pending);
-    if (pending.sessionId && !location.hash.startsWith("#/chat/")) location.replace(`#/chat/${encodeURIComponent(pending.sessionId)}`);
+    if (pending.sessionId && !location.hash.startsWith("#/chat/")) location.replace(chatAddress(pending.sessionId, pending.body.user_id));
   }
 
   async #load() {

@@ -2,13 +2,13 @@
 import { fill, h } from "./dom.js";
 import { get } from "./api.js";
 import { shortTime } from "./format.js";
-import { actingFor, listPath } from "./state.js";
+import { actingFor, listPath, state } from "./state.js";
 
 const SHOWN = 30;
 
-/** Where a session is in the chat; whose it is stands there where it is another's, or nobody's: it stays so. */
+/** Where a session is in the chat, and whose it is: also nobody's, for it stays so when somebody acts for another meanwhile. */
 export const chatAddress = (id, user) =>
-  `#/chat/${encodeURIComponent(id)}${(user ?? "") !== actingFor() ? `?user=${encodeURIComponent(user ?? "")}` : ""}`;
+  `#/chat/${encodeURIComponent(id)}${state.caller.user_id ? "" : `?user=${encodeURIComponent(user ?? "")}`}`;
 
 export class RecentSessions {
   element = h("ol", { class: "recent-list" });
