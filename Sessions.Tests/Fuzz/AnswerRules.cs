@@ -8,8 +8,9 @@ namespace Sessions.Tests.Fuzz;
 /// <summary>What every answer must keep to, whatever was asked.</summary>
 internal static partial class AnswerRules
 {
-    // Said by the server beneath about what is no proper HTTP. 505 is what the standard asks for; no other 5xx is allowed to anybody.
-    private static readonly int[] Bare = [400, 408, 411, 413, 414, 417, 431, 505];
+    // Said by the server beneath about what is not proper HTTP; 405 about a target that is for CONNECT or OPTIONS alone. 505 is what the
+    // standard asks for; no other 5xx is allowed to anybody.
+    private static readonly int[] Bare = [400, 405, 408, 411, 413, 414, 417, 431, 505];
 
     // Each row of the table in docs/errors.md: which code comes with which statuses.
     private static readonly Dictionary<string, string[]> Documented = Row.Matches(File.ReadAllText(Repository.File("docs", "errors.md")))

@@ -49,7 +49,7 @@ public sealed class MemorySessionStoreMemoryTests
     [Fact]
     public async Task An_idle_session_takes_no_more_than_was_said()
     {
-        const int Users = 4_000;
+        const int Users = 10_000;
         var taken = await MeasureAsync(async store =>
         {
             for (var user = 0; user < Users; user++)
