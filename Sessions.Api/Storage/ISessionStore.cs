@@ -454,7 +454,7 @@ internal sealed record AppendTurn(Turn Turn, int ParentRun) : SessionChange
 
 /// <summary>
 /// Counts a failed turn and keeps why it failed; the log stays as it was. A session that did not exist is created for it, unless that
-/// would cost the user another session.
+/// would cost the user another session: then nothing is written, and it is <see cref="WriteStatus.Full"/>.
 /// </summary>
 /// <param name="Error">Why, in words fit for a client.</param>
 /// <param name="Create">The session to be created, where there was none.</param>

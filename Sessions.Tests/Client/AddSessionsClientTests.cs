@@ -93,8 +93,14 @@ public sealed class AddSessionsClientTests
         {
             ShouldListenTo = source => source.Name is SessionsTelemetry.ActivitySourceName or "System.Net.Http",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
-            ActivityStopped = activity => made = activity.Source.Name == SessionsTelemetry.ActivitySourceName
-                && Equals(activity.GetTagItem("sessions.session_id"), "traced") ? activity : made,
+            ActivityStopped = activity =>
+            {
+                if (activity.Source.Name == SessionsTelemetry.ActivitySourceName
+                    && Equals(activity.GetTagItem("sessions.session_id"), "traced"))
+                {
+                    made = activity;
+                }
+            },
         };
         ActivitySource.AddActivityListener(listener);
 

@@ -9,8 +9,7 @@ public abstract partial class OpenAiContract
     public async Task The_servers_own_tools_run_between_the_models_answers()
     {
         await using var tools = await TestTools.StartAsync();
-        await using var store = await OpenAiStore.CreateAsync(storeName);
-        await using var server = await OpenAiServer.StartAsync([.. store.Settings, .. tools.Of("model")]);
+        var server = await StartAsync([.. tools.Of("model")]);
         var conversation = await server.IdOfAsync("/v1/conversations");
 
         var plain = await server.MakeAsync("/v1/responses", new { model = "model", conversation, input = "call echo 2" });
@@ -43,8 +42,7 @@ public abstract partial class OpenAiContract
     public async Task A_kill_in_the_middle_of_a_tool_leaves_nothing_half()
     {
         await using var tools = await TestTools.StartAsync();
-        await using var store = await OpenAiStore.CreateAsync(storeName);
-        await using var server = await OpenAiServer.StartAsync([.. store.Settings, .. tools.Of("model")]);
+        var server = await StartAsync([.. tools.Of("model")]);
         var conversation = await server.IdOfAsync("/v1/conversations");
         await server.MakeAsync("/v1/responses", new { model = "model", conversation, input = "say before" });
         var asked = server.PostAsync("/v1/responses", new { model = "model", conversation, input = "call hang 1" });
@@ -65,8 +63,7 @@ public abstract partial class OpenAiContract
     public async Task The_clients_functions_wait_until_the_servers_tools_have_run()
     {
         await using var tools = await TestTools.StartAsync();
-        await using var store = await OpenAiStore.CreateAsync(storeName);
-        await using var server = await OpenAiServer.StartAsync([.. store.Settings, .. tools.Of("model")]);
+        var server = await StartAsync([.. tools.Of("model")]);
         var conversation = await server.IdOfAsync("/v1/conversations");
         object[] functions = [new { type = "function", name = "mine", parameters = new { type = "object" } }];
 
@@ -88,8 +85,7 @@ public abstract partial class OpenAiContract
     public async Task A_function_with_the_name_of_a_tool_is_refused_and_max_tool_calls_bounds_the_servers_own()
     {
         await using var tools = await TestTools.StartAsync();
-        await using var store = await OpenAiStore.CreateAsync(storeName);
-        await using var server = await OpenAiServer.StartAsync([.. store.Settings, .. tools.Of("model")]);
+        var server = await StartAsync([.. tools.Of("model")]);
 
         foreach (var stream in (bool[])[false, true])
         {
@@ -106,8 +102,7 @@ public abstract partial class OpenAiContract
     public async Task Chat_completions_have_the_answer_and_the_servers_tools_in_between()
     {
         await using var tools = await TestTools.StartAsync();
-        await using var store = await OpenAiStore.CreateAsync(storeName);
-        await using var server = await OpenAiServer.StartAsync([.. store.Settings, .. tools.Of("model")]);
+        var server = await StartAsync([.. tools.Of("model")]);
 
         var answer = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "call echo 1" } } });
 

@@ -284,7 +284,7 @@ internal sealed class OpenAiStore : IAsyncDisposable
     public IEnumerable<(string Key, string Value)> Settings => Name switch
     {
         "sqlite" => [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"])],
-        "redis" => [("sessions:storage_type", "redis"), ("ConnectionStrings:cache", _redis!.Address)],
+        "redis" => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _redis!.Address)],
         "postgres" => [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", _postgres!.ConnectionString)],
         _ => [("sessions:storage_type", "memory")],
     };

@@ -53,7 +53,7 @@ public sealed class OpenApiClientTests(OpenApiClientTests.Packages packages) : I
             "--max-problems=1000");
         Assert.Contains("\"errors\": 0", redocly, StringComparison.Ordinal);
         Assert.Contains("\"warnings\": 0", redocly, StringComparison.Ordinal);
-        Assert.DoesNotContain("ignored\": 1", redocly, StringComparison.Ordinal);
+        Assert.Contains("\"ignored\": 0", redocly, StringComparison.Ordinal);
         await RunAsync("node", Tool("@stoplight", "spectral-cli", "dist", "index.js"), "lint", document, "--ruleset", ".spectral.yaml",
             "--fail-severity", "hint");
     }

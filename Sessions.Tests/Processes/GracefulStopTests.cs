@@ -175,6 +175,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
                 await started.WaitAsync(Cancel);
             }
 
+            // So that the check below looks where leases are.
+            Assert.True(store == "sqlite" || await LeasesAsync(store, settings) > 0);
             var queued = http.PostAsJsonAsync("/query", new { query = "b", thread_id = "plain", agent_type = "model" }, Cancel);
             await ServiceProcess.UntilAsync(async () => (await http.PostAsJsonAsync("/query", new { query = "c", thread_id = "plain", on_busy = "reject" }, Cancel)).StatusCode == HttpStatusCode.Conflict);
             Assert.Equal(0, await api.StopAsync());
@@ -283,18 +285,23 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             return;
         }
 
+        Assert.Equal(0, await LeasesAsync(store, settings));
+    }
+
+    private static async Task<long> LeasesAsync(string store, (string Key, string Value)[] settings)
+    {
         if (store == "postgres")
         {
             await using var source = Npgsql.NpgsqlDataSource.Create(settings.Single(setting =>
                 setting.Key == "ConnectionStrings__postgres").Value);
             await using var command = source.CreateCommand("SELECT count(*) FROM sessions WHERE lease_token IS NOT NULL OR version = 0");
-            Assert.Equal(0L, await command.ExecuteScalarAsync(Cancel));
-            return;
+            return (long)(await command.ExecuteScalarAsync(Cancel))!;
         }
 
-        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(settings.Single(setting => setting.Key == "ConnectionStrings__redis").Value);
-        var database = connection.GetDatabase().Database;
-        var keys = connection.GetServers().Single().Keys(database, "s:*:[lw]").Select(key => key.ToString()).ToList();
-        Assert.Empty(keys);
+        await using var connection = await StackExchange.Redis.ConnectionMultiplexer.ConnectAsync(
+            settings.Single(setting => setting.Key == "ConnectionStrings__redis").Value);
+        var (server, database) = (connection.GetServers().Single(), connection.GetDatabase().Database);
+        var keys = new RedisKeys();
+        return ((string[])[keys.Lease("*")!, keys.Waiter("*")!]).Sum(pattern => server.Keys(database, pattern).LongCount());
     }
 }

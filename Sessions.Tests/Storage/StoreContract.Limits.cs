@@ -197,6 +197,44 @@ public abstract partial class StoreContract
         Assert.Equal(5, (await store.TurnsAsync("user seen")).Count);
     }
 
+    [Theory]
+    [InlineData("user")]
+    [InlineData(null)]
+    public async Task Chains_on_which_a_turn_runs_are_the_last_to_make_room(string? user)
+    {
+        HashSet<string> running = ["0"];
+        var policy = NewPolicy(chainBytes: 4 * Room, unownedBytes: 4 * Room, isRunning: running.Contains);
+        await using var store = await OpenAsync(policy, new(Start));
+        for (var i = 0; i < 5; i++)
+        {
+            await FillAsync(store, $"{i}", user, SessionKind.Chain);
+        }
+
+        Assert.NotNull(await store.GetAsync("0"));
+        Assert.Null(await store.GetAsync("1"));
+        Assert.NotNull(await store.GetAsync("4"));
+
+        // Where there is no other, it goes as well.
+        running.UnionWith(["2", "3", "4"]);
+        await FillAsync(store, "5", user, SessionKind.Chain);
+        Assert.Null(await store.GetAsync("0"));
+        Assert.NotNull(await store.GetAsync("5"));
+    }
+
+    [Fact]
+    public async Task A_first_failure_that_would_cost_another_session_is_full()
+    {
+        await using var store = await OpenAsync(maxPerUser: 1);
+        await store.TurnAsync("a", "user");
+        var opened = await store.BeginAsync("b", "user");
+
+        var result = await store.Store.WriteAsync(
+            opened, new RecordFailure("why", TestStore.New("b", "user", "", SessionKind.Session)), Cancel);
+
+        Assert.Equal((WriteStatus.Full, null), (result.Status, result.Session));
+        Assert.Equal(["a"], await store.ListIdsAsync("user"));
+    }
+
     [Fact]
     public async Task A_chain_that_is_too_large_by_itself_is_full_and_stays_as_it_is()
     {

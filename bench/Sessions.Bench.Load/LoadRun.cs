@@ -66,7 +66,8 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
             switch (store)
             {
                 case StorageType.Memory:
-                    _stores.Add(await AddAsync("memory", StartApi("memory")));
+                    // It fills within seconds of queries: none is to be refused for want of room.
+                    _stores.Add(await AddAsync("memory", StartApi("memory", ("LIMITS__STORED_BYTES", "0"))));
                     break;
                 case StorageType.Sqlite:
                     _stores.Add(await AddAsync("sqlite", StartApi("sqlite", ("SESSIONS__DB_PATH", Path.Combine(folder, "sessions.db")))));

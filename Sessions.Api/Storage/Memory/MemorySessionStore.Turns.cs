@@ -229,7 +229,7 @@ internal sealed partial class MemorySessionStore
                 var owner = OwnerOf(failure.Create!.UserId);
                 if (IsFullInNumber(owner, failure.Create.Kind, now))
                 {
-                    return new(WriteStatus.Written);
+                    return new(WriteStatus.Full);
                 }
 
                 if (MakeRoomInBytes(null, owner, failure.Create.Kind, StorePolicy.SizeOf(failure.Create.Metadata.Length, 0), now,

@@ -245,6 +245,10 @@ internal sealed partial class PostgresSessionStore
                 // Erased meanwhile.
                 return false;
             }
+            catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.UniqueViolation)
+            {
+                throw new InvalidDataException($"Two turns of session '{request.Session.Id}' have answered the same request.", e);
+            }
 
             batch.Clear();
             waiting = 0;

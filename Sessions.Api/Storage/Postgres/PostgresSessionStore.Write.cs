@@ -23,7 +23,7 @@ internal sealed partial class PostgresSessionStore
             ReplaceTurn turn => await ReplaceAsync(given, turn, cancellationToken),
             _ => throw new ArgumentException($"{change.GetType().Name} is not a change.", nameof(change)),
         };
-        if (result.Status != WriteStatus.Written || (given.IsMissing && result.Session is null))
+        if (result.Status != WriteStatus.Written)
         {
             // Nothing of it was done, and so the lease did not end with it.
             await ReleaseAsync(opened);
@@ -220,7 +220,7 @@ internal sealed partial class PostgresSessionStore
 
                     if (failure is not null && await IsFullInNumberAsync(connection, create.UserId, create.Kind, now, cancel))
                     {
-                        return new WriteResult(WriteStatus.Written);
+                        return new WriteResult(WriteStatus.Full);
                     }
 
                     var turn = append is null ? null : append.Turn with { Number = 1, RunStart = 1 };

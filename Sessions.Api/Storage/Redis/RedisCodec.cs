@@ -12,7 +12,7 @@ internal static class RedisCodec
 
     /// <summary>A head out of its fields.</summary>
     /// <exception cref="InvalidDataException">It is not one.</exception>
-    public static RedisHead DecodeHead(string id, RedisResult fields, Turn? lastTurn = null)
+    public static RedisHead DecodeHead(string id, RedisResult fields)
     {
         string? user = null, reservation = null;
         byte[]? key = null;
@@ -67,7 +67,6 @@ internal static class RedisCodec
             CreatedFrom = origin.Value,
             Metadata = metadata,
             TurnCount = turns,
-            LastTurn = lastTurn,
             Summary = summary is { } text ? new Summary(text, covers) : null,
             ErrorCount = errors,
             LastError = error,

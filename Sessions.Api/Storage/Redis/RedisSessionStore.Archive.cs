@@ -98,16 +98,8 @@ internal sealed partial class RedisSessionStore
     private async Task<Dictionary<int, Idempotency>> ReadAnsweredAsync(string id)
     {
         Dictionary<int, Idempotency> answered = [];
-        HashEntry[] records;
-        try
-        {
-            records = await redis.RunAsync(keys.Answered(id), (database, key) => database.HashGetAllAsync(key));
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged(DamageReport.NameOf(id), e);
-        }
-
+        var records = await ReadableAsync(
+            DamageReport.NameOf(id), redis.RunAsync(keys.Answered(id), (database, key) => database.HashGetAllAsync(key)));
         foreach (var record in records)
         {
             var (body, number) = Decode(id, () => RedisCodec.DecodeAnswer((byte[]?)record.Value));
@@ -124,16 +116,8 @@ internal sealed partial class RedisSessionStore
             return null;
         }
 
-        RedisValue[] values;
-        try
-        {
-            values = await redis.RunAsync(keys.Reservation(key), (database, name) => database.HashGetAsync(name, ["s", "b"]));
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged($"the reservation {key:N}", e);
-        }
-
+        var values = await ReadableAsync($"the reservation {key:N}", redis.RunAsync(
+            keys.Reservation(key), (database, name) => database.HashGetAsync(name, ["s", "b"])));
         return values is [var reserved, { IsNull: false } body]
             && reserved == id ? new Idempotency(key, Decode(id, () => RedisCodec.DecodeHash((byte[]?)body))) : null;
     }

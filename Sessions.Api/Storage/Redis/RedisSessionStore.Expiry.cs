@@ -35,18 +35,11 @@ internal sealed partial class RedisSessionStore
         var entries = await PageAsync([], [keys.ShardEntries(shard)], descending: false, null, Chunk);
         await SettleShardAsync(shard, entries.Lists[0], entries.ServerTime);
         var now = Now;
-        var counts = await Task.WhenAll(ListedKinds.Select(kind => PastDamageAsync(async () =>
+        var counts = await Task.WhenAll(ListedKinds.Select(kind => PastDamageAsync(() =>
         {
             var index = keys.ShardExpiry(shard, kind);
-            try
-            {
-                return await redis.RunAsync(index, (database, key) =>
-                    database.SortedSetLengthAsync(key, now, double.PositiveInfinity, Exclude.Start));
-            }
-            catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-            {
-                throw Damaged($"the index {index}", e);
-            }
+            return ReadableAsync($"the index {index}", redis.RunAsync(index, (database, key) =>
+                database.SortedSetLengthAsync(key, now, double.PositiveInfinity, Exclude.Start)));
         })));
         return counts.Sum();
     }

@@ -51,15 +51,9 @@ internal sealed partial class RedisSessionStore
 
     private async Task<bool> TryEnterAsync(RedisKey[] index, string entry)
     {
-        try
-        {
-            var life = Now + AllKinds.Max(kind => Microseconds(policy.Lifetime(kind)));
-            return (int)await redis.ScriptAsync(RedisScripts.Entry, index, [entry, IndexLife(life)]) == 1;
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged($"the index {index[0]}", e);
-        }
+        var life = Now + AllKinds.Max(kind => Microseconds(policy.Lifetime(kind)));
+        return (int)await ReadableAsync(
+            $"the index {index[0]}", redis.ScriptAsync(RedisScripts.Entry, index, [entry, IndexLife(life)])) == 1;
     }
 
     // Nothing was made.

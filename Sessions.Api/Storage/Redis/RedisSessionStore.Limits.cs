@@ -82,7 +82,7 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    // Past their bytes, the oldest chains go.
+    // Past their bytes, the oldest chains go; one on which a turn runs only where there is no other.
     private async Task MakeRoomAsync(string? userId, string own, long room)
     {
         while (true)
@@ -91,7 +91,8 @@ internal sealed partial class RedisSessionStore
             var entries = page.Lists[0];
             var looks = await Task.WhenAll(entries.Select(LookPastDamageAsync));
             await DropAsync(userId, SessionKind.Chain, [.. entries.Where((_, i) => looks[i].IsGone).Select(entry => entry.Raw)]);
-            var order = entries.Where((entry, i) => looks[i].Facts is not null && entry.Raw != own).ToList();
+            var order = entries.Zip(looks).Where(one => one.Second.Facts is not null && one.First.Raw != own)
+                .OrderBy(one => one.Second.IsHeld || policy.IsRunning(one.First.Id)).Select(one => one.First).ToList();
             var chosen = await redis.ScriptAsync(
                 RedisScripts.OwnerDoom, DoomKeys(userId, SessionKind.Chain), [room, IndexLife(Now), .. order.SelectMany(entry =>
                     (RedisValue[])[entry.Raw, entry.Score])]);

@@ -83,17 +83,8 @@ internal sealed partial class RedisSessionStore
         {
             var now = Now;
             var lapses = now + Microseconds(policy.Lifetime(SessionKind.Session));
-            RedisResult result;
-            try
-            {
-                result = await redis.ScriptAsync(RedisScripts.Reserve, name, [now, lapses, IndexLife(lapses), key.Body.ToByteArray(),
-                    sessionId, replaced]);
-            }
-            catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-            {
-                throw Damaged($"the reservation {key.Key:N}", e);
-            }
-
+            var result = await ReadableAsync($"the reservation {key.Key:N}", redis.ScriptAsync(
+                RedisScripts.Reserve, name, [now, lapses, IndexLife(lapses), key.Body.ToByteArray(), sessionId, replaced]));
             var (id, sameBody, state) = ((string)result[0]!, new Guid((byte[])result[1]!) == key.Body, (int)result[2]);
             if (state == 2)
             {

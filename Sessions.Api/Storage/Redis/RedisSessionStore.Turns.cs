@@ -460,8 +460,8 @@ internal sealed partial class RedisSessionStore
     private async Task<WriteResult> ReplaceTurnAsync(RedisOpenedSession opened, ReplaceTurn replacement)
     {
         var turn = replacement.Turn;
-        var before = await PlainAsync(opened.Id, keys.Turns(opened.Id), (database, key) =>
-            database.ListGetByIndexAsync(key, turn.Number - 1));
+        var before = await ReadableAsync(DamageReport.NameOf(opened.Id), redis.RunAsync(keys.Turns(opened.Id), (database, key) =>
+            database.ListGetByIndexAsync(key, turn.Number - 1)));
         if (before.IsNull || opened.Key is null)
         {
             await EndAsync(opened);
@@ -600,16 +600,4 @@ internal sealed partial class RedisSessionStore
         ? ["", "", "", "", "", ""]
         : [session.UserId ?? "", session.Key.ToByteArray(), (int)session.Kind, session.CreatedFrom.Name(),
             session.ReservedBy?.ToString("N") ?? "", session.Metadata];
-
-    private async Task<RedisValue> PlainAsync(string id, RedisKey key, Func<IDatabase, RedisKey, Task<RedisValue>> command)
-    {
-        try
-        {
-            return await redis.RunAsync(key, command);
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged(DamageReport.NameOf(id), e);
-        }
-    }
 }

@@ -104,17 +104,10 @@ internal sealed partial class RedisSessionStore(
             return id;
         }
 
-        try
-        {
-            return await redis.RunAsync(keys.IdOf(session.Key), (database, key) => database.StringGetAsync(key));
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged($"the key {session.Key:N}", e);
-        }
+        return await ReadableAsync(
+            $"the key {session.Key:N}", redis.RunAsync(keys.IdOf(session.Key), (database, key) => database.StringGetAsync(key)));
     }
 
-    // The head and, if asked for, what an expired session with that id left.
     private async Task<RedisHead?> ReadAsync(string id, Owner owner, Guid? key)
     {
         var result = await RunAsync(RedisScripts.Get, id, owner, "", RedisCodec.Encode(key));
@@ -147,27 +140,22 @@ internal sealed partial class RedisSessionStore(
         return (status, remains);
     }
 
-    private async Task<RedisResult> RunAsync(RedisScript script, string id, Owner owner, string token, params RedisValue[] more)
-    {
-        try
-        {
-            return await redis.ScriptAsync(script, keys.OfSession(id), Arguments(owner, token, more));
-        }
-        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
-        {
-            throw Damaged(DamageReport.NameOf(id), e);
-        }
-    }
+    private Task<RedisResult> RunAsync(RedisScript script, string id, Owner owner, string token, params RedisValue[] more) =>
+        ReadableAsync(DamageReport.NameOf(id), redis.ScriptAsync(script, keys.OfSession(id), Arguments(owner, token, more)));
 
-    private async Task<RedisResult> RunPatientlyAsync(RedisScript script, string id, Owner owner, string token, RedisValue[] more)
+    private Task<RedisResult> RunPatientlyAsync(RedisScript script, string id, Owner owner, string token, RedisValue[] more) =>
+        ReadableAsync(DamageReport.NameOf(id), redis.ScriptPatientlyAsync(script, keys.OfSession(id), Arguments(owner, token, more)));
+
+    // What Redis answers, unless what is there is not what was put there.
+    private async Task<T> ReadableAsync<T>(string what, Task<T> task)
     {
         try
         {
-            return await redis.ScriptPatientlyAsync(script, keys.OfSession(id), Arguments(owner, token, more));
+            return await task;
         }
         catch (RedisServerException e) when (RedisFailure.IsDamage(e))
         {
-            throw Damaged(DamageReport.NameOf(id), e);
+            throw Damaged(what, e);
         }
     }
 

@@ -5,9 +5,6 @@ namespace Sessions.Api.Storage.Sqlite;
 /// <content>Changes of a session that was opened.</content>
 internal sealed partial class SqliteSessionStore
 {
-    private const string SessionLimit = "sessions.max_sessions_per_user";
-    private const string ConversationLimit = "sessions.max_conversations_per_user";
-
     public async ValueTask<WriteResult> WriteAsync(OpenedSession opened, SessionChange change, CancellationToken cancellationToken)
     {
         var to = (SqliteOpenedSession)opened;
@@ -132,7 +129,7 @@ internal sealed partial class SqliteSessionStore
         var session = work.New(create, now) with { ErrorCount = 1, LastError = failure.Error };
         if (work.IsFull(create.Kind, create.UserId, now))
         {
-            return Written.Full(create.Kind == SessionKind.Conversation ? ConversationLimit : SessionLimit);
+            return WriteStatus.Full;
         }
 
         if (Prepare(work, opened, session, create, now, out var effects) is { } refused)

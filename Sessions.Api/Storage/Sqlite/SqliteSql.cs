@@ -40,9 +40,9 @@ internal static class SqliteSql
         "SELECT key, version, tag, user_id, expires_at, turn_count FROM sessions"
         + " WHERE session_key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string IsVisible = "SELECT 1 FROM sessions WHERE key = ? AND id IS NOT NULL AND expires_at > ?";
-    public const string RowOfId = "SELECT key, expires_at, user_id, id, session_key FROM sessions WHERE id = ?";
+    public const string RowOfId = "SELECT key, expires_at, user_id, id FROM sessions WHERE id = ?";
     public const string RowOfKey =
-        "SELECT key, expires_at, user_id, id, session_key FROM sessions WHERE session_key = ? AND id IS NOT NULL";
+        "SELECT key, expires_at, user_id, id FROM sessions WHERE session_key = ? AND id IS NOT NULL";
     public const string GiveKey = "UPDATE sessions SET session_key = ? WHERE key = ? AND session_key IS NULL AND id IS NOT NULL";
 
     // Lists

@@ -325,21 +325,16 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             }
         }
 
-        if (turns is < 0 or > TurnsPerStep)
+        if (turns is < 0 or > TurnsPerStep || RemoveLastTurns(row, TurnsPerStep) == TurnsPerStep)
         {
             db[SqliteSql.UnlinkSession].Bind(row).Run();
             HasUnlinked = true;
-            return removed;
         }
-
-        if (RemoveLastTurns(row, TurnsPerStep) == TurnsPerStep)
+        else
         {
-            db[SqliteSql.UnlinkSession].Bind(row).Run();
-            HasUnlinked = true;
-            return removed;
+            db[SqliteSql.DeleteSession].Bind(row).Run();
         }
 
-        db[SqliteSql.DeleteSession].Bind(row).Run();
         return removed;
     }
 

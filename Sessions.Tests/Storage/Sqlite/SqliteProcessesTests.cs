@@ -1,3 +1,5 @@
+using System.Text.Json.Nodes;
+
 namespace Sessions.Tests.Storage.Sqlite;
 
 /// <summary>Several processes on one file, one of them killed while it works: what was answered is there, once, in order; and what was
@@ -11,6 +13,69 @@ public sealed class SqliteProcessesTests : IDisposable
     private string Db => _folder["sessions.db"];
 
     public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_turn_that_another_server_was_faster_than_is_run_again_unless_it_is_streamed(bool streamed)
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        (string, string)[] settings = [("sessions:storage_type", "sqlite"), ("sessions:db_path", Db), .. model.Agent("model")];
+        await using var one = SessionsServer.Start(settings);
+        await using var two = SessionsServer.Start(settings);
+        await one.QueryAsync("hello", "a");
+        model.Reply = async (request, before, http) =>
+        {
+            // The other server is faster than the first answer.
+            Task OvertakeAsync() => before == 0 ? two.QueryAsync("meanwhile", "a") : Task.CompletedTask;
+
+            var answer = ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request));
+            if (streamed)
+            {
+                await ChatCompletionsServer.StreamAsync(
+                    http, [answer[..8], answer[8..]], number => number == 1 ? OvertakeAsync() : Task.CompletedTask);
+                return;
+            }
+
+            await OvertakeAsync();
+            await ChatCompletionsServer.AnswerAsync(http, answer);
+        };
+        var latest = ChatCompletionsServer.Digest(["hello", "meanwhile", "tell me"]);
+        var body = $$"""{"query":"tell me","thread_id":"a","agent_type":"model","stream":{{(streamed ? "true" : "false")}}}""";
+        (string, string) key = ("Idempotency-Key", "k");
+        JsonNode answered;
+        if (streamed)
+        {
+            await using (var reader = await EventReader.OpenAsync(one, body, key))
+            {
+                // The whole text, and yet nothing of it is kept: a client must not take it for said before "done".
+                var events = await reader.RestAsync();
+                Assert.Equal(
+                    ChatCompletionsServer.Digest(["hello", "tell me"]),
+                    string.Concat(events.Where(happened => happened.Name == "delta").Select(happened => (string)happened.Data["text"]!)));
+                Assert.Equal(
+                    ("error", "session_busy", 409),
+                    (events[^1].Name, (string?)events[^1].Data["code"], (int)events[^1].Data["status"]!));
+                Assert.Equal(["hello", "meanwhile"], await two.HistoryAsync("a"));
+            }
+
+            // Its key is not used up: the same request again is a turn, on what came meanwhile.
+            await using var again = await EventReader.OpenAsync(one, body, key);
+            var rest = await again.RestAsync();
+            Assert.Equal("done", rest[^1].Name);
+            answered = rest[^1].Data;
+        }
+        else
+        {
+            var answer = await one.PostAsync("/query", body, key);
+            Assert.True(answer.Status == 200, answer.Text);
+            answered = answer.Json;
+        }
+
+        Assert.Equal((3, latest), ((int)answered["metadata"]!["turn"]!, (string?)answered["response"]));
+        Assert.Equal(2, model.Requests.Count);
+        Assert.Equal(["hello", "meanwhile", "tell me"], await two.HistoryAsync("a"));
+    }
 
     [Fact]
     public async Task Every_answered_turn_survives_a_kill()

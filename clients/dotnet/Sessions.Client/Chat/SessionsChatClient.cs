@@ -53,7 +53,7 @@ public sealed class SessionsChatClient : IChatClient
         {
             var failure = Name(e, conversation);
             SessionsClient.Fail(activity, failure);
-            throw failure == e ? e : failure;
+            throw failure;
         }
     }
 
@@ -74,7 +74,7 @@ public sealed class SessionsChatClient : IChatClient
         {
             var failure = Name(e, conversation);
             SessionsClient.Fail(activity, failure);
-            throw failure == e ? e : failure;
+            throw failure;
         }
 
         using (response)
