@@ -11,7 +11,7 @@ namespace Sessions.Api.Storage;
 /// <remarks>
 /// <para>
 /// <b>Expiry.</b> A session whose <see cref="Session.ExpiresAt"/> has come does not exist for any operation here, whether or not it still
-/// takes up space. Time is the store's <see cref="TimeProvider"/>.
+/// takes up space; until it was swept that space may count for limits in bytes. Time is the store's <see cref="TimeProvider"/>.
 /// </para>
 /// <para>
 /// <b>Ownership.</b> An operation that carries an <see cref="Owner"/> treats a session that the owner may not have exactly like one that
