@@ -35,7 +35,7 @@ internal sealed class RunningTurns
         lock (_lock)
         {
             return _bySession.TryGetValue(sessionId, out var entries)
-                && entries.Exists(entry => owner.IsAnyone || entry.Owner.IsSameAs(owner));
+                && entries.Exists(entry => entry.IsFor(owner));
         }
     }
 
@@ -57,22 +57,18 @@ internal sealed class RunningTurns
         return entry;
     }
 
-    /// <summary>Asks the turns of a session to stop.</summary>
+    /// <summary>Asks the turns of that owner's on a session to stop.</summary>
     /// <returns>Whether there was one.</returns>
-    public bool Stop(string sessionId)
+    public bool Stop(string sessionId, Owner owner)
     {
-        Entry[] entries;
+        List<Entry> entries;
         lock (_lock)
         {
-            entries = _bySession.TryGetValue(sessionId, out var running) ? [.. running] : [];
+            entries = _bySession.TryGetValue(sessionId, out var running) ? running.FindAll(entry => entry.IsFor(owner)) : [];
         }
 
-        foreach (var entry in entries)
-        {
-            entry.Stop();
-        }
-
-        return entries.Length > 0;
+        entries.ForEach(entry => entry.Stop());
+        return entries.Count > 0;
     }
 
     /// <summary>A turn that runs.</summary>
@@ -99,6 +95,9 @@ internal sealed class RunningTurns
                 }
             }
         }
+
+        /// <summary>Whether it is that owner's; anyone's is every turn.</summary>
+        public bool IsFor(Owner owner) => owner.IsAnyone || Owner.IsSameAs(owner);
 
         /// <summary>Asks it to stop.</summary>
         public void Stop()

@@ -41,7 +41,8 @@ internal sealed partial class TurnRunner(
             throw new DomainException(Error.SessionNotFound(session.ToString()));
         }
 
-        var stoppedHere = running.Stop(head?.Id ?? session.Id!);
+        // By that id others may begin a session of their own at the same time; once it is there, all its turns are its owner's.
+        var stoppedHere = running.Stop(head?.Id ?? session.Id!, head is null ? owner : Owner.Anyone);
         if (!stoppedHere && !await log.CancelAsync(session, owner, cancellationToken))
         {
             throw new DomainException(new Error("no_turn_running", "No turn runs on this session.") { SessionId = head?.Id ?? session.Id });
