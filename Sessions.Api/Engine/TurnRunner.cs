@@ -144,12 +144,12 @@ internal sealed partial class TurnRunner(
         catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
         {
             outcome = "unavailable";
-            if (entry.ToolsRan && e is StoreUnavailableException)
+            if (!entry.ToolsRan)
             {
-                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry, command, sessionId));
+                throw;
             }
 
-            throw;
+            throw new DomainException(Final(Failures.ErrorOf(e, logger)!, entry, command, sessionId));
         }
         catch (OperationCanceledException) when (entry.ToolsRan && stopping.TimeIsUp.IsCancellationRequested)
         {
