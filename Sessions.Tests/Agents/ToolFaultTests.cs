@@ -116,7 +116,7 @@ public sealed class ToolFaultTests
     {
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
-        var logs = new FakeLoggerProvider();
+        using var logs = new FakeLoggerProvider();
         await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model")], services =>
         {
             FaultySessionStore.Around(services);
