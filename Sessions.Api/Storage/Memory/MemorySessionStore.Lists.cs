@@ -28,10 +28,13 @@ internal sealed partial class MemorySessionStore
             return new(new TurnPage(head, [], HasMore: false) { IsTipMissing = true });
         }
 
-        var path = new MemoryPath(snapshot.Turns, tip, request.AllBranches, _names);
+        // One more than fits: whether there is one.
+        var wanted = request.Limit + 1L;
+        var path = new MemoryPath(snapshot.Turns, head.LastTurn, tip, request.AllBranches, _names);
         List<Turn> turns = [];
         var bytes = 0L;
-        foreach (var turn in request.Descending ? path.Backward(request.After ?? int.MaxValue) : path.Forward(request.After ?? 0))
+        foreach (var turn in request.Descending
+            ? path.Backward(request.After ?? int.MaxValue, wanted) : path.Forward(request.After ?? 0, wanted))
         {
             bytes += turn.Bytes;
             if (turns.Count == request.Limit || (turns.Count > 0 && bytes > request.MaxBytes))

@@ -400,7 +400,9 @@ internal sealed partial class MemorySessionStore
         var (bytes, isCut) = (0L, false);
         if (request.HistoryTurns > 0 || known == head.TurnCount)
         {
-            foreach (var turn in new MemoryPath(turns, request.Tip ?? turns.Count, allBranches: false, _names).Backward(int.MaxValue))
+            // One more than is asked for: it may be the last one that is remembered.
+            var path = new MemoryPath(turns, head.LastTurn, request.Tip ?? turns.Count, allBranches: false, _names);
+            foreach (var turn in path.Backward(int.MaxValue, request.HistoryTurns + 1L))
             {
                 if (turn.Number == known)
                 {
