@@ -81,7 +81,7 @@ internal sealed class RunningTurns
         public Owner Owner { get; } = owner;
 
         /// <summary>Whether a tool of the server's own was called: then the turn is not run again, by nobody.</summary>
-        public bool ToolsRan { get; set; }
+        public bool ToolsRan { get; private set; }
 
         /// <summary>Cancelled when the turn is asked to stop. Made for whoever wants it first: most turns end before anybody could
         /// ask.</summary>
@@ -98,6 +98,9 @@ internal sealed class RunningTurns
 
         /// <summary>Whether it is that owner's; anyone's is every turn.</summary>
         public bool IsFor(Owner owner) => owner.IsAnyone || Owner.IsSameAs(owner);
+
+        /// <summary>A tool of the server's own is called.</summary>
+        public void ToolRuns() => ToolsRan = true;
 
         /// <summary>Asks it to stop.</summary>
         public void Stop()
