@@ -110,7 +110,7 @@ internal sealed partial class MemorySessionStore
         var (turns, bytes, runStart) = (default(MemoryTurns), 0L, 0);
         await foreach (var (turn, answeredTo) in request.Turns!.WithCancellation(cancellationToken))
         {
-            runStart = turn.Parent == turn.Number - 1 && turn.Number > 1 ? runStart : turn.Number;
+            runStart = Turn.RunStartOf(turn.Number, turn.Parent, runStart);
             if (turn.Number != turns.Count + 1 || turn.Parent < 0 || turn.Parent >= turn.Number || turn.RunStart != runStart)
             {
                 throw new InvalidDataException(

@@ -387,7 +387,7 @@ internal sealed partial class MemorySessionStore
     private static Turn Numbered(AppendTurn append, int number) => append.Turn with
     {
         Number = number,
-        RunStart = append.Turn.Parent == number - 1 && number > 1 ? append.ParentRun : number,
+        RunStart = Turn.RunStartOf(number, append.Turn.Parent, append.ParentRun),
     };
 
     private (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
