@@ -21,7 +21,7 @@ internal sealed partial class MemorySessionStore
             snapshot = found.TakeSnapshot();
         }
 
-        var head = snapshot.ToSession(_names);
+        var head = snapshot.ToSession(_names, session.Id);
         var tip = request.Tip ?? head.TurnCount;
         if (!request.AllBranches && (tip < 0 || tip > head.TurnCount))
         {
@@ -71,7 +71,7 @@ internal sealed partial class MemorySessionStore
         var bytes = 0L;
         foreach (var snapshot in found)
         {
-            var session = snapshot.ToSession(_names);
+            var session = snapshot.ToSession(_names, id: null);
             bytes += session.Metadata.Length + (session.LastTurn?.Bytes ?? 0) + (session.Summary?.Text.Length ?? 0)
                 + (session.LastError?.Length ?? 0);
             if (items.Count == request.Limit || (items.Count > 0 && bytes > request.MaxBytes))
