@@ -107,6 +107,12 @@ internal sealed record Turn
 
     /// <summary>What its texts take together, in bytes.</summary>
     public long Bytes => (long)Input.Length + Output.Length + Response.Length;
+
+    /// <summary>The run of a turn: its parent's, where that is the turn before it, else one of its own.</summary>
+    /// <param name="number">Its number.</param>
+    /// <param name="parent">The turn that it continues; 0: none.</param>
+    /// <param name="parentRun">The <see cref="RunStart"/> of that one.</param>
+    public static int RunStartOf(int number, int parent, int parentRun) => parent > 0 && parent == number - 1 ? parentRun : number;
 }
 
 /// <summary>Tokens of a turn, as the model's provider counted them.</summary>

@@ -114,7 +114,7 @@ internal sealed record ArchiveTurn
         {
             Number = number,
             Parent = parent,
-            RunStart = last is null ? 1 : parent == last.Number ? last.RunStart : number,
+            RunStart = Domain.Turn.RunStartOf(number, parent, last?.RunStart ?? 0),
             Nonce = Nonce is null ? TurnNonce.OfNumber(number) : NonceOf(Nonce),
             Status = Status is null ? TurnStatus.Completed : TurnStatuses.Parse(Status),
             IncompleteReason = IncompleteReason,

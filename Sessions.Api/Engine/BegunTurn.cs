@@ -65,7 +65,6 @@ internal sealed record Opening(OpenedSession Opened, Session? Session, IReadOnly
 internal sealed class BegunTurn : IAsyncDisposable
 {
     private readonly SessionLog _log;
-    private readonly Lock _lock = new();
     private CancellationTokenSource? _cancelled;
     private CancellationTokenSource? _lost;
     private LeaseKeeper? _lease;
@@ -164,11 +163,6 @@ internal sealed class BegunTurn : IAsyncDisposable
     }
 
     // Made for whoever wants it first: most turns end before anybody could ask.
-    private CancellationTokenSource SourceOf(ref CancellationTokenSource? source)
-    {
-        lock (_lock)
-        {
-            return source ??= new CancellationTokenSource();
-        }
-    }
+    private static CancellationTokenSource SourceOf(ref CancellationTokenSource? source) =>
+        LazyInitializer.EnsureInitialized(ref source, static () => new CancellationTokenSource());
 }

@@ -35,7 +35,7 @@ internal sealed class RunningTurns
         lock (_lock)
         {
             return _bySession.TryGetValue(sessionId, out var entries)
-                && entries.Exists(entry => owner.IsAnyone || entry.Owner.IsSameAs(owner));
+                && entries.Exists(entry => entry.IsFor(owner));
         }
     }
 
@@ -57,22 +57,18 @@ internal sealed class RunningTurns
         return entry;
     }
 
-    /// <summary>Asks the turns of a session to stop.</summary>
+    /// <summary>Asks the turns of that owner's on a session to stop.</summary>
     /// <returns>Whether there was one.</returns>
-    public bool Stop(string sessionId)
+    public bool Stop(string sessionId, Owner owner)
     {
-        Entry[] entries;
+        List<Entry> entries;
         lock (_lock)
         {
-            entries = _bySession.TryGetValue(sessionId, out var running) ? [.. running] : [];
+            entries = _bySession.TryGetValue(sessionId, out var running) ? running.FindAll(entry => entry.IsFor(owner)) : [];
         }
 
-        foreach (var entry in entries)
-        {
-            entry.Stop();
-        }
-
-        return entries.Length > 0;
+        entries.ForEach(entry => entry.Stop());
+        return entries.Count > 0;
     }
 
     /// <summary>A turn that runs.</summary>
@@ -85,7 +81,7 @@ internal sealed class RunningTurns
         public Owner Owner { get; } = owner;
 
         /// <summary>Whether a tool of the server's own was called: then the turn is not run again, by nobody.</summary>
-        public bool ToolsRan { get; set; }
+        public bool ToolsRan { get; private set; }
 
         /// <summary>Cancelled when the turn is asked to stop. Made for whoever wants it first: most turns end before anybody could
         /// ask.</summary>
@@ -99,6 +95,12 @@ internal sealed class RunningTurns
                 }
             }
         }
+
+        /// <summary>Whether it is that owner's; anyone's is every turn.</summary>
+        public bool IsFor(Owner owner) => owner.IsAnyone || Owner.IsSameAs(owner);
+
+        /// <summary>A tool of the server's own is called.</summary>
+        public void ToolRuns() => ToolsRan = true;
 
         /// <summary>Asks it to stop.</summary>
         public void Stop()

@@ -156,7 +156,7 @@ internal sealed partial class SessionLog
                 }
             }
 
-            after = page.HasMore && page.Turns.Count > 0 ? page.Turns[^1].Number : null;
+            after = page.Next;
         }
 
         return outputs;

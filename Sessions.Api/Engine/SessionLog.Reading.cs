@@ -87,7 +87,7 @@ internal sealed partial class SessionLog
                     ? (opened.Session, opened.Turns[0]) : null;
             }
 
-            after = page.HasMore && page.Turns.Count > 0 && page.Session.Kind == SessionKind.Chain ? page.Turns[^1].Number : null;
+            after = page.Session.Kind == SessionKind.Chain ? page.Next : null;
         }
 
         return null;

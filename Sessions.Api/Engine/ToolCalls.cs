@@ -47,7 +47,7 @@ internal static class ToolCalls
     public static void RequireCalls(IReadOnlyList<Turn> history, Items input, Items output)
     {
         var (told, answered) = (Read(input), Read(output));
-        if (told is null && answered is null)
+        if (told.Length == 0 && answered.Length == 0)
         {
             return;
         }
@@ -58,12 +58,12 @@ internal static class ToolCalls
     }
 
     /// <summary>Whether there are outputs of functions among these items.</summary>
-    public static bool HasOutputs(Items items) => Read(items)?.Exists(part => part.IsOutput) == true;
+    public static bool HasOutputs(Items items) => Array.Exists(Read(items), part => part.IsOutput);
 
     private static bool HasOrphans(Items input)
     {
         List<Waiting>? waiting = null;
-        foreach (var part in Read(input) ?? [])
+        foreach (var part in Read(input))
         {
             if (!Follow(part, ref waiting))
             {
@@ -78,8 +78,10 @@ internal static class ToolCalls
     private static List<Waiting>? WaitingAfter(IReadOnlyList<Turn> history)
     {
         List<Waiting>? waiting = null;
-        foreach (var turn in history)
+        for (var i = 0; i < history.Count; i++)
         {
+            var turn = history[i];
+
             // A response that was deleted took along what answered the calls before it. It may be given again; left out, agents are not
             // told these calls any more.
             if (waiting is not null && ItemDeletion.IsEmptied(turn.Input) && ItemDeletion.IsEmptied(turn.Output))
@@ -87,12 +89,12 @@ internal static class ToolCalls
                 waiting = waiting.ConvertAll(call => call with { MayBeLeft = true });
             }
 
-            foreach (var part in Read(turn.Input) ?? [])
+            foreach (var part in Read(turn.Input))
             {
                 Follow(part, ref waiting);
             }
 
-            foreach (var part in Read(turn.Output) ?? [])
+            foreach (var part in Read(turn.Output))
             {
                 Follow(part, ref waiting);
             }
@@ -101,9 +103,9 @@ internal static class ToolCalls
         return waiting;
     }
 
-    private static void RequireCalls(List<Part>? parts, ref List<Waiting>? waiting, string? sessionId)
+    private static void RequireCalls(Part[] parts, ref List<Waiting>? waiting, string? sessionId)
     {
-        foreach (var part in parts ?? [])
+        foreach (var part in parts)
         {
             if (!Follow(part, ref waiting))
             {
@@ -146,7 +148,7 @@ internal static class ToolCalls
     public static (string CallId, int Ahead, (ItemSide Side, int Index)? Output)? Find(Turn turn, ItemSide side, int index)
     {
         var parts = Read(side == ItemSide.Input ? turn.Input : turn.Output);
-        if (parts?.Find(part => part.Index == index) is not { IsOutput: false, CallId: { } callId })
+        if (Array.Find(parts, part => part.Index == index) is not { IsOutput: false, CallId: { } callId })
         {
             return null;
         }
@@ -193,30 +195,30 @@ internal static class ToolCalls
 
     private static IEnumerable<(ItemSide Side, Part Part)> PartsOf(Turn turn) =>
     [
-        .. (Read(turn.Input) ?? []).Select(part => (ItemSide.Input, part)),
-        .. (Read(turn.Output) ?? []).Select(part => (ItemSide.Output, part)),
+        .. Read(turn.Input).Select(part => (ItemSide.Input, part)),
+        .. Read(turn.Output).Select(part => (ItemSide.Output, part)),
     ];
 
     // Most items are texts, and most of the others no calls: those cost nothing here.
-    private static List<Part>? Read(Items items)
+    private static Part[] Read(Items items)
     {
         if (items.Form != ItemsForm.Json || items.Bytes.Span.IndexOf("function_call"u8) < 0)
         {
-            return null;
+            return [];
         }
 
-        List<Part>? parts = null;
+        List<Part> parts = [];
         var reader = new Utf8JsonReader(items.Bytes.Span);
         reader.Read();
         for (var index = 0; reader.Read() && reader.TokenType != JsonTokenType.EndArray; index++)
         {
             if (reader.TokenType == JsonTokenType.StartObject && ReadItem(ref reader) is var (isOutput, callId))
             {
-                (parts ??= []).Add(new Part(isOutput, callId, index));
+                parts.Add(new Part(isOutput, callId, index));
             }
         }
 
-        return parts;
+        return [.. parts];
     }
 
     private static (bool IsOutput, string CallId)? ReadItem(ref Utf8JsonReader reader)

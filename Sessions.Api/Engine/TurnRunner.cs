@@ -41,7 +41,8 @@ internal sealed partial class TurnRunner(
             throw new DomainException(Error.SessionNotFound(session.ToString()));
         }
 
-        var stoppedHere = running.Stop(head?.Id ?? session.Id!);
+        // By that id others may begin a session of their own at the same time; once it is there, all its turns are its owner's.
+        var stoppedHere = running.Stop(head?.Id ?? session.Id!, head is null ? owner : Owner.Anyone);
         if (!stoppedHere && !await log.CancelAsync(session, owner, cancellationToken))
         {
             throw new DomainException(new Error("no_turn_running", "No turn runs on this session.") { SessionId = head?.Id ?? session.Id });
@@ -143,12 +144,12 @@ internal sealed partial class TurnRunner(
         catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
         {
             outcome = "unavailable";
-            if (entry.ToolsRan && e is StoreUnavailableException)
+            if (!entry.ToolsRan)
             {
-                throw new DomainException(Final(new Error("storage_unavailable", e.Message), entry, command, sessionId));
+                throw;
             }
 
-            throw;
+            throw new DomainException(Final(Failures.ErrorOf(e, logger)!, entry, command, sessionId));
         }
         catch (OperationCanceledException) when (entry.ToolsRan && stopping.TimeIsUp.IsCancellationRequested)
         {
@@ -253,9 +254,13 @@ internal sealed partial class TurnRunner(
             observer?.Flush();
         }
 
-        return await commit is { } committed
-            ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed with { Response = response }, Replayed: false)
-            : null;
+        if (await commit is not { } committed)
+        {
+            return null;
+        }
+
+        var told = command.KeepsResponse ? committed : committed with { Response = response };
+        return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, told, Replayed: false);
     }
 
     private static async Task<AgentAnswer> AnswerAsync(
@@ -271,15 +276,15 @@ internal sealed partial class TurnRunner(
             MayCut = command.History?.MayCut ?? true,
             Input = command.Input,
             Options = command.Options,
-            OnToolCall = () => entry.ToolsRan = true,
+            OnToolCall = entry.ToolRuns,
         };
 
         // On a store that other processes share, they may ask the turn to stop, or take its session away.
         using var asked = begun.Cancelled.UnsafeRegister(static entry => ((RunningTurns.Entry)entry!).Stop(), entry);
-        using var lost = begun.Lost.CanBeCanceled ? CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, begun.Lost) : null;
+        using var lost = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, begun.Lost);
         try
         {
-            return await command.Agent.AnswerAsync(request, observer, entry.Stopped, lost?.Token ?? cancellationToken);
+            return await command.Agent.AnswerAsync(request, observer, entry.Stopped, lost.Token);
         }
         catch (OperationCanceledException) when (begun.Lost.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
@@ -310,8 +315,10 @@ internal sealed partial class TurnRunner(
         Response = response,
     };
 
-    // Only where the last turn it covers is known to lie on this path: in the unbroken run that the first turn of the history stands in.
-    /// <summary>The session's summary, where it belongs in front of this history.</summary>
+    /// <summary>
+    /// The session's summary, where it belongs in front of this history: only where the last turn it covers is known to lie on this path,
+    /// in the unbroken run that the first turn of the history stands in.
+    /// </summary>
     internal static Summary? SummaryOf(BegunTurn begun, IReadOnlyList<Turn> history)
     {
         if (begun.Session is not { Summary: { } summary } session)

@@ -30,7 +30,7 @@ internal sealed class UserUsage(SessionLog log)
     public async Task<UsageCount> CountAsync(string userId, DateOnly from, CancellationToken cancellationToken)
     {
         var count = new UsageCount(from);
-        foreach (var kind in (SessionKind?[])[null, SessionKind.Chain])
+        foreach (var kind in SessionPageRequest.AllKinds)
         {
             var request = new SessionPageRequest { UserId = userId, Kind = kind, Limit = PageSessions };
             while (true)
@@ -84,12 +84,12 @@ internal sealed class UserUsage(SessionLog log)
                 count.Add(turn);
             }
 
-            if (!page.HasMore || page.Turns.Count == 0)
+            if (page.Next is not { } next)
             {
                 return true;
             }
 
-            request = request with { After = page.Turns[^1].Number };
+            request = request with { After = next };
         }
 
         // It has gone meanwhile.

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Sessions.Api.Domain;
 
@@ -261,6 +262,9 @@ internal readonly record struct PageCursor(long Position, string Id);
 /// <summary>Which page of sessions is wanted.</summary>
 internal sealed record SessionPageRequest
 {
+    /// <summary>The values of <see cref="Kind"/> that give all sessions, one after the other.</summary>
+    public static ImmutableArray<SessionKind?> AllKinds { get; } = [null, SessionKind.Chain];
+
     /// <summary>Whose; <see langword="null"/>: everybody's.</summary>
     public string? UserId { get; init; }
 
@@ -310,6 +314,9 @@ internal sealed record TurnPage(Session Session, IReadOnlyList<Turn> Turns, bool
 {
     /// <summary>Whether the request named a tip that the session does not have: then there are no turns.</summary>
     public bool IsTipMissing { get; init; }
+
+    /// <summary>The turn behind which the next page begins; <see langword="null"/>: there is none.</summary>
+    public int? Next => HasMore && Turns.Count > 0 ? Turns[^1].Number : null;
 }
 
 /// <summary>What is wanted of a session.</summary>

@@ -67,20 +67,9 @@ internal static class TurnCodec
     public static Turn Unpack(ReadOnlyMemory<byte> packed, int number, AgentNames? names, out int length)
     {
         var reader = new Reader(packed.Span);
-        var turn = Read(ref reader, number, names, withLengths: true, out var lengths);
-        length = checked((int)(reader.Position + lengths.Sum));
-        if (length > packed.Length)
-        {
-            throw new InvalidDataException("A turn ends too early.");
-        }
-
-        var texts = packed[reader.Position..length];
-        return turn with
-        {
-            Input = turn.Input.With(texts[..lengths.Input]),
-            Output = turn.Output.With(texts.Slice(lengths.Input, lengths.Output)),
-            Response = texts[(lengths.Input + lengths.Output)..],
-        };
+        var turn = Read(ref reader, number, names, packed, beside: null);
+        length = reader.Position;
+        return turn;
     }
 
     /// <summary>Unpacks a turn that stands alone.</summary>
@@ -113,9 +102,8 @@ internal static class TurnCodec
         ReadOnlyMemory<byte> response)
     {
         var reader = new Reader(packed);
-        var turn = Read(ref reader, number, names: null, withLengths: false, out _);
-        return reader.Position == packed.Length
-            ? turn with { Input = turn.Input.With(input), Output = turn.Output.With(output), Response = response }
+        var turn = Read(ref reader, number, names: null, default, beside: new Texts(input, output, response));
+        return reader.Position == packed.Length ? turn
             : throw new InvalidDataException("Something stands behind the details of a turn.");
     }
 
@@ -194,10 +182,11 @@ internal static class TurnCodec
         writer.WriteIf(parts.HasFlag(Parts.IncompleteReason), turn.IncompleteReason);
     }
 
-    private static Turn Read(ref Reader reader, int number, AgentNames? names, bool withLengths, out Lengths lengths)
+    // Where the texts are not kept beside the details, they stand behind them.
+    private static Turn Read(ref Reader reader, int number, AgentNames? names, ReadOnlyMemory<byte> packed, Texts? beside)
     {
         var parts = ReadParts(ref reader);
-        lengths = withLengths ? Lengths.Read(ref reader, parts) : default;
+        var lengths = beside is null ? Lengths.Read(ref reader, parts) : default;
         var createdAt = Timestamps.FromMicroseconds(reader.Read());
         var executionTime = TimeSpan.FromTicks(reader.Read() * TimeSpan.TicksPerMicrosecond);
         var random = parts.HasFlag(Parts.Nonce) ? reader.ReadRandom() : 0;
@@ -208,6 +197,15 @@ internal static class TurnCodec
         long? input = reader.ReadIf(parts.HasFlag(Parts.InputTokens)), output = reader.ReadIf(parts.HasFlag(Parts.OutputTokens));
         long? cached = reader.ReadIf(parts.HasFlag(Parts.CachedInputTokens)),
             reasoning = reader.ReadIf(parts.HasFlag(Parts.ReasoningTokens));
+        var finishReason = parts.HasFlag(Parts.FinishReason) ? ReadFinishReason(ref reader) : null;
+        var historyTokens = (int?)reader.ReadIf(parts.HasFlag(Parts.HistoryTokens));
+        var inputForm = parts.HasFlag(Parts.InputForm) ? Defined((ItemsForm)reader.Read()) : ItemsForm.Text;
+        var outputForm = parts.HasFlag(Parts.OutputForm) ? Defined((ItemsForm)reader.Read()) : ItemsForm.Text;
+        var parent = (int?)reader.ReadIf(parts.HasFlag(Parts.Parent)) ?? number - 1;
+        var runStart = (int?)reader.ReadIf(parts.HasFlag(Parts.RunStart)) ?? 1;
+        var status = parts.HasFlag(Parts.Status) ? Defined((TurnStatus)reader.Read()) : TurnStatus.Completed;
+        var incompleteReason = reader.ReadTextIf(parts.HasFlag(Parts.IncompleteReason));
+        var texts = beside ?? Texts.Read(ref reader, packed, lengths);
         return new Turn
         {
             Number = number,
@@ -219,14 +217,15 @@ internal static class TurnCodec
             Model = model,
             StartedSession = parts.HasFlag(Parts.StartedSession),
             Usage = parts.HasFlag(Parts.Usage) ? new TokenUsage(input, output, cached, reasoning) : null,
-            FinishReason = parts.HasFlag(Parts.FinishReason) ? ReadFinishReason(ref reader) : null,
-            HistoryTokens = (int?)reader.ReadIf(parts.HasFlag(Parts.HistoryTokens)),
-            Input = Items.Of(Defined((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.InputForm)) ?? (long)ItemsForm.Text)), default),
-            Output = Items.Of(Defined((ItemsForm)(reader.ReadIf(parts.HasFlag(Parts.OutputForm)) ?? (long)ItemsForm.Text)), default),
-            Parent = (int?)reader.ReadIf(parts.HasFlag(Parts.Parent)) ?? number - 1,
-            RunStart = (int?)reader.ReadIf(parts.HasFlag(Parts.RunStart)) ?? 1,
-            Status = Defined((TurnStatus)(reader.ReadIf(parts.HasFlag(Parts.Status)) ?? 0)),
-            IncompleteReason = reader.ReadTextIf(parts.HasFlag(Parts.IncompleteReason)),
+            FinishReason = finishReason,
+            HistoryTokens = historyTokens,
+            Input = Items.Of(inputForm, default).With(texts.Input),
+            Output = Items.Of(outputForm, default).With(texts.Output),
+            Parent = parent,
+            RunStart = runStart,
+            Status = status,
+            IncompleteReason = incompleteReason,
+            Response = texts.Response,
         };
     }
 
@@ -283,6 +282,23 @@ internal static class TurnCodec
             var lengths = new Lengths(reader.ReadInt(), reader.ReadInt(), parts.HasFlag(Parts.Response) ? reader.ReadInt() : 0);
             return lengths is { Input: >= 0, Output: >= 0, Response: >= 0 } ? lengths
                 : throw new InvalidDataException("A turn has no such length.");
+        }
+    }
+
+    private readonly record struct Texts(ReadOnlyMemory<byte> Input, ReadOnlyMemory<byte> Output, ReadOnlyMemory<byte> Response)
+    {
+        public static Texts Read(ref Reader reader, ReadOnlyMemory<byte> packed, Lengths lengths)
+        {
+            var input = Next(ref reader, packed, lengths.Input);
+            var output = Next(ref reader, packed, lengths.Output);
+            return new(input, output, Next(ref reader, packed, lengths.Response));
+        }
+
+        private static ReadOnlyMemory<byte> Next(ref Reader reader, ReadOnlyMemory<byte> packed, int length)
+        {
+            var start = reader.Position;
+            reader.Skip(length);
+            return packed.Slice(start, length);
         }
     }
 

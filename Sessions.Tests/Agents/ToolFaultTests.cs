@@ -1,3 +1,6 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Testing;
 using Sessions.Tests.OpenAi;
 
 namespace Sessions.Tests.Agents;
@@ -104,6 +107,40 @@ public sealed class ToolFaultTests
 
         Task<Answer> AskAsync(string query, bool stream) =>
             server.PostAsync("/query", new { query, thread_id = "a", agent_type = "model", stream }, ("Idempotency-Key", "k"));
+    }
+
+    [Theory]
+    [InlineData("storage_damaged")]
+    [InlineData("storage_unavailable")]
+    public async Task What_the_store_fails_at_after_a_tool_is_final_too(string code)
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        await using var tools = await TestTools.StartAsync();
+        using var logs = new FakeLoggerProvider();
+        await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model")], services =>
+        {
+            FaultySessionStore.Around(services);
+            services.AddSingleton<ILoggerProvider>(logs);
+        });
+        var faults = server.Get<FaultySessionStore>();
+        faults.Fail("commit_turn", tookEffect: false, code == "storage_damaged"
+            ? new StoredDataException("a", "The session is damaged.")
+            : new StoreUnavailableException("The store is on fire.", TimeSpan.FromSeconds(7)));
+
+        for (var i = 0; i < 2; i++)
+        {
+            var failed = (await server.PostAsync(
+                "/query", """{"query":"call echo 1","thread_id":"a","agent_type":"model"}""", ("Idempotency-Key", "k"))).IsProblem(503, code);
+            Assert.Equal("false", failed.Headers["x-should-retry"]);
+            Assert.DoesNotContain("Retry-After", failed.Headers.Keys);
+            Assert.Equal(["echo"], tools.Calls);
+            faults.Heal();
+        }
+
+        Assert.Equal(
+            code == "storage_unavailable" ? ["The store is unavailable: The store is on fire."] : [],
+            logs.Collector.GetSnapshot().Where(log => log.Message.StartsWith("The store is unavailable", StringComparison.Ordinal))
+                .Select(log => log.Message));
     }
 
     [Theory]

@@ -22,7 +22,32 @@ public sealed class RunningTurnsTests
 
         Assert.False(running.IsRunning("a"));
         Assert.False(running.IsRunningFor("a", Owner.Anyone));
-        Assert.False(running.Stop("a"));
+        Assert.False(running.Stop("a", Owner.Anyone));
+    }
+
+    [Fact]
+    public async Task A_user_who_stops_a_first_turn_stops_no_other_users_first_turn_of_that_id()
+    {
+        var (ada, bob) = (ApiKeys.NewKey(), ApiKeys.NewKey());
+        await using var model = await ScriptedModel.StartAsync();
+        await using var server = SessionsServer.Start(
+            [
+                .. model.Agent("model"), ("auth:mode", "api_key"),
+                .. AuthTests.Setting("ada", ada, "user", "ada"), .. AuthTests.Setting("bob", bob, "user", "bob"),
+            ]);
+        var (adas, bobs) = (HoldAsync(ada), HoldAsync(bob));
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == 2);
+
+        Assert.Equal(202, (await server.PostAsync("/sessions/first/cancel", null, AuthTests.Key(ada))).Status);
+        (await adas).IsProblem(409, "turn_cancelled");
+        model.LetGo();
+
+        var answered = await bobs;
+        Assert.True(answered.Status == 200, answered.Text);
+        Assert.Equal("It begins", (string?)answered.Json["response"]);
+
+        Task<Answer> HoldAsync(string key) =>
+            server.PostAsync("/query", new { query = "hold", thread_id = "first", agent_type = "model" }, AuthTests.Key(key));
     }
 
     [Fact]

@@ -72,7 +72,7 @@ internal sealed class Rekey(ISessionStore store, Sealer sealer)
     private async Task<HashSet<Guid>> FindSessionsAsync(CancellationToken cancellationToken)
     {
         HashSet<Guid> keys = [];
-        foreach (SessionKind? kind in (SessionKind?[])[null, SessionKind.Chain])
+        foreach (var kind in SessionPageRequest.AllKinds)
         {
             for (PageCursor? after = null; ;)
             {
@@ -111,7 +111,7 @@ internal sealed class Rekey(ISessionStore store, Sealer sealer)
                 await ReplaceAsync(session, scope, turn.Number, cancellationToken);
             }
 
-            after = page.HasMore && page.Turns.Count > 0 ? page.Turns[^1].Number : null;
+            after = page.Next;
         }
 
         return await RenewHeadAsync(session, acceptsUnsealed, cancellationToken) || isRenewed;

@@ -55,7 +55,7 @@ internal static class SealingStart
     // Heads alone: what can't be decoded is there too, and is reported by the list.
     private static async ValueTask<bool> IsEmptyAsync(ISessionStore store, CancellationToken cancellationToken)
     {
-        foreach (SessionKind? kind in (SessionKind?[])[null, SessionKind.Chain])
+        foreach (var kind in SessionPageRequest.AllKinds)
         {
             var page = await store.ListAsync(new SessionPageRequest { Kind = kind, Limit = 1 }, cancellationToken);
             if (page.Items.Count > 0 || page.Next is not null)

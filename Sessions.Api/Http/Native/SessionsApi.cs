@@ -222,7 +222,7 @@ internal static class SessionsApi
                 sessionId,
                 [.. page.Turns.Select(turn => TurnResponse.From(turn, withItems ? page.Session.Key : null))],
                 page.HasMore,
-                page.HasMore && page.Turns.Count > 0 ? Paging.Encode(new PageCursor(page.Turns[^1].Number, "")) : null),
+                page.Next is { } next ? Paging.Encode(new PageCursor(next, "")) : null),
             page.Turns.Sum(turn => turn.Bytes));
     }
 

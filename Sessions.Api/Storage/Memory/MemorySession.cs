@@ -139,10 +139,11 @@ internal sealed class MemorySession
 
         /// <summary>The session.</summary>
         /// <param name="names">The names that its turns were packed with.</param>
+        /// <param name="id">Its id, where it was asked for by that.</param>
         /// <param name="lastTurn">Its last turn, where it is at hand.</param>
-        public Session ToSession(AgentNames names, Turn? lastTurn = null) => new()
+        public Session ToSession(AgentNames names, string? id, Turn? lastTurn = null) => new()
         {
-            Id = _id.ToString(),
+            Id = id ?? _id.ToString(),
             Key = _key,
             Kind = _kind,
             UserId = _userId,

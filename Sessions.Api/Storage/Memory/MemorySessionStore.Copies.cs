@@ -79,7 +79,7 @@ internal sealed partial class MemorySessionStore
                 }
             }
 
-            var head = snapshot.ToSession(_names);
+            var head = snapshot.ToSession(_names, id: null);
             yield return new(new ArchivedSession(head, createdBy), null);
             for (var first = 1; first <= head.TurnCount; first += ExportedAtOnce)
             {
@@ -110,7 +110,7 @@ internal sealed partial class MemorySessionStore
         var (turns, bytes, runStart) = (default(MemoryTurns), 0L, 0);
         await foreach (var (turn, answeredTo) in request.Turns!.WithCancellation(cancellationToken))
         {
-            runStart = turn.Parent == turn.Number - 1 && turn.Number > 1 ? runStart : turn.Number;
+            runStart = Turn.RunStartOf(turn.Number, turn.Parent, runStart);
             if (turn.Number != turns.Count + 1 || turn.Parent < 0 || turn.Parent >= turn.Number || turn.RunStart != runStart)
             {
                 throw new InvalidDataException(
@@ -153,7 +153,7 @@ internal sealed partial class MemorySessionStore
             var count = request.AfterTurn ?? source.Turns.Count;
             if (count < 0 || count > source.Turns.Count)
             {
-                return new CopyResult(CopyStatus.NoSuchTurn, source.TakeSnapshot().ToSession(_names));
+                return new CopyResult(CopyStatus.NoSuchTurn, source.TakeSnapshot().ToSession(_names, sourceName.Id));
             }
 
             created = created with { UserId = source.Owner.UserId };
@@ -199,7 +199,7 @@ internal sealed partial class MemorySessionStore
             Reserve(reservation, created.Id, session.ExpiresAt);
         }
 
-        return new CopyResult(CopyStatus.Created, session.TakeSnapshot().ToSession(_names));
+        return new CopyResult(CopyStatus.Created, session.TakeSnapshot().ToSession(_names, created.Id));
     }
 
     private MemorySession Make(CopyRequest request, NewSession created, MemoryOwner owner, long now)

@@ -21,17 +21,20 @@ internal sealed partial class MemorySessionStore
             snapshot = found.TakeSnapshot();
         }
 
-        var head = snapshot.ToSession(_names);
+        var head = snapshot.ToSession(_names, session.Id);
         var tip = request.Tip ?? head.TurnCount;
         if (!request.AllBranches && (tip < 0 || tip > head.TurnCount))
         {
             return new(new TurnPage(head, [], HasMore: false) { IsTipMissing = true });
         }
 
-        var path = new MemoryPath(snapshot.Turns, tip, request.AllBranches, _names);
+        // One more than fits: whether there is one.
+        var wanted = request.Limit + 1L;
+        var path = new MemoryPath(snapshot.Turns, head.LastTurn, tip, request.AllBranches, _names);
         List<Turn> turns = [];
         var bytes = 0L;
-        foreach (var turn in request.Descending ? path.Backward(request.After ?? int.MaxValue) : path.Forward(request.After ?? 0))
+        foreach (var turn in request.Descending
+            ? path.Backward(request.After ?? int.MaxValue, wanted) : path.Forward(request.After ?? 0, wanted))
         {
             bytes += turn.Bytes;
             if (turns.Count == request.Limit || (turns.Count > 0 && bytes > request.MaxBytes))
@@ -68,7 +71,7 @@ internal sealed partial class MemorySessionStore
         var bytes = 0L;
         foreach (var snapshot in found)
         {
-            var session = snapshot.ToSession(_names);
+            var session = snapshot.ToSession(_names, id: null);
             bytes += session.Metadata.Length + (session.LastTurn?.Bytes ?? 0) + (session.Summary?.Text.Length ?? 0)
                 + (session.LastError?.Length ?? 0);
             if (items.Count == request.Limit || (items.Count > 0 && bytes > request.MaxBytes))

@@ -35,7 +35,10 @@ internal sealed partial class MemorySessionStore
             {
                 if (request.Tip is { } tip && (tip < 0 || tip > session.Turns.Count))
                 {
-                    return new(new MemoryOpened(request, OpenStatus.NoSuchTurn) { Session = session.TakeSnapshot().ToSession(_names) });
+                    return new(new MemoryOpened(request, OpenStatus.NoSuchTurn)
+                    {
+                        Session = session.TakeSnapshot().ToSession(_names, request.Session.Id),
+                    });
                 }
 
                 if (request.Lease is { } lease)
@@ -58,13 +61,13 @@ internal sealed partial class MemorySessionStore
             return new(answered.Body == request.Idempotency!.Value.Body
                 ? new MemoryOpened(request, OpenStatus.Replayed)
                 {
-                    Session = snapshot.ToSession(_names),
+                    Session = snapshot.ToSession(_names, request.Session.Id),
                     Replay = snapshot.Turns.Read(answered.Turn, _names),
                 }
                 : new MemoryOpened(request, OpenStatus.KeyReused));
         }
 
-        var head = snapshot.ToSession(_names);
+        var head = snapshot.ToSession(_names, request.Session.Id);
         var (turns, followsRemembered, isCut) = ReadHistory(request, head, snapshot.Turns);
         return new(Opened(OpenStatus.Opened, head, turns, followsRemembered, isCut));
 
@@ -206,7 +209,11 @@ internal sealed partial class MemorySessionStore
             snapshot = session.TakeSnapshot();
         }
 
-        return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names, turn) : null, Turn = turn };
+        return new(WriteStatus.Written)
+        {
+            Session = isNext ? snapshot.ToSession(_names, opened.Request.Session.Id, turn) : null,
+            Turn = turn,
+        };
     }
 
     private WriteResult Fail(MemoryOpened opened, RecordFailure failure, ref Effects effects)
@@ -253,7 +260,7 @@ internal sealed partial class MemorySessionStore
             snapshot = session.TakeSnapshot();
         }
 
-        return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names) : null };
+        return new(WriteStatus.Written) { Session = isNext ? snapshot.ToSession(_names, opened.Request.Session.Id) : null };
     }
 
     private WriteResult Replace(MemoryOpened opened, ReplaceMetadata change, ref Effects effects)
@@ -283,7 +290,7 @@ internal sealed partial class MemorySessionStore
             snapshot = session.TakeSnapshot();
         }
 
-        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names) };
+        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names, opened.Request.Session.Id) };
     }
 
     private WriteResult Replace(MemoryOpened opened, ReplaceTurn change)
@@ -314,7 +321,7 @@ internal sealed partial class MemorySessionStore
             snapshot = session.TakeSnapshot();
         }
 
-        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names) };
+        return new(WriteStatus.Written) { Session = snapshot.ToSession(_names, opened.Request.Session.Id) };
     }
 
     // Whether the session is still the one that was opened, or still missing.
@@ -387,7 +394,7 @@ internal sealed partial class MemorySessionStore
     private static Turn Numbered(AppendTurn append, int number) => append.Turn with
     {
         Number = number,
-        RunStart = append.Turn.Parent == number - 1 && number > 1 ? append.ParentRun : number,
+        RunStart = Turn.RunStartOf(number, append.Turn.Parent, append.ParentRun),
     };
 
     private (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
@@ -400,7 +407,9 @@ internal sealed partial class MemorySessionStore
         var (bytes, isCut) = (0L, false);
         if (request.HistoryTurns > 0 || known == head.TurnCount)
         {
-            foreach (var turn in new MemoryPath(turns, request.Tip ?? turns.Count, allBranches: false, _names).Backward(int.MaxValue))
+            // One more than is asked for: it may be the last one that is remembered.
+            var path = new MemoryPath(turns, head.LastTurn, request.Tip ?? turns.Count, allBranches: false, _names);
+            foreach (var turn in path.Backward(int.MaxValue, request.HistoryTurns + 1L))
             {
                 if (turn.Number == known)
                 {

@@ -160,28 +160,36 @@ internal struct MemoryTurns
 }
 
 /// <summary>Turns along a path, read out of a snapshot.</summary>
-internal readonly struct MemoryPath(MemoryTurns turns, int tip, bool allBranches, AgentNames names)
+/// <param name="turns">The snapshot.</param>
+/// <param name="newest">The newest turn of it, which is unpacked already.</param>
+/// <param name="tip">The last turn of the path.</param>
+/// <param name="allBranches">All turns, whatever path they are on.</param>
+/// <param name="names">The names that the turns were packed with.</param>
+internal readonly struct MemoryPath(MemoryTurns turns, Turn? newest, int tip, bool allBranches, AgentNames names)
 {
     private const int ReadAtOnce = 32;
 
-    /// <summary>Newest first, from the one before <paramref name="before"/> on.</summary>
-    public IEnumerable<Turn> Backward(int before)
+    /// <summary>Newest first, from the one before <paramref name="before"/> on: so many as are wanted.</summary>
+    public IEnumerable<Turn> Backward(int before, long wanted)
     {
         foreach (var (first, last) in Segments())
         {
-            for (var end = Math.Min(last, before - 1); end >= first; end -= ReadAtOnce)
+            for (var end = Math.Min(last, before - 1); end >= first && wanted > 0;)
             {
-                var block = turns.Read(Math.Max(first, end - ReadAtOnce + 1), end, names);
+                var block = turns.Read(Math.Max(first, end + 1 - AtOnce(wanted)), end, names);
                 for (var i = block.Length - 1; i >= 0; i--)
                 {
                     yield return block[i];
                 }
+
+                end -= block.Length;
+                wanted -= block.Length;
             }
         }
     }
 
-    /// <summary>Oldest first, from the one behind <paramref name="after"/> on.</summary>
-    public IEnumerable<Turn> Forward(int after)
+    /// <summary>Oldest first, from the one behind <paramref name="after"/> on: so many as are wanted.</summary>
+    public IEnumerable<Turn> Forward(int after, long wanted)
     {
         Stack<(int First, int Last)> segments = [];
         foreach (var segment in Segments())
@@ -196,15 +204,21 @@ internal readonly struct MemoryPath(MemoryTurns turns, int tip, bool allBranches
 
         foreach (var (first, last) in segments)
         {
-            for (var start = Math.Max(first, after + 1); start <= last; start += ReadAtOnce)
+            for (var start = Math.Max(first, after + 1); start <= last && wanted > 0;)
             {
-                foreach (var turn in turns.Read(start, Math.Min(last, start + ReadAtOnce - 1), names))
+                var block = turns.Read(start, Math.Min(last, start - 1 + AtOnce(wanted)), names);
+                foreach (var turn in block)
                 {
                     yield return turn;
                 }
+
+                start += block.Length;
+                wanted -= block.Length;
             }
         }
     }
+
+    private static int AtOnce(long wanted) => (int)Math.Min(ReadAtOnce, wanted);
 
     // Unbroken runs of the path, the newest first.
     private IEnumerable<(int First, int Last)> Segments()
@@ -214,13 +228,13 @@ internal readonly struct MemoryPath(MemoryTurns turns, int tip, bool allBranches
             return turns.Count > 0 ? [(1, turns.Count)] : [];
         }
 
-        return Runs(turns, tip, names);
+        return Runs(turns, newest, tip, names);
 
-        static IEnumerable<(int First, int Last)> Runs(MemoryTurns turns, int tip, AgentNames names)
+        static IEnumerable<(int First, int Last)> Runs(MemoryTurns turns, Turn? newest, int tip, AgentNames names)
         {
             while (tip > 0)
             {
-                var first = turns.Read(tip, names).RunStart;
+                var first = (tip == newest?.Number ? newest : turns.Read(tip, names)).RunStart;
                 yield return (first, tip);
                 tip = first == 1 ? 0 : turns.Read(first, names).Parent;
             }

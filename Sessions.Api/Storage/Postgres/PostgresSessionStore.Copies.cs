@@ -209,7 +209,7 @@ internal sealed partial class PostgresSessionStore
         await foreach (var archived in request.Turns!.WithCancellation(cancellationToken))
         {
             var turn = archived.Turn;
-            runStart = turn.Parent == turn.Number - 1 && turn.Number > 1 ? runStart : turn.Number;
+            runStart = Turn.RunStartOf(turn.Number, turn.Parent, runStart);
             if (turn.Number != count + 1 || turn.Parent < 0 || turn.Parent >= turn.Number || turn.RunStart != runStart)
             {
                 throw new InvalidDataException(

@@ -121,7 +121,7 @@ internal sealed partial class PostgresSessionStore
 
                 var session = PostgresRows.ReadSession(reader);
                 var number = session.Session.TurnCount;
-                var runStart = turn.Parent == number - 1 && turn.Parent > 0 ? append.ParentRun : number;
+                var runStart = Turn.RunStartOf(number, turn.Parent, append.ParentRun);
                 return (session, turn with { Number = number, RunStart = runStart });
             }, cancellationToken);
     }

@@ -358,7 +358,7 @@ internal sealed partial class RedisSessionStore
         var number = opened.TurnCount + 1;
         while (true)
         {
-            var run = number > 1 && append.Turn.Parent == number - 1 ? append.ParentRun : number;
+            var run = Turn.RunStartOf(number, append.Turn.Parent, append.ParentRun);
             var turn = append.Turn with { Number = number, RunStart = run };
             var summary = append.Summary;
             RedisValue[] values =

@@ -103,7 +103,7 @@ internal sealed partial class SqliteSessionStore
                 }
 
                 // Told by the parents alone.
-                run = turn.Parent == count - 1 && count > 1 ? run : count;
+                run = Turn.RunStartOf(count, turn.Parent, run);
                 batch.Add(handedIn with { Turn = turn with { RunStart = run } });
                 bytes += turn.Bytes;
                 if (batch.Count == HandedInPerStep || bytes > BytesPerStep)

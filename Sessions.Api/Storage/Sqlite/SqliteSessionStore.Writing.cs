@@ -222,7 +222,7 @@ internal sealed partial class SqliteSessionStore
     {
         var parent = append.Turn.Parent;
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(parent, number);
-        return append.Turn with { Number = number, RunStart = parent == number - 1 && parent > 0 ? append.ParentRun : number };
+        return append.Turn with { Number = number, RunStart = Turn.RunStartOf(number, parent, append.ParentRun) };
     }
 
     /// <summary>What came of a change, and what is to be told of it.</summary>

@@ -25,11 +25,11 @@ internal static class ChatCompletionsRequest
             }
 
             json.WriteEndArray();
-            var asked = options?.AdditionalProperties?.TryGetValue(AgentOptions.Key, out var value) == true ? value as AnswerOptions : null;
+            var asked = StandardOptions.Asked(options);
             if (isStreamed)
             {
                 json.WriteBoolean("stream"u8, true);
-                if (asked?.Others?.ContainsKey("stream_options") != true)
+                if (asked.Others?.ContainsKey("stream_options") != true)
                 {
                     json.WriteStartObject("stream_options"u8);
                     json.WriteBoolean("include_usage"u8, true);
@@ -43,11 +43,7 @@ internal static class ChatCompletionsRequest
                 WriteTools(json, options);
             }
 
-            if (asked is not null)
-            {
-                WriteAsked(json, asked);
-            }
-
+            WriteAsked(json, asked);
             json.WriteEndObject();
         }
 

@@ -110,7 +110,7 @@ internal sealed partial class ToolServer : IAsyncDisposable
         : [.. _settings.Allowed.Select(tool => new AgentTool(Name, tool, null))];
 
     /// <summary>Why it could not be had last; <see langword="null"/>: it could, or was not needed yet.</summary>
-    public string? Failure => _failedAt is null ? null : ReasonOf(_failure!);
+    public string? Failure => _failure is { } failure ? ReasonOf(failure) : null;
 
     /// <summary>When another attempt is made after one that has failed.</summary>
     public static TimeSpan RetryAfter { get; } = TimeSpan.FromSeconds(5);

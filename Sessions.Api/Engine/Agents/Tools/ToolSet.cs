@@ -17,6 +17,8 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
     // What models take as a function's name.
     private const int MaxNameLength = 64;
 
+    private volatile Offer? _last;
+
     /// <summary>The servers.</summary>
     public IReadOnlyList<ToolServer> Servers => servers;
 
@@ -29,17 +31,15 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
     {
         try
         {
-            var listed = await Task.WhenAll(servers.Select(async server =>
-                (Server: server, Tools: await server.ConnectAsync(cancellationToken))));
-            var all = listed.SelectMany(list => list.Tools.Select(tool => (list.Server, Tool: tool, Name: NameOf(tool.Name)))).ToList();
-            var doubles = all.CountBy(tool => tool.Name)
-                .Where(count => count.Value > 1)
-                .Select(count => count.Key)
-                .ToHashSet(StringComparer.Ordinal);
-            return all.Select(tool => new OfferedTool(
-                    doubles.Contains(tool.Name) ? NameOf($"{tool.Server.Name}_{tool.Name}") : tool.Name, tool.Server, tool.Tool))
-                .DistinctBy(tool => tool.Name, StringComparer.Ordinal)
-                .ToFrozenDictionary(tool => tool.Name, StringComparer.Ordinal);
+            var lists = await Task.WhenAll(servers.Select(server => server.ConnectAsync(cancellationToken).AsTask()));
+            if (_last is { } last && last.IsOf(lists))
+            {
+                return last.Tools;
+            }
+
+            var made = new Offer(lists, OfferOf(lists));
+            _last = made;
+            return made.Tools;
         }
         catch (ToolServerException e)
         {
@@ -51,6 +51,21 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
 
     public async ValueTask DisposeAsync() => await Task.WhenAll(servers.Select(server => server.DisposeAsync().AsTask()));
 
+    private FrozenDictionary<string, OfferedTool> OfferOf(IReadOnlyList<McpClientTool>[] lists)
+    {
+        var all = servers.Zip(lists)
+            .SelectMany(list => list.Second.Select(tool => (Server: list.First, Tool: tool, Name: NameOf(tool.Name))))
+            .ToList();
+        var doubles = all.CountBy(tool => tool.Name)
+            .Where(count => count.Value > 1)
+            .Select(count => count.Key)
+            .ToHashSet(StringComparer.Ordinal);
+        return all.Select(tool => new OfferedTool(
+                doubles.Contains(tool.Name) ? NameOf($"{tool.Server.Name}_{tool.Name}") : tool.Name, tool.Server, tool.Tool))
+            .DistinctBy(tool => tool.Name, StringComparer.Ordinal)
+            .ToFrozenDictionary(tool => tool.Name, StringComparer.Ordinal);
+    }
+
     private static string NameOf(string name) =>
         string.Create(Math.Min(name.Length, MaxNameLength), name, static (written, name) =>
         {
@@ -59,4 +74,10 @@ internal sealed class ToolSet(IReadOnlyList<ToolServer> servers) : IAsyncDisposa
                 written[i] = char.IsAsciiLetterOrDigit(name[i]) || name[i] is '_' or '-' ? name[i] : '_';
             }
         });
+
+    // A server that is asked again what it has gives another list.
+    private sealed record Offer(IReadOnlyList<McpClientTool>[] Lists, FrozenDictionary<string, OfferedTool> Tools)
+    {
+        public bool IsOf(IReadOnlyList<McpClientTool>[] lists) => Lists.AsSpan().SequenceEqual(lists, ReferenceEqualityComparer.Instance);
+    }
 }
