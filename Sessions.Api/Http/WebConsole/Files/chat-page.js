@@ -92,7 +92,7 @@ class ChatPage extends HTMLElement {
   async open(id, params) {
     this.classList.remove("listing");
     this.#user = params.get("user") ?? actingFor();
-    this.#recent.show(this.#id);
+    this.#recent.show(id);
     if (id === this.#id && id !== null) return;
     if (this.#stream && this.#stream.sessionId !== id) this.#leave();
     this.#id = id;
