@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.OpenAi;
+using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.Native;
 
@@ -31,12 +32,54 @@ internal static class OwnMetadata
     /// <summary>Applies a JSON merge patch (RFC 7396) to stored metadata.</summary>
     /// <returns>The new metadata in the form it is stored in.</returns>
     /// <exception cref="ProblemException">The patch, or what comes of it, is not allowed.</exception>
-    public static ReadOnlyMemory<byte> Merge(ReadOnlyMemory<byte> stored, JsonElement patch, LimitSettings limits)
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static ReadOnlyMemory<byte> Merge(Session session, JsonElement patch, LimitSettings limits)
     {
-        var merged = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
+        var merged = ToChange(session);
         Merge(merged, Parse(patch));
         return Store(merged, limits);
     }
+
+    /// <summary>Reads each key that is stored of a session.</summary>
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static void ReadStored(Session session, Action<JsonProperty> read)
+    {
+        if (session.Metadata.IsEmpty)
+        {
+            return;
+        }
+
+        try
+        {
+            foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
+            {
+                read(property);
+            }
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw Damaged(session, e);
+        }
+    }
+
+    /// <summary>What is stored of a session, to be changed.</summary>
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static JsonObject ToChange(Session session)
+    {
+        try
+        {
+            return session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span))
+                ?? throw new JsonException();
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw Damaged(session, e);
+        }
+    }
+
+    // Nothing else is ever written: what lies in the store is not what was put there.
+    private static StoredDataException Damaged(Session session, Exception reason) =>
+        new(DamageReport.NameOf(session.Id), "The metadata of a session is damaged in the store.", reason);
 
     private static JsonObject Parse(JsonElement metadata)
     {

@@ -170,7 +170,7 @@ internal static class SessionsApi
 
         var conditions = http.Request.Headers.ContainsKey(HeaderNames.IfMatch) ? http.Request.GetTypedHeaders().IfMatch : null;
         var changed = await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
-            ? OwnMetadata.Merge(session.Metadata, patch, limits)
+            ? OwnMetadata.Merge(session, patch, limits)
             : throw new ProblemException(new Problem(StatusCodes.Status412PreconditionFailed, "version_mismatch", $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
             {
                 ThreadId = sessionId,

@@ -36,7 +36,7 @@ internal static class Conversations
         json.WriteString("object"u8, "conversation"u8);
         json.WriteNumber("created_at"u8, session.CreatedAt.ToUnixTimeSeconds());
         json.WritePropertyName("metadata"u8);
-        OpenAiMetadata.Write(json, OpenAiMetadata.Of(session.Metadata));
+        OpenAiMetadata.Write(json, OpenAiMetadata.Of(session));
         json.WriteEndObject();
     }
 

@@ -66,7 +66,7 @@ internal static class ConversationsApi
         var items = fields.Array("items") is { } given ? ReadItems(given) : [];
         var idempotency = RequestKeys.Read(http.Request.Headers, "conversations", caller.KeyScope(owner.Value), body.Value.Value);
         var created = new NewSession(
-            Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId, OpenAiMetadata.Replace(default, metadata, limits), SessionOrigin.Api);
+            Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId, OpenAiMetadata.Store(metadata, limits), SessionOrigin.Api);
         var (session, replayed) = await log.CreateAsync(created, isOwnId: false, idempotency, owner.Value, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);
         if (items.Count > 0)
@@ -136,7 +136,7 @@ internal static class ConversationsApi
         var metadata = OpenAiMetadata.Read(body.Value.Value.TryGetProperty("metadata", out var given) ? given : null)
             ?? (given.ValueKind == JsonValueKind.Null ? [] : throw OpenAiException.Missing("metadata"));
         return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found
-            && await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session.Metadata, metadata, limits), cancellationToken) is { } changed
+            && await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session, metadata, limits), cancellationToken) is { } changed
             ? Answer(changed)
             : OpenAiError.NotFound("Conversation", id);
     }
