@@ -123,12 +123,7 @@ internal static class SessionsApi
                 "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
         }
 
-        var userId = request.Query.TryGetValue(SessionOwner.Parameter, out var named) ? named.ToString() : null;
-        if (userId is not null)
-        {
-            UserIds.Check(SessionOwner.Parameter, userId);
-        }
-
+        var userId = Caller.NamedUser(request.Query);
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
         var filter = SessionFilter.Read(request.QueryString, ofAll: true);
         var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
