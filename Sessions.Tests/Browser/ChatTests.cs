@@ -181,6 +181,23 @@ public sealed class ChatTests(Chromium chromium)
         console.IsSound();
     }
 
+    [Fact]
+    public async Task Code_of_an_answer_is_copied_and_that_is_said()
+    {
+        await using var server = SessionsServer.Start([]);
+        var appended = await server.PostAsync("/sessions/s/turns", new { query = "code?", response = "```sh\nls -l\n```" });
+        Assert.Equal(201, appended.Status);
+        await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
+        await console.Page.Context.GrantPermissionsAsync(["clipboard-read", "clipboard-write"]);
+        await console.GoAsync("chat/s");
+
+        await console.Page.GetByLabel("Copy code").ClickAsync();
+
+        await Expect(console.Page.Locator(".toast")).ToHaveTextAsync("Copied.");
+        Assert.Equal("ls -l", await console.Page.EvaluateAsync<string>("() => navigator.clipboard.readText()"));
+        console.IsSound();
+    }
+
     private static int FreePort()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);

@@ -119,6 +119,16 @@ export function say(text, kind = "") {
   setTimeout(() => toast.remove(), kind === "bad" ? 8000 : 4000);
 }
 
+/** Copies a text, and says so. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    say("The browser does not allow copying here.", "bad");
+  }
+}
+
 /** A problem as a box, with what can be done about it. */
 export function problemBox(error, ...actions) {
   return h(
