@@ -88,11 +88,7 @@ internal static class QueryApi
             throw new DomainException(Error.InvalidField("session_id", "is another name of thread_id, and must be the same if both are given"));
         }
 
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         if (request.AfterTurn < 0)
         {
             throw new DomainException(Error.NoSuchTurn("after_turn", 0) with { Message = "after_turn: must be a turn of the session, or 0." });

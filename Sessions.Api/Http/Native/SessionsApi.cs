@@ -92,11 +92,7 @@ internal static class SessionsApi
         Body<CreateSessionRequest> body, Caller caller, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
     {
         var request = body.Value;
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         if (request.SessionId is { } id)
         {
             await CheckFreeAsync(log, id, cancellationToken);
@@ -133,7 +129,7 @@ internal static class SessionsApi
     private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
         [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, SessionLog log, CancellationToken cancellationToken)
     {
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } session)
         {
             return NotFound(sessionId);
         }
@@ -158,7 +154,7 @@ internal static class SessionsApi
             return Problem.From(Error.InvalidField("metadata", "is required: the keys to set, or null for those to remove"));
         }
 
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } found)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } found)
         {
             return NotFound(sessionId);
         }
@@ -235,11 +231,7 @@ internal static class SessionsApi
     {
         SessionIds.Check("session_id", sessionId);
         var request = body.Value;
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         var actor = request.UserId is null ? owner.Value : caller.ActingFor(request.UserId);
         if (request.AgentType is { Length: 0 or > 128 })
         {
@@ -291,7 +283,7 @@ internal static class SessionsApi
             await CheckFreeAsync(log, id, cancellationToken);
         }
 
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } source)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } source)
         {
             return NotFound(sessionId);
         }
@@ -337,11 +329,6 @@ internal static class SessionsApi
             throw new DomainException(Error.SessionExists(id));
         }
     }
-
-    // A chain is no session that people see.
-    private static async ValueTask<Session?> FindAsync(SessionLog log, string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await log.GetAsync(await log.RefOfAsync(sessionId, cancellationToken), owner, cancellationToken) is { Kind: not SessionKind.Chain } session
-            ? session : null;
 
     private static Problem NotFound(string sessionId) => Problem.From(Error.SessionNotFound(sessionId));
 

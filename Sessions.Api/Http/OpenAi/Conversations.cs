@@ -1,19 +1,11 @@
 using System.Text.Json;
 using Sessions.Api.Domain;
-using Sessions.Api.Engine;
 
 namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>Sessions as conversations.</summary>
 internal static class Conversations
 {
-    /// <summary>Finds a conversation by its id: <c>conv_</c> and its key, or that of a session.</summary>
-    public static async ValueTask<Session?> FindAsync(SessionLog log, string id, Owner owner, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(id)
-        && await log.GetAsync(await log.RefOfAsync(id, cancellationToken), owner, cancellationToken)
-            is { Kind: not SessionKind.Chain } found
-            ? found : null;
-
     /// <summary>The item of a turn with that id; <see langword="null"/> where it was deleted, or never was.</summary>
     public static TurnItem? ItemOf(Turn turn, ItemId id)
     {

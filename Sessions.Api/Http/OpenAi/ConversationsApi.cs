@@ -99,7 +99,7 @@ internal static class ConversationsApi
         PageCursor? after = null;
         if (page.After is { } id)
         {
-            after = await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } last
+            after = await log.FindAsync(id, owner.Value, cancellationToken) is { } last
                 ? new PageCursor(last.LastActivityAt.ToMicroseconds(), last.Id)
                 : throw new OpenAiException(OpenAiError.NotFound("Conversation", id) with { Param = "after" });
         }
@@ -125,7 +125,7 @@ internal static class ConversationsApi
     }
 
     private static async Task<IResult> GetAsync([FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } session ? Answer(session) : OpenAiError.NotFound("Conversation", id);
+        await log.FindAsync(id, owner.Value, cancellationToken) is { } session ? Answer(session) : OpenAiError.NotFound("Conversation", id);
 
     private static async Task<IResult> UpdateAsync(
         [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, SessionOwner owner, SessionLog log, LimitSettings limits,
@@ -135,14 +135,14 @@ internal static class ConversationsApi
         fields.RequireKnown("metadata");
         var metadata = OpenAiMetadata.Read(body.Value.Value.TryGetProperty("metadata", out var given) ? given : null)
             ?? (given.ValueKind == JsonValueKind.Null ? [] : throw OpenAiException.Missing("metadata"));
-        return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found
+        return await log.FindAsync(id, owner.Value, cancellationToken) is { } found
             && await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session, metadata, limits), cancellationToken) is { } changed
             ? Answer(changed)
             : OpenAiError.NotFound("Conversation", id);
     }
 
     private static async Task<IResult> DeleteAsync([FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found && await log.DeleteAsync(SessionRef.ByKey(found.Key), owner.Value, cancellationToken)
+        await log.FindAsync(id, owner.Value, cancellationToken) is { } found && await log.DeleteAsync(SessionRef.ByKey(found.Key), owner.Value, cancellationToken)
             ? Conversations.Deleted(ConversationId.Of(found.Key), "conversation.deleted")
             : OpenAiError.NotFound("Conversation", id);
 
@@ -150,7 +150,7 @@ internal static class ConversationsApi
         [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         var page = ListPage.Read(request.Query);
-        return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } session
+        return await log.FindAsync(id, owner.Value, cancellationToken) is { } session
             && await ConversationItems.ReadAsync(log, session, owner.Value, page, limits.PageBytes, cancellationToken) is var (items, hasMore)
             ? ConversationItems.List(items, hasMore)
             : OpenAiError.NotFound("Conversation", id);
@@ -170,7 +170,7 @@ internal static class ConversationsApi
         }
 
         var actor = caller.ActingFor(owner);
-        if (await Conversations.FindAsync(log, id, actor, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, actor, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
@@ -207,7 +207,7 @@ internal static class ConversationsApi
         [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner, HttpRequest request, SessionLog log, CancellationToken cancellationToken)
     {
         _ = ListPage.Read(request.Query);
-        if (await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
@@ -220,7 +220,7 @@ internal static class ConversationsApi
     private static async Task<IResult> DeleteItemAsync(
         [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken)
     {
-        if (await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }

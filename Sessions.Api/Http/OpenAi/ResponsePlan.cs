@@ -54,7 +54,7 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
     {
         if (request.Conversation is { } conversation)
         {
-            return await Conversations.FindAsync(log, conversation, owner, cancellationToken) is { } found
+            return await log.FindAsync(conversation, owner, cancellationToken) is { } found
                 ? (found, found.LastTurn)
                 : throw new OpenAiException(OpenAiError.NotFound("Conversation", conversation));
         }
