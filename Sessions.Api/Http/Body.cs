@@ -124,8 +124,7 @@ internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<
         builder.Metadata.Add(new AcceptsMetadata(["application/json"], typeof(T), isOptional: true));
 
     // Kestrel's reader of a body with a length is still reading after a read that failed behind one that consumed nothing, and the
-    // connection's end
-    // would then be logged as a fault of its own. Its other readers are not.
+    // connection's end would then be logged as a fault of its own. Its other readers are not.
     private static void EndReading(PipeReader reader, SequencePosition? examined)
     {
         try

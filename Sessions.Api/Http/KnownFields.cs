@@ -8,8 +8,7 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// The fields at the top of a request body. Other fields are ignored, as a client may send more than this server knows; but one that is
-/// almost
-/// a known one, where that is absent, is a mistake: ignored, it would be answered as if it had not been said.
+/// almost a known one, where that is absent, is a mistake: ignored, it would be answered as if it had not been said.
 /// </summary>
 internal sealed partial class KnownFields
 {

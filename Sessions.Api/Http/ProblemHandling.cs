@@ -65,8 +65,7 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
 
     /// <summary>
     /// Makes a problem of a status without a body, as the framework answers where there is no route. (Its own middleware for that makes a
-    /// feature and a dictionary for
-    /// each request, also for those that go well.)
+    /// feature and a dictionary for each request, also for those that go well.)
     /// </summary>
     public static Task ExplainStatus(HttpContext context, RequestDelegate next)
     {

@@ -16,6 +16,10 @@ internal static class OwnMetadata
     // Names that are the server's; the one under which what clients of /v1 call so is kept apart; and what is noted of branches.
     private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart, BranchMarker.Key];
 
+    // What JSON has beside the letters of the server's own key: its control character in six letters instead of one, two quotes, a colon
+    // and a comma.
+    private const int KeyOverhead = 5 + 2 + 1 + 1;
+
     /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
     /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
     /// <exception cref="ProblemException">It is not allowed.</exception>
@@ -181,7 +185,7 @@ internal static class OwnMetadata
             metadata.WriteTo(json);
         }
 
-        if (buffer.Length - (noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + 9) > limits.MetadataBytes)
+        if (buffer.Length - (noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + KeyOverhead) > limits.MetadataBytes)
         {
             throw new DomainException(Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
         }

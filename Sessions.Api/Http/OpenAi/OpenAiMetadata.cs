@@ -9,8 +9,7 @@ namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// The metadata of conversations and responses: texts only, as OpenAI has them. Of a session's own keys those show that are such; names
-/// that are the server's on native routes are
-/// legal here, and kept apart under <see cref="Apart"/>.
+/// that are the server's on native routes are legal here, and kept apart under <see cref="Apart"/>.
 /// </summary>
 internal static class OpenAiMetadata
 {
