@@ -58,7 +58,12 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
                 var problem = Problem.FromStatus(StatusCodes.Status500InternalServerError);
                 problem.TraceFrom(context);
                 Log.Unexpected(
-                    logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, Failures.Describe(exception), problem.TraceId, telemetry.IncludeContent ? exception : null);
+                    logger,
+                    context.Request.Method,
+                    context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName,
+                    Failures.Describe(exception),
+                    problem.TraceId,
+                    telemetry.IncludeContent ? exception : null);
                 return problem;
         }
     }
@@ -70,13 +75,18 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
     public static Task ExplainStatus(HttpContext context, RequestDelegate next)
     {
         var answered = next(context);
-        return answered.IsCompletedSuccessfully && context.Response.StatusCode < StatusCodes.Status400BadRequest ? answered : ExplainAsync(answered, context);
+        return answered.IsCompletedSuccessfully && context.Response.StatusCode < StatusCodes.Status400BadRequest
+            ? answered
+            : ExplainAsync(answered, context);
 
         static async Task ExplainAsync(Task answered, HttpContext context)
         {
             await answered;
             var response = context.Response;
-            if (response is { StatusCode: >= StatusCodes.Status400BadRequest, HasStarted: false, ContentLength: null, ContentType: null or "" })
+            if (response is
+                {
+                    StatusCode: >= StatusCodes.Status400BadRequest, HasStarted: false, ContentLength: null, ContentType: null or "",
+                })
             {
                 await Problem.FromStatus(response.StatusCode).ExecuteAsync(context);
             }
@@ -85,7 +95,9 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
-        public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
+        [LoggerMessage(
+            EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
+        public static partial void Unexpected(
+            ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
     }
 }

@@ -176,7 +176,8 @@ internal static class OwnMetadata
         var noted = metadata.TryGetPropertyValue(BranchMarker.Key, out var branches) ? 1 : 0;
         if (metadata.Count - noted > limits.MetadataKeys)
         {
-            throw new DomainException(Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
         }
 
         using var buffer = new MemoryStream();
@@ -185,9 +186,11 @@ internal static class OwnMetadata
             metadata.WriteTo(json);
         }
 
-        if (buffer.Length - (noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + KeyOverhead) > limits.MetadataBytes)
+        var notedBytes = noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + KeyOverhead;
+        if (buffer.Length - notedBytes > limits.MetadataBytes)
         {
-            throw new DomainException(Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
         }
 
         return buffer.ToArray();

@@ -291,7 +291,8 @@ internal sealed record CancelledResponse(string SessionId, bool Cancelled);
 internal sealed record UsageResponse(long? InputTokens, long? OutputTokens)
 {
     /// <summary>A turn's usage, if its provider told.</summary>
-    public static UsageResponse? From(Turn turn) => turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null } ? new(usage.InputTokens, usage.OutputTokens) : null;
+    public static UsageResponse? From(Turn turn) =>
+        turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null } ? new(usage.InputTokens, usage.OutputTokens) : null;
 }
 
 /// <summary>A session was deleted.</summary>
