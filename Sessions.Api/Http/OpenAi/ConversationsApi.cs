@@ -182,7 +182,7 @@ internal static class ConversationsApi
     {
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("items");
-        var items = ReadItems(fields.Array("items") ?? throw OpenAiException.Missing("items"));
+        var items = ReadItems(fields.RequiredArray("items"));
         _ = ListPage.Read(http.Request.Query);
         if (items.Count == 0)
         {

@@ -1,5 +1,6 @@
 // Questions, and short messages.
 import { h, newId } from "./dom.js";
+import { icon } from "./icons.js";
 
 /** Asks before something is done that can't be undone; the question names what goes. */
 export function confirmRemoval({ title, body, action, typed }) {
@@ -148,3 +149,7 @@ export async function attempt(action) {
     return undefined;
   }
 }
+
+/** A button that does something, and says what went wrong. */
+export const button = (sign, text, onclick, kind = "") =>
+  h("button", { type: "button", class: `button ${kind}`, onclick: () => attempt(onclick) }, icon(sign), text);
