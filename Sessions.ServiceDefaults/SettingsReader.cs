@@ -117,7 +117,8 @@ internal sealed class SettingsReader : IServiceProvider
             foreach (var child in section.GetChildren())
             {
                 // Keys of the configuration are not case-sensitive, and an environment variable's are in upper case.
-                ((IDictionary)settings)[child.Key.ToLowerInvariant()] = values == typeof(string) ? ReadText(child) : ReadObject(child, values);
+                ((IDictionary)settings)[child.Key.ToLowerInvariant()] =
+                    values == typeof(string) ? ReadText(child) : ReadObject(child, values);
             }
         }
         else

@@ -35,7 +35,9 @@ internal static class ChatCommand
                 throw new SettingsException($"--url: '{input.Get(url)}' is not allowed; allowed: an http or https address.");
             }
 
-            using var http = new HttpClient { BaseAddress = address, Timeout = Timeout.InfiniteTimeSpan };
+            // Behind a proxy the server may have a path of its own: what is asked for goes on from it.
+            var home = new UriBuilder(address) { Path = $"{address.AbsolutePath.TrimEnd('/')}/", Query = "", Fragment = "" }.Uri;
+            using var http = new HttpClient { BaseAddress = home, Timeout = Timeout.InfiniteTimeSpan };
             if (Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } key)
             {
                 http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key);
@@ -97,7 +99,7 @@ internal static class ChatCommand
         private async Task ShowHistoryAsync(string session, CancellationToken cancellationToken)
         {
             var owner = user is null ? "" : $"&user_id={Uri.EscapeDataString(user)}";
-            var path = $"/sessions/{Uri.EscapeDataString(session)}/history?order=desc&limit={ShownTurns}{owner}";
+            var path = $"sessions/{Uri.EscapeDataString(session)}/history?order=desc&limit={ShownTurns}{owner}";
             using var request = new HttpRequestMessage(HttpMethod.Get, path);
             using var response = await SendAsync(request, cancellationToken);
             if (response.StatusCode == System.Net.HttpStatusCode.NotFound)
@@ -121,7 +123,7 @@ internal static class ChatCommand
 
         private async Task AskAsync(string query, CancellationToken cancellationToken)
         {
-            using var request = new HttpRequestMessage(HttpMethod.Post, "/query")
+            using var request = new HttpRequestMessage(HttpMethod.Post, "query")
             {
                 Content = new ReadOnlyMemoryContent(Json.Write((query, _thread, user, agent), static (json, x) =>
                 {

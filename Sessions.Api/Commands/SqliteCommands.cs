@@ -78,7 +78,8 @@ internal static class SqliteCommands
         });
 
     /// <summary>Looks for damage.</summary>
-    public static Command Check() => new Command("check", "Reads the whole database and looks for damage (storage_type: sqlite)").Runs(input =>
+    public static Command Check() => new Command(
+        "check", "Reads the whole database and looks for damage (storage_type: sqlite)").Runs(input =>
     {
         var file = SqliteFile.Existing(Locate(input));
         using var link = file.OpenReader();

@@ -397,6 +397,10 @@ internal sealed partial class SessionLog
         {
             return change(session);
         }
+        catch (StoredDataException e) when (Report(e, session))
+        {
+            throw;
+        }
         catch (JsonException e)
         {
             var damaged = new StoredDataException(DamageReport.NameOf(session.Id), "What is stored of the session is damaged.", e);

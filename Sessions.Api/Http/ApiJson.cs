@@ -7,7 +7,8 @@ using Sessions.Api.Http.OpenAi;
 namespace Sessions.Api.Http;
 
 /// <summary>The JSON of the API, generated at compile time.</summary>
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, AllowDuplicateProperties = false, MaxDepth = MaxDepth)]
 [JsonSerializable(typeof(ActivityResponse))]
 [JsonSerializable(typeof(AgentListResponse))]
 [JsonSerializable(typeof(AppendTurnRequest))]

@@ -16,7 +16,8 @@ namespace Sessions.Api.Http;
 /// </summary>
 /// <param name="Value">What the body says.</param>
 /// <param name="Length">How many bytes it had.</param>
-internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider where T : class, new()
+internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<Body<T>>, IEndpointParameterMetadataProvider
+    where T : class, new()
 {
     private static readonly JsonTypeInfo<T> Type = (JsonTypeInfo<T>)ApiJson.Wire.GetTypeInfo(typeof(T))!;
 
@@ -124,8 +125,7 @@ internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<
         builder.Metadata.Add(new AcceptsMetadata(["application/json"], typeof(T), isOptional: true));
 
     // Kestrel's reader of a body with a length is still reading after a read that failed behind one that consumed nothing, and the
-    // connection's end
-    // would then be logged as a fault of its own. Its other readers are not.
+    // connection's end would then be logged as a fault of its own. Its other readers are not.
     private static void EndReading(PipeReader reader, SequencePosition? examined)
     {
         try
@@ -194,7 +194,8 @@ internal sealed record Body<T>(T Value, long Length) : IBindableFromHttpContext<
         }
 
         return new Problem(StatusCodes.Status400BadRequest, "invalid_json",
-            $"The body is not valid JSON, or nests more than {ApiJson.MaxRequestDepth} levels deep, at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}.");
+            $"The body is not valid JSON, or nests more than {ApiJson.MaxRequestDepth} levels deep, "
+            + $"at line {e.LineNumber + 1}, byte {e.BytePositionInLine + 1}.");
     }
 
     private static string Kind(Type type)

@@ -1,10 +1,11 @@
 using Sessions.Api.Engine;
+
 namespace Sessions.Api.Http;
 
 /// <summary>
 /// How many bytes the bodies of the requests in progress have together, and those of each caller. What has come is counted, not what was
-/// announced: a
-/// client that announces much and sends little takes no more than it sends, and one that announces nothing is counted as well.
+/// announced: a client that announces much and sends little takes no more than it sends, and one that announces nothing is counted as
+/// well.
 /// </summary>
 internal sealed class BodyBudget(LimitSettings limits, RequestMetrics metrics)
 {

@@ -19,11 +19,11 @@ internal static class SessionIds
 /// <summary>Ids of users.</summary>
 internal static class UserIds
 {
-    /// <summary>Refuses what can't be one.</summary>
+    /// <summary>Refuses what can't be one; none was given where it is <see langword="null"/>.</summary>
     /// <exception cref="DomainException">It can't.</exception>
-    public static void Check(string field, string id)
+    public static void Check(string field, string? id)
     {
-        if (!Identifiers.IsUserId(id))
+        if (id is not null && !Identifiers.IsUserId(id))
         {
             throw new DomainException(Error.InvalidField(field, Identifiers.UserIdRule));
         }

@@ -9,7 +9,8 @@ internal static class ErrorStatus
         "unauthorized" => StatusCodes.Status401Unauthorized,
         "user_mismatch" or "forbidden" => StatusCodes.Status403Forbidden,
         "session_not_found" or "user_not_found" or "stream_not_found" or "no_turn_running" => StatusCodes.Status404NotFound,
-        "session_busy" or "session_gone" or "session_exists" or "idempotency_in_progress" or "turn_conflict" or "turn_cancelled" or "tool_output_required"
+        "session_busy" or "session_gone" or "session_exists" or "idempotency_in_progress" or "turn_conflict" or "turn_cancelled"
+            or "tool_output_required"
             => StatusCodes.Status409Conflict,
         "rate_limited" => StatusCodes.Status429TooManyRequests,
         "cancelled" => StatusCodes.Status499ClientClosedRequest,

@@ -1,4 +1,5 @@
 using Sessions.Api.Domain;
+
 namespace Sessions.Api.Http;
 
 /// <summary>Names of fields and parameters as clients write them.</summary>

@@ -34,7 +34,8 @@ internal static class HomeApi
         var description = new Lazy<ServiceDescription>(() => new ServiceDescription(
             "Sessions",
             Version,
-            "The durable conversation layer for LLM agents: POST /query with a thread_id, and the agent answers knowing what was said before.",
+            "The durable conversation layer for LLM agents: POST /query with a thread_id, and the agent answers knowing what was said "
+                + "before.",
             endpoints,
             [.. app.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>().SelectMany(Operations)
                 .OrderBy(operation => operation.Path, StringComparer.Ordinal)]));

@@ -85,7 +85,8 @@ internal static class Http
     }
 
     /// <summary>Bodies may have <see cref="LimitSettings.ContentBytes"/> here.</summary>
-    public static TBuilder TakesContent<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder => builder.WithMetadata(ContentBody.Instance);
+    public static TBuilder TakesContent<TBuilder>(this TBuilder builder) where TBuilder : IEndpointConventionBuilder =>
+        builder.WithMetadata(ContentBody.Instance);
 
     private static void Document(OpenApiOptions options)
     {
@@ -97,21 +98,25 @@ internal static class Http
         });
 
         // To a client a text is a string, and so is a time, however they are kept here.
-        options.CreateSchemaReferenceId = type => IsText(type.Type) || IsTime(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
+        options.CreateSchemaReferenceId = type =>
+            IsText(type.Type) || IsTime(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
         options.AddSchemaTransformer((schema, context, _) =>
         {
             if (IsTime(context.JsonTypeInfo.Type))
             {
-                schema.Type = context.JsonTypeInfo.Type == typeof(ApiTime) ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
+                schema.Type = StringOrNull(context.JsonTypeInfo.Type);
                 schema.Format = "date-time";
             }
             else if (IsText(context.JsonTypeInfo.Type))
             {
-                schema.Type = context.JsonTypeInfo.Type == typeof(Utf8Text) ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
+                schema.Type = StringOrNull(context.JsonTypeInfo.Type);
             }
 
             return Task.CompletedTask;
         });
+
+        static JsonSchemaType StringOrNull(Type type) =>
+            Nullable.GetUnderlyingType(type) is null ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
 
         static bool IsTime(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(ApiTime);
 
@@ -125,7 +130,8 @@ internal static class Http
         {
             builder.WebHost.UseUrls($"http://localhost:{port}");
         }
-        else if (builder.Configuration["urls"] is null && builder.Configuration["http_ports"] is null && builder.Configuration["https_ports"] is null
+        else if (builder.Configuration["urls"] is null && builder.Configuration["http_ports"] is null
+            && builder.Configuration["https_ports"] is null
             && !builder.Configuration.GetSection("Kestrel:Endpoints").Exists())
         {
             builder.WebHost.UseUrls(DefaultUrl);

@@ -8,8 +8,7 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// An answer in JSON with status 200. The framework's own results begin to send before they know the length; this one is written to a
-/// buffer that is kept for
-/// the next, by the code that was generated for its type, and sent in one piece.
+/// buffer that is kept for the next, by the code that was generated for its type, and sent in one piece.
 /// </summary>
 /// <param name="value">What is answered.</param>
 /// <param name="textBytes">About how long it is, where that can be much: then it is sent as it is written, as fast as the client takes

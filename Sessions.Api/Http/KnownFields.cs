@@ -8,8 +8,7 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// The fields at the top of a request body. Other fields are ignored, as a client may send more than this server knows; but one that is
-/// almost
-/// a known one, where that is absent, is a mistake: ignored, it would be answered as if it had not been said.
+/// almost a known one, where that is absent, is a mistake: ignored, it would be answered as if it had not been said.
 /// </summary>
 internal sealed partial class KnownFields
 {
@@ -52,7 +51,8 @@ internal sealed partial class KnownFields
             else
             {
                 var name = Name(reader);
-                if (Array.FindIndex(_names, candidate => FieldNames.AreAlike(name, candidate)) is var meant and >= 0 && almost?.Count is not > MaxLogged)
+                if (Array.FindIndex(_names, candidate => FieldNames.AreAlike(name, candidate)) is var meant and >= 0
+                    && almost?.Count is not > MaxLogged)
                 {
                     (almost ??= []).Add((name, meant));
                 }
@@ -92,7 +92,9 @@ internal sealed partial class KnownFields
     // As it was sent, escapes and all: so there is no control character in it.
     private static string Name(in Utf8JsonReader reader)
     {
-        var bytes = reader.HasValueSequence ? reader.ValueSequence.Slice(0, Math.Min(reader.ValueSequence.Length, MaxNameBytes)).ToArray() : reader.ValueSpan;
+        var bytes = reader.HasValueSequence
+            ? reader.ValueSequence.Slice(0, Math.Min(reader.ValueSequence.Length, MaxNameBytes)).ToArray()
+            : reader.ValueSpan;
         return Encoding.UTF8.GetString(bytes.Length > MaxNameBytes ? bytes[..MaxNameBytes] : bytes);
     }
 

@@ -93,15 +93,21 @@ internal sealed record Problem : IResult
     public static Problem TooLarge(long bytes, string limit)
     {
         var error = Error.LimitExceeded("body", $"must be at most {bytes} bytes", limit);
-        return new(StatusCodes.Status413PayloadTooLarge, error.Code, error.Message) { Errors = new() { ["body"] = [error.Rule!] }, Limit = limit };
+        return new(StatusCodes.Status413PayloadTooLarge, error.Code, error.Message)
+        {
+            Errors = new() { ["body"] = [error.Rule!] },
+            Limit = limit,
+        };
     }
 
     /// <summary>What the framework answers with a bare status.</summary>
     public static Problem FromStatus(int status) => status switch
     {
         StatusCodes.Status404NotFound => new(status, "route_not_found", "There is nothing at this address. GET / lists what there is."),
-        StatusCodes.Status405MethodNotAllowed => new(status, "method_not_allowed", "This address does not take this method; see the Allow header."),
-        StatusCodes.Status408RequestTimeout => new(status, "request_timeout", "The request did not arrive in time.") { ClosesConnection = true },
+        StatusCodes.Status405MethodNotAllowed =>
+            new(status, "method_not_allowed", "This address does not take this method; see the Allow header."),
+        StatusCodes.Status408RequestTimeout =>
+            new(status, "request_timeout", "The request did not arrive in time.") { ClosesConnection = true },
         StatusCodes.Status413PayloadTooLarge => new(status, "limit_exceeded", "The request is too large."),
         StatusCodes.Status415UnsupportedMediaType => new(status, "unsupported_media_type", "Send JSON: Content-Type: application/json."),
         >= 500 => new(status, "internal_error", "Something went wrong on our side."),

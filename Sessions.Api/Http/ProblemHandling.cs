@@ -58,26 +58,35 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
                 var problem = Problem.FromStatus(StatusCodes.Status500InternalServerError);
                 problem.TraceFrom(context);
                 Log.Unexpected(
-                    logger, context.Request.Method, context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName, Failures.Describe(exception), problem.TraceId, telemetry.IncludeContent ? exception : null);
+                    logger,
+                    context.Request.Method,
+                    context.Features.Get<IExceptionHandlerFeature>()?.Endpoint?.DisplayName,
+                    Failures.Describe(exception),
+                    problem.TraceId,
+                    telemetry.IncludeContent ? exception : null);
                 return problem;
         }
     }
 
     /// <summary>
     /// Makes a problem of a status without a body, as the framework answers where there is no route. (Its own middleware for that makes a
-    /// feature and a dictionary for
-    /// each request, also for those that go well.)
+    /// feature and a dictionary for each request, also for those that go well.)
     /// </summary>
     public static Task ExplainStatus(HttpContext context, RequestDelegate next)
     {
         var answered = next(context);
-        return answered.IsCompletedSuccessfully && context.Response.StatusCode < StatusCodes.Status400BadRequest ? answered : ExplainAsync(answered, context);
+        return answered.IsCompletedSuccessfully && context.Response.StatusCode < StatusCodes.Status400BadRequest
+            ? answered
+            : ExplainAsync(answered, context);
 
         static async Task ExplainAsync(Task answered, HttpContext context)
         {
             await answered;
             var response = context.Response;
-            if (response is { StatusCode: >= StatusCodes.Status400BadRequest, HasStarted: false, ContentLength: null, ContentType: null or "" })
+            if (response is
+                {
+                    StatusCode: >= StatusCodes.Status400BadRequest, HasStarted: false, ContentLength: null, ContentType: null or "",
+                })
             {
                 await Problem.FromStatus(response.StatusCode).ExecuteAsync(context);
             }
@@ -86,7 +95,9 @@ internal sealed partial class ProblemHandling(TelemetrySettings telemetry, ILogg
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
-        public static partial void Unexpected(ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
+        [LoggerMessage(
+            EventId = 2, Level = LogLevel.Error, Message = "{Method} {Endpoint} failed unexpectedly: {Failure} (trace_id {TraceId})")]
+        public static partial void Unexpected(
+            ILogger logger, string method, string? endpoint, string failure, string traceId, Exception? exception);
     }
 }

@@ -26,8 +26,7 @@ internal sealed class RateLimitSettings
 
 /// <summary>
 /// Limits what one caller may ask for: who is authenticated by its name, others by their address. ASP.NET Core's own middleware, which
-/// callers that
-/// are not limited go past.
+/// callers that are not limited go past.
 /// </summary>
 internal static class RateLimits
 {

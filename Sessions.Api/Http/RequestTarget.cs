@@ -4,9 +4,8 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// The address of a request as it was sent. The framework decodes it before anything of ours sees it, and not always so that it can be
-/// read again:
-/// it leaves <c>%2F</c> as it is beside a decoded <c>%25</c>, and decodes <c>%2F</c> as well where the target is a whole URL, as proxies
-/// are sent.
+/// read again: it leaves <c>%2F</c> as it is beside a decoded <c>%25</c>, and decodes <c>%2F</c> as well where the target is a whole URL,
+/// as proxies are sent.
 /// </summary>
 internal static class RequestTarget
 {

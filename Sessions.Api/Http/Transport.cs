@@ -12,7 +12,8 @@ internal static class Transport
     private const int Backlog = 4096;
 
     /// <summary>Configures the web server.</summary>
-    public static void AddTransport(this WebApplicationBuilder builder, LimitSettings limits) => builder.WebHost.UseSockets(sockets => sockets.Backlog = Backlog).ConfigureKestrel(kestrel =>
+    public static void AddTransport(this WebApplicationBuilder builder, LimitSettings limits) =>
+        builder.WebHost.UseSockets(sockets => sockets.Backlog = Backlog).ConfigureKestrel(kestrel =>
     {
         kestrel.AddServerHeader = false;
 

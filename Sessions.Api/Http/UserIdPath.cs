@@ -6,8 +6,7 @@ namespace Sessions.Api.Http;
 
 /// <summary>
 /// The <c>{user_id}</c> of <c>/users/{user_id}/…</c>. The framework leaves <c>%2F</c> in a path as it is, so that "a/b" and "a%2Fb" would
-/// be one user:
-/// this reads the path as it was sent.
+/// be one user: this reads the path as it was sent.
 /// </summary>
 /// <param name="Value">The user's id.</param>
 internal sealed record UserIdPath(string Value) : IBindableFromHttpContext<UserIdPath>, IEndpointParameterMetadataProvider

@@ -133,6 +133,7 @@ public abstract partial class ApiContract
         Assert.Equal(["bad", "new", "old"], Ids(await server.GetAsync("/sessions?user_id=ada")));
         Assert.Equal(["old"], Ids(await server.GetAsync($"/sessions?user_id=ada&expires_before={within}")));
         (await server.GetAsync("/sessions?user_id=")).IsProblem(422, "invalid_request");
+        (await server.GetAsync("/sessions?user_id=ada&user_id=grace")).IsProblem(422, "invalid_request");
     }
 
     [Fact]

@@ -160,6 +160,44 @@ public sealed class ChatTests(Chromium chromium)
         console.IsSound();
     }
 
+    [Fact]
+    public async Task The_conversation_that_is_open_is_the_one_that_is_marked_in_the_list()
+    {
+        await using var server = SessionsServer.Start([]);
+        foreach (var id in (string[])["first", "second"])
+        {
+            var appended = await server.PostAsync($"/sessions/{id}/turns", new { query = $"about the {id}", response = "yes" });
+            Assert.Equal(201, appended.Status);
+        }
+
+        await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
+        var marked = console.Page.Locator(".recent-list [aria-current]");
+        await console.GoAsync("chat/first");
+        await Expect(marked).ToContainTextAsync("about the first");
+
+        await console.Page.Locator(".recent-list a", new() { HasText = "about the second" }).ClickAsync();
+        await Expect(console.Page.Locator("h1")).ToHaveTextAsync("about the second");
+        await Expect(marked).ToContainTextAsync("about the second");
+        console.IsSound();
+    }
+
+    [Fact]
+    public async Task Code_of_an_answer_is_copied_and_that_is_said()
+    {
+        await using var server = SessionsServer.Start([]);
+        var appended = await server.PostAsync("/sessions/s/turns", new { query = "code?", response = "```sh\nls -l\n```" });
+        Assert.Equal(201, appended.Status);
+        await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
+        await console.Page.Context.GrantPermissionsAsync(["clipboard-read", "clipboard-write"]);
+        await console.GoAsync("chat/s");
+
+        await console.Page.GetByLabel("Copy code").ClickAsync();
+
+        await Expect(console.Page.Locator(".toast")).ToHaveTextAsync("Copied.");
+        Assert.Equal("ls -l", await console.Page.EvaluateAsync<string>("() => navigator.clipboard.readText()"));
+        console.IsSound();
+    }
+
     private static int FreePort()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);

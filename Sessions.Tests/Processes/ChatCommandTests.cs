@@ -1,4 +1,9 @@
 using System.Diagnostics;
+using System.Net.Http.Headers;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 
 namespace Sessions.Tests.Processes;
 
@@ -73,6 +78,45 @@ public sealed class ChatCommandTests
         (code, _, other) = await RunAsync(null, ["--url", "nowhere"], "hello");
         Assert.Equal(1, code);
         Assert.Contains("--url: 'nowhere' is not allowed", other, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("/base")]
+    [InlineData("/base/")]
+    public async Task A_server_may_have_a_path_of_its_own_behind_a_proxy(string path)
+    {
+        await using var server = SessionsServer.Start([]);
+        await using var proxy = await ProxyAsync(server, "/base");
+
+        var (code, said, other) = await RunAsync(null, ["--url", proxy.Urls.Single() + path, "--thread", "demo"], "hello");
+
+        Assert.Equal(0, code);
+        Assert.StartsWith("You said: \"hello\"", said, StringComparison.Ordinal);
+        Assert.Contains("There is no session 'demo' yet; it begins now.", other, StringComparison.Ordinal);
+    }
+
+    private static async Task<WebApplication> ProxyAsync(SessionsServer server, string path)
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        var proxy = builder.Build();
+        proxy.Map($"{path}/{{**rest}}", async (HttpContext http, string rest) =>
+        {
+            using var request = new HttpRequestMessage(new HttpMethod(http.Request.Method), $"/{rest}{http.Request.QueryString}");
+            if (http.Request.ContentType is { } type)
+            {
+                request.Content = new StreamContent(http.Request.Body);
+                request.Content.Headers.ContentType = MediaTypeHeaderValue.Parse(type);
+            }
+
+            using var answer = await server.Client.SendAsync(request, Cancel);
+            http.Response.StatusCode = (int)answer.StatusCode;
+            http.Response.ContentType = answer.Content.Headers.ContentType?.ToString();
+            await answer.Content.CopyToAsync(http.Response.Body, Cancel);
+        });
+        await proxy.StartAsync(Cancel);
+        return proxy;
     }
 
     private static async Task<(int Code, string Said, string Other)> RunAsync(SessionsServer? server, IEnumerable<string> options, params string[] lines)

@@ -9,8 +9,7 @@ namespace Sessions.Api.Http.Auth;
 /// <summary>The API keys that this server knows. Of each it has the hash alone.</summary>
 /// <remarks>
 /// SHA-256 without salt or rounds: a key is 256 random bits, which nobody finds by trying, and every request pays for the hash. What was
-/// not made
-/// by <see cref="NewKey"/> is no key.
+/// not made by <see cref="NewKey"/> is no key.
 /// </remarks>
 internal sealed class ApiKeys
 {

@@ -121,7 +121,9 @@ internal sealed class Caller : IBindableFromHttpContext<Caller>
     private static ProblemException NoSuchUser(string userId) => new(new Problem(StatusCodes.Status404NotFound, "user_not_found",
         $"There is no user '{Error.Shorten(userId)}', or it is not the one that you are authenticated as."));
 
-    private static string? NamedUser(IQueryCollection query)
+    /// <summary>The user that a request names in the query (<see cref="SessionOwner.Parameter"/>), if it names one.</summary>
+    /// <exception cref="DomainException">The name is not allowed, or there are several.</exception>
+    public static string? NamedUser(IQueryCollection query)
     {
         if (query.TryGetValue(SessionOwner.Parameter, out var values))
         {

@@ -15,14 +15,16 @@ internal static class AppendedItems
     {
         if (text is not null && items is not null)
         {
-            throw new DomainException(Error.InvalidField(itemsField, $"must not be given together with {textField}: a side is a text or items"));
+            throw new DomainException(
+                Error.InvalidField(itemsField, $"must not be given together with {textField}: a side is a text or items"));
         }
 
         if (text is { } given)
         {
             // What an agent says may be longer than what is asked.
             return given.Length <= limits.ResponseBytes ? Items.OfText(given)
-                : throw new DomainException(Error.LimitExceeded(textField, $"must be at most {limits.ResponseBytes} bytes of UTF-8", "limits.response_bytes"));
+                : throw new DomainException(Error.LimitExceeded(
+                    textField, $"must be at most {limits.ResponseBytes} bytes of UTF-8", "limits.response_bytes"));
         }
 
         if (items is not { } array)
@@ -37,7 +39,8 @@ internal static class AppendedItems
 
         var read = InputItems.Read(array, itemsField);
         var reference = read.FindIndex(item => item.Type == InputItem.Reference);
-        return reference >= 0 ? throw new DomainException(Error.InvalidField($"{itemsField}[{reference}]", "must be an item itself, not a reference"))
+        return reference >= 0
+            ? throw new DomainException(Error.InvalidField($"{itemsField}[{reference}]", "must be an item itself, not a reference"))
             : read.Count == 0 ? Items.None
             : Items.OfJson(ItemJson.Join([.. read.Select(item => item.Raw)]));
     }

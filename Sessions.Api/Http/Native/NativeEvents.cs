@@ -53,7 +53,8 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
         switch (happened)
         {
             case TurnBegun begun:
-                Write(writer, number, "session"u8, new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated), ApiJson.Wire.StreamStarted);
+                var started = new StreamStarted(begun.SessionId, begun.Number, begun.SessionCreated);
+                Write(writer, number, "session"u8, started, ApiJson.Wire.StreamStarted);
                 break;
             case ItemAdded { Type: "message" }:
                 _beginsMessage = true;
@@ -62,7 +63,8 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
                 // As in the response: a line break between two messages, as before and after a tool has run.
                 var follows = _beginsMessage && turn.Read(0).Events.Take(number).Any(before => before is TextDelta);
                 _beginsMessage = false;
-                Write(writer, number, "delta"u8, new StreamDelta(follows ? delta.Text.After("\n"u8) : delta.Text), ApiJson.Wire.StreamDelta);
+                var text = follows ? delta.Text.After("\n"u8) : delta.Text;
+                Write(writer, number, "delta"u8, new StreamDelta(text), ApiJson.Wire.StreamDelta);
                 break;
             case ItemDone { Type: not "message" } done:
                 Begin(writer, number, "item"u8);
@@ -80,7 +82,8 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
 
     // Most clients accept */* or nothing in particular; only what is named counts.
     private static bool Accepts(HttpRequest http, string mediaType) =>
-        http.Headers.Accept.Count > 0 && http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals(mediaType, StringComparison.OrdinalIgnoreCase));
+        http.Headers.Accept.Count > 0
+        && http.GetTypedHeaders().Accept.Any(accept => accept.MediaType.Equals(mediaType, StringComparison.OrdinalIgnoreCase));
 
     private void Write<T>(IBufferWriter<byte> writer, int number, ReadOnlySpan<byte> name, T data, JsonTypeInfo<T> type)
     {

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.OpenAi;
+using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.Native;
 
@@ -14,6 +15,10 @@ internal static class OwnMetadata
 
     // Names that are the server's; the one under which what clients of /v1 call so is kept apart; and what is noted of branches.
     private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart, BranchMarker.Key];
+
+    // What JSON has beside the letters of the server's own key: its control character in six letters instead of one, two quotes, a colon
+    // and a comma.
+    private const int KeyOverhead = 5 + 2 + 1 + 1;
 
     /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
     /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
@@ -31,12 +36,54 @@ internal static class OwnMetadata
     /// <summary>Applies a JSON merge patch (RFC 7396) to stored metadata.</summary>
     /// <returns>The new metadata in the form it is stored in.</returns>
     /// <exception cref="ProblemException">The patch, or what comes of it, is not allowed.</exception>
-    public static ReadOnlyMemory<byte> Merge(ReadOnlyMemory<byte> stored, JsonElement patch, LimitSettings limits)
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static ReadOnlyMemory<byte> Merge(Session session, JsonElement patch, LimitSettings limits)
     {
-        var merged = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
+        var merged = ToChange(session);
         Merge(merged, Parse(patch));
         return Store(merged, limits);
     }
+
+    /// <summary>Reads each key that is stored of a session.</summary>
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static void ReadStored(Session session, Action<JsonProperty> read)
+    {
+        if (session.Metadata.IsEmpty)
+        {
+            return;
+        }
+
+        try
+        {
+            foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
+            {
+                read(property);
+            }
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw Damaged(session, e);
+        }
+    }
+
+    /// <summary>What is stored of a session, to be changed.</summary>
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static JsonObject ToChange(Session session)
+    {
+        try
+        {
+            return session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span))
+                ?? throw new JsonException();
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
+        {
+            throw Damaged(session, e);
+        }
+    }
+
+    // Nothing else is ever written: what lies in the store is not what was put there.
+    private static StoredDataException Damaged(Session session, Exception reason) =>
+        new(DamageReport.NameOf(session.Id), "The metadata of a session is damaged in the store.", reason);
 
     private static JsonObject Parse(JsonElement metadata)
     {
@@ -129,7 +176,8 @@ internal static class OwnMetadata
         var noted = metadata.TryGetPropertyValue(BranchMarker.Key, out var branches) ? 1 : 0;
         if (metadata.Count - noted > limits.MetadataKeys)
         {
-            throw new DomainException(Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
         }
 
         using var buffer = new MemoryStream();
@@ -138,9 +186,11 @@ internal static class OwnMetadata
             metadata.WriteTo(json);
         }
 
-        if (buffer.Length - (noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + 9) > limits.MetadataBytes)
+        var notedBytes = noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + KeyOverhead;
+        if (buffer.Length - notedBytes > limits.MetadataBytes)
         {
-            throw new DomainException(Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
         }
 
         return buffer.ToArray();

@@ -24,17 +24,22 @@ internal static class QueryApi
             .WithName("query")
             .WithSummary("Ask an agent, in a session")
             .WithDescription(
-                "Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or with one that does not exist, a new session is created. "
-                + "Send an Idempotency-Key header to make a retry safe. With stream: true, or Accept: text/event-stream, the answer comes as server-sent events: session, delta, done, error.")
+                "Runs the agent with the session's earlier turns as context, and adds the turn to the session. Without a thread_id, or "
+                + "with one that does not exist, a new session is created. "
+                + "Send an Idempotency-Key header to make a retry safe. With stream: true, or Accept: text/event-stream, the answer "
+                + "comes as server-sent events: session, delta, done, error.")
             .Produces<QueryResponse>(StatusCodes.Status200OK, "application/json", "text/event-stream")
-            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
-                StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity, StatusCodes.Status502BadGateway, StatusCodes.Status503ServiceUnavailable,
-                StatusCodes.Status504GatewayTimeout);
+            .Problems(
+                StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict,
+                StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType,
+                StatusCodes.Status422UnprocessableEntity, StatusCodes.Status502BadGateway,
+                StatusCodes.Status503ServiceUnavailable, StatusCodes.Status504GatewayTimeout);
         return app;
     }
 
     private static async Task<Results<JsonAnswer<QueryResponse>, TurnEventStream, Problem>> QueryAsync(
-        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns, StreamedTurns streams, SessionLog log, CancellationToken cancellationToken)
+        Body<QueryRequest> body, Caller caller, HttpContext http, AgentCatalog agents, LimitSettings limits, TurnRunner turns,
+        StreamedTurns streams, SessionLog log, CancellationToken cancellationToken)
     {
         var command = await ReadAsync(body, caller, http.Request, agents, limits, log, cancellationToken);
         if (NativeEvents.AreWanted(body.Value, http.Request))
@@ -73,7 +78,8 @@ internal static class QueryApi
     }
 
     private static async ValueTask<TurnCommand> ReadAsync(
-        Body<QueryRequest> body, Caller caller, HttpRequest http, AgentCatalog agents, LimitSettings limits, SessionLog log, CancellationToken cancellationToken)
+        Body<QueryRequest> body, Caller caller, HttpRequest http, AgentCatalog agents, LimitSettings limits, SessionLog log,
+        CancellationToken cancellationToken)
     {
         var request = body.Value;
         CheckQuery(request, body.Length, limits);
@@ -85,17 +91,15 @@ internal static class QueryApi
 
         if (request.SessionId is not null && request.SessionId != sessionId)
         {
-            throw new DomainException(Error.InvalidField("session_id", "is another name of thread_id, and must be the same if both are given"));
+            throw new DomainException(
+                Error.InvalidField("session_id", "is another name of thread_id, and must be the same if both are given"));
         }
 
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         if (request.AfterTurn < 0)
         {
-            throw new DomainException(Error.NoSuchTurn("after_turn", 0) with { Message = "after_turn: must be a turn of the session, or 0." });
+            throw new DomainException(
+                Error.NoSuchTurn("after_turn", 0) with { Message = "after_turn: must be a turn of the session, or 0." });
         }
 
         var owner = caller.ActingFor(request.UserId);
@@ -108,10 +112,13 @@ internal static class QueryApi
         };
         var options = GenerationParameters.Read(request.Parameters);
         var agent = agents.Get(request.AgentType);
-        var input = request.Input is { } parts ? Items.OfJson(InputItems.OfParts(request.Query, parts)) : Items.OfText(request.Query!.Value);
+        var input = request.Input is { } parts
+            ? Items.OfJson(InputItems.OfParts(request.Query, parts))
+            : Items.OfText(request.Query!.Value);
         agent.Check(input, options);
         var idempotency = http.Headers.ContainsKey(RequestKeys.Header)
-            ? RequestKeys.Read(http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters)
+            ? RequestKeys.Read(
+                http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters)
             : null;
         return new TurnCommand
         {
@@ -145,7 +152,8 @@ internal static class QueryApi
 
         if (request.Query?.Length > limits.QueryBytes)
         {
-            throw new DomainException(Error.LimitExceeded("query", $"must be at most {limits.QueryBytes} bytes of UTF-8", "limits.query_bytes"));
+            throw new DomainException(
+                Error.LimitExceeded("query", $"must be at most {limits.QueryBytes} bytes of UTF-8", "limits.query_bytes"));
         }
     }
 

@@ -50,7 +50,8 @@ internal sealed record QueryRequest
 internal sealed record QueryResponse(Utf8Text Response, string AgentType, QueryResponseMetadata Metadata)
 {
     /// <summary>A turn as the API answers with it.</summary>
-    public static QueryResponse From(TurnResult result) => new(result.Turn.Output.TextOf(ItemSide.Output) ?? "", result.Turn.AgentType, new QueryResponseMetadata
+    public static QueryResponse From(TurnResult result) => new(
+        result.Turn.Output.TextOf(ItemSide.Output) ?? "", result.Turn.AgentType, new QueryResponseMetadata
     {
         ThreadId = result.SessionId,
         UserId = result.UserId,

@@ -33,7 +33,8 @@ internal static class SessionFilter
         return conditions.Count switch
         {
             0 => null,
-            > MaxConditions => throw new DomainException(Error.InvalidField("query string", $"must have at most {MaxConditions} conditions")),
+            > MaxConditions =>
+                throw new DomainException(Error.InvalidField("query string", $"must have at most {MaxConditions} conditions")),
             _ => session => conditions.TrueForAll(condition => condition(session)),
         };
     }
@@ -86,7 +87,8 @@ internal static class SessionFilter
                 return session => SessionMetadata.OwnKeys(session) is { } own && own.TryGetValue(key, out var held) && Text(held) == value;
             default:
                 throw new DomainException(Error.InvalidField(Error.Shorten(name),
-                    "is not a parameter of this list; allowed: limit, after, order, created_from, created_after, created_before, active_after, active_before, "
+                    "is not a parameter of this list; allowed: limit, after, order, created_from, created_after, created_before, "
+                    + "active_after, active_before, "
                     + "expires_after, expires_before, agent_type, failed, metadata.<key>"));
         }
     }
@@ -106,7 +108,8 @@ internal static class SessionFilter
 
     private static DateTimeOffset Time(string name, string value) => ApiTime.TryParse(value, out var time)
         ? time
-        : throw new DomainException(Error.InvalidField(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z (a '+' is written %2B)"));
+        : throw new DomainException(
+            Error.InvalidField(name, "must be a time as in RFC 3339, such as 2026-01-31T12:00:00Z (a '+' is written %2B)"));
 
     private static string Text(JsonElement value) => value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
 }

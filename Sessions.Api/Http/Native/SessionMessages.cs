@@ -141,24 +141,15 @@ internal sealed record SessionMetadata
             return null;
         }
 
-        try
+        var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
+        OwnMetadata.ReadStored(session, property =>
         {
-            var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
-            foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
+            if (property.Name is not (OpenAiMetadata.Apart or BranchMarker.Key))
             {
-                if (property.Name is not (OpenAiMetadata.Apart or BranchMarker.Key))
-                {
-                    own[property.Name] = property.Value;
-                }
+                own[property.Name] = property.Value;
             }
-
-            return own;
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            // Nothing else is ever written: what lies in the store is not what was put there.
-            throw new StoredDataException(DamageReport.NameOf(session.Id), "The metadata of a session is damaged in the store.", e);
-        }
+        });
+        return own;
     }
 }
 
@@ -300,7 +291,8 @@ internal sealed record CancelledResponse(string SessionId, bool Cancelled);
 internal sealed record UsageResponse(long? InputTokens, long? OutputTokens)
 {
     /// <summary>A turn's usage, if its provider told.</summary>
-    public static UsageResponse? From(Turn turn) => turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null } ? new(usage.InputTokens, usage.OutputTokens) : null;
+    public static UsageResponse? From(Turn turn) =>
+        turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null } ? new(usage.InputTokens, usage.OutputTokens) : null;
 }
 
 /// <summary>A session was deleted.</summary>

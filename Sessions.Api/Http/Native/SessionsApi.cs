@@ -25,7 +25,9 @@ internal static class SessionsApi
             .WithName("createSession")
             .WithSummary("Create a session")
             .WithDescription("An empty or absent body is fine. Send an Idempotency-Key header to make a retry safe.")
-            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+            .Problems(
+                StatusCodes.Status400BadRequest, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType,
+                StatusCodes.Status422UnprocessableEntity);
         sessions.MapGet("/", ListAsync)
             .WithName("listSessions")
             .WithSummary("List all sessions, newest activity first")
@@ -42,7 +44,9 @@ internal static class SessionsApi
         sessions.MapPost("/cleanup", CleanUpAsync)
             .WithName("cleanUpSessions")
             .WithSummary("Remove what has expired, now")
-            .WithDescription($"Open to all, unless the server was given a clean-up key: then the header {SessionSettings.CleanupKeyHeader} must carry it.")
+            .WithDescription(
+                "Open to all, unless the server was given a clean-up key: then the header "
+                + $"{SessionSettings.CleanupKeyHeader} must carry it.")
             .ForAdmins(orCleanupKey: true)
             .Problems(StatusCodes.Status401Unauthorized);
         sessions.MapGet("/{session_id}", GetAsync)
@@ -55,7 +59,10 @@ internal static class SessionsApi
             .WithName("updateSession")
             .WithSummary("Change a session's metadata")
             .WithDescription("A JSON merge patch (RFC 7396): keys of metadata are set, null removes one. Honours If-Match.")
-            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status412PreconditionFailed, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+            .Problems(
+                StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict,
+                StatusCodes.Status412PreconditionFailed, StatusCodes.Status413PayloadTooLarge,
+                StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
         sessions.MapDelete("/{session_id}", DeleteAsync)
             .WithName("deleteSession")
             .WithSummary("Delete a session and its history")
@@ -70,33 +77,38 @@ internal static class SessionsApi
         sessions.MapPost("/{session_id}/turns", AppendAsync)
             .WithName("appendTurn")
             .WithSummary("Append a turn that your own agent made")
-            .WithDescription("Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the next one. Send an Idempotency-Key header to make a retry safe.")
+            .WithDescription(
+                "Serial with all others. A session that does not exist is created. With expected_turn it is refused where that is not the "
+                + "next one. Send an Idempotency-Key header to make a retry safe.")
             .TakesContent()
-            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge,
-                StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+            .Problems(
+                StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict,
+                StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType,
+                StatusCodes.Status422UnprocessableEntity);
         sessions.MapPost("/{session_id}/cancel", CancelAsync)
             .WithName("cancelTurn")
             .WithSummary("Stop the turn that runs")
-            .WithDescription("On whichever replica. What was answered so far is kept as an incomplete turn; if that is nothing, nothing is kept.")
+            .WithDescription(
+                "On whichever replica. What was answered so far is kept as an incomplete turn; if that is nothing, nothing is kept.")
             .Produces<CancelledResponse>(StatusCodes.Status202Accepted)
             .Problems(StatusCodes.Status404NotFound);
         sessions.MapPost("/{session_id}/fork", ForkAsync)
             .WithName("forkSession")
             .WithSummary("Copy a session up to one of its turns")
             .WithDescription("Nothing is run again. The copy belongs to the same user, whose limit applies.")
-            .Problems(StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict, StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType, StatusCodes.Status422UnprocessableEntity);
+            .Problems(
+                StatusCodes.Status400BadRequest, StatusCodes.Status404NotFound, StatusCodes.Status409Conflict,
+                StatusCodes.Status413PayloadTooLarge, StatusCodes.Status415UnsupportedMediaType,
+                StatusCodes.Status422UnprocessableEntity);
         return app;
     }
 
     private static async Task<CreatedAnswer<SessionResponse>> CreateAsync(
-        Body<CreateSessionRequest> body, Caller caller, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
+        Body<CreateSessionRequest> body, Caller caller, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time,
+        CancellationToken cancellationToken)
     {
         var request = body.Value;
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         if (request.SessionId is { } id)
         {
             await CheckFreeAsync(log, id, cancellationToken);
@@ -108,8 +120,10 @@ internal static class SessionsApi
             ? RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata)
             : RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata, request.SessionId);
         var session = new NewSession(
-            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, owner.UserId, metadata, SessionOrigin.Api);
-        var (created, replayed) = await log.CreateAsync(session, isOwnId: request.SessionId is not null, idempotency, owner, cancellationToken);
+            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, owner.UserId, metadata,
+            SessionOrigin.Api);
+        var (created, replayed) = await log.CreateAsync(
+            session, isOwnId: request.SessionId is not null, idempotency, owner, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);
         return Created(http, created);
     }
@@ -120,15 +134,11 @@ internal static class SessionsApi
         if (auth.Mode == AuthMode.None && !LocalRequests.IsLocal(request))
         {
             return new Problem(StatusCodes.Status403Forbidden, "forbidden",
-                "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback name, and not through a proxy.");
+                "Without authentication all sessions are listed for callers on this machine alone: on a loopback address, by a loopback "
+                + "name, and not through a proxy.");
         }
 
-        var userId = request.Query.TryGetValue(SessionOwner.Parameter, out var named) ? named.ToString() : null;
-        if (userId is not null)
-        {
-            UserIds.Check(SessionOwner.Parameter, userId);
-        }
-
+        var userId = Caller.NamedUser(request.Query);
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
         var filter = SessionFilter.Read(request.QueryString, ofAll: true);
         var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
@@ -136,22 +146,24 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, StatusCodeHttpResult, Problem>> GetAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpContext http, SessionLog log,
+        CancellationToken cancellationToken)
     {
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } session)
         {
             return NotFound(sessionId);
         }
 
         var etag = Tag(http, session);
-        return http.Request.Headers.IfNoneMatch.Count > 0 && IsAnyOf(http.Request.GetTypedHeaders().IfNoneMatch, etag, useStrongComparison: false)
+        return http.Request.Headers.IfNoneMatch.Count > 0
+            && IsAnyOf(http.Request.GetTypedHeaders().IfNoneMatch, etag, useStrongComparison: false)
             ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
             : new JsonAnswer<SessionResponse>(SessionResponse.From(session));
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, Problem>> PatchAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<PatchSessionRequest> body, HttpContext http, SessionLog log, LimitSettings limits,
-        CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<PatchSessionRequest> body, HttpContext http,
+        SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         if (body.Value.Others is { Count: > 0 } others)
         {
@@ -163,18 +175,19 @@ internal static class SessionsApi
             return Problem.From(Error.InvalidField("metadata", "is required: the keys to set, or null for those to remove"));
         }
 
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } found)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } found)
         {
             return NotFound(sessionId);
         }
 
         var conditions = http.Request.Headers.ContainsKey(HeaderNames.IfMatch) ? http.Request.GetTypedHeaders().IfMatch : null;
-        var changed = await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
-            ? OwnMetadata.Merge(session.Metadata, patch, limits)
-            : throw new ProblemException(new Problem(StatusCodes.Status412PreconditionFailed, "version_mismatch", $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
-            {
-                ThreadId = sessionId,
-            }), cancellationToken);
+        var changed = await log.ChangeMetadataAsync(
+            SessionRef.ByKey(found.Key),
+            owner.Value,
+            session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
+                ? OwnMetadata.Merge(session, patch, limits)
+                : throw new ProblemException(VersionMismatch(sessionId, session)),
+            cancellationToken);
         if (changed is null)
         {
             return NotFound(sessionId);
@@ -186,12 +199,14 @@ internal static class SessionsApi
 
     private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
         [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await log.DeleteAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken)
+        Identifiers.IsSessionId(sessionId)
+        && await log.DeleteAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken)
             ? new JsonAnswer<DeletedResponse>(new DeletedResponse(sessionId, Deleted: true))
             : NotFound(sessionId);
 
     private static async Task<Results<JsonAnswer<HistoryResponse>, Problem>> ReadHistoryAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, SessionLog log,
+        LimitSettings limits, CancellationToken cancellationToken)
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
         var withItems = ReadInclude(request.Query);
@@ -199,7 +214,7 @@ internal static class SessionsApi
         int? tip = !request.Query.TryGetValue("tip", out var text) ? null
             : int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0 ? number
             : throw new DomainException(Error.InvalidField("tip", "must be the number of a turn"));
-        if (!Identifiers.IsSessionId(sessionId) || await log.ReadTurnsAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, new TurnPageRequest
+        var wanted = new TurnPageRequest
         {
             Limit = paging.Limit,
             MaxBytes = limits.PageBytes,
@@ -207,7 +222,10 @@ internal static class SessionsApi
             Descending = paging.Descending,
             Tip = tip,
             AllBranches = allBranches,
-        }, cancellationToken) is not { Session.Kind: not SessionKind.Chain } page)
+        };
+        if (!Identifiers.IsSessionId(sessionId)
+            || await log.ReadTurnsAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, wanted, cancellationToken)
+                is not { Session.Kind: not SessionKind.Chain } page)
         {
             return NotFound(sessionId);
         }
@@ -235,23 +253,20 @@ internal static class SessionsApi
         && (include is ["items"] ? true : throw new DomainException(Error.InvalidField("include", "must be items")));
 
     private static async Task<Results<CreatedAnswer<TurnResponse>, Problem>> AppendAsync(
-        [FromRoute(Name = "session_id")] string sessionId, Caller caller, SessionOwner owner, Body<AppendTurnRequest> body, HttpContext http, TurnRunner turns, SessionLog log, LimitSettings limits,
-        CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, Caller caller, SessionOwner owner, Body<AppendTurnRequest> body,
+        HttpContext http, TurnRunner turns, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         SessionIds.Check("session_id", sessionId);
         var request = body.Value;
-        if (request.UserId is not null)
-        {
-            UserIds.Check("user_id", request.UserId);
-        }
-
+        UserIds.Check("user_id", request.UserId);
         var actor = request.UserId is null ? owner.Value : caller.ActingFor(request.UserId);
         if (request.AgentType is { Length: 0 or > 128 })
         {
             return Problem.From(Error.InvalidField("agent_type", "must have 1 to 128 characters"));
         }
 
-        var (input, output) = (AppendedItems.Read("query", request.Query, "input", request.Input, limits), AppendedItems.Read("response", request.Response, "output", request.Output, limits));
+        var input = AppendedItems.Read("query", request.Query, "input", request.Input, limits);
+        var output = AppendedItems.Read("response", request.Response, "output", request.Output, limits);
         if (input.IsNone && output.IsNone)
         {
             return Problem.From(Error.InvalidField("query", "is required, or response, input or output"));
@@ -267,7 +282,8 @@ internal static class SessionsApi
             ExpectedTurn = request.ExpectedTurn,
             CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
             Idempotency = RequestKeys.Read(
-                http.Request.Headers, "turns", caller.KeyScope(actor), sessionId, request.Query?.ToString(), request.Response?.ToString(), request.Input, request.Output,
+                http.Request.Headers, "turns", caller.KeyScope(actor), sessionId, request.Query?.ToString(),
+                request.Response?.ToString(), request.Input, request.Output,
                 request.AgentType, request.ExpectedTurn?.ToString(CultureInfo.InvariantCulture)),
         }, cancellationToken);
         RequestKeys.MarkReplayed(http, result.Replayed);
@@ -275,7 +291,8 @@ internal static class SessionsApi
     }
 
     private static async Task<IResult> CancelAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, TurnRunner turns, SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, TurnRunner turns, SessionLog log,
+        CancellationToken cancellationToken)
     {
         if (!Identifiers.IsSessionId(sessionId))
         {
@@ -283,12 +300,13 @@ internal static class SessionsApi
         }
 
         await turns.StopAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken);
-        return TypedResults.Json(new CancelledResponse(sessionId, Cancelled: true), ApiJson.Wire.CancelledResponse, statusCode: StatusCodes.Status202Accepted);
+        return TypedResults.Json(
+            new CancelledResponse(sessionId, Cancelled: true), ApiJson.Wire.CancelledResponse, statusCode: StatusCodes.Status202Accepted);
     }
 
     private static async Task<Results<CreatedAnswer<SessionResponse>, Problem>> ForkAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<ForkRequest> body, HttpContext http, SessionLog log, LimitSettings limits, TimeProvider time,
-        CancellationToken cancellationToken)
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, Body<ForkRequest> body, HttpContext http,
+        SessionLog log, LimitSettings limits, TimeProvider time, CancellationToken cancellationToken)
     {
         var request = body.Value;
         if (request.SessionId is { } id)
@@ -296,7 +314,7 @@ internal static class SessionsApi
             await CheckFreeAsync(log, id, cancellationToken);
         }
 
-        if (await FindAsync(log, sessionId, owner.Value, cancellationToken) is not { } source)
+        if (await log.FindAsync(sessionId, owner.Value, cancellationToken) is not { } source)
         {
             return NotFound(sessionId);
         }
@@ -307,7 +325,8 @@ internal static class SessionsApi
         return Created(http, await log.ForkAsync(SessionRef.ByKey(source.Key), owner.Value, request.AfterTurn, copy, cancellationToken));
     }
 
-    private static async Task<JsonAnswer<StatisticsResponse>> GetStatisticsAsync(SessionLog log, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<StatisticsResponse>> GetStatisticsAsync(
+        SessionLog log, SessionSettings options, CleanupSchedule cleanup, CancellationToken cancellationToken)
     {
         var statistics = await log.CountAsync(cancellationToken);
         return new JsonAnswer<StatisticsResponse>(new StatisticsResponse
@@ -343,10 +362,12 @@ internal static class SessionsApi
         }
     }
 
-    // A chain is no session that people see.
-    private static async ValueTask<Session?> FindAsync(SessionLog log, string sessionId, Owner owner, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId) && await log.GetAsync(await log.RefOfAsync(sessionId, cancellationToken), owner, cancellationToken) is { Kind: not SessionKind.Chain } session
-            ? session : null;
+    private static Problem VersionMismatch(string sessionId, Session session) => new(
+        StatusCodes.Status412PreconditionFailed, "version_mismatch",
+        $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
+    {
+        ThreadId = sessionId,
+    };
 
     private static Problem NotFound(string sessionId) => Problem.From(Error.SessionNotFound(sessionId));
 
@@ -371,5 +392,6 @@ internal static class SessionsApi
     }
 
     // The creation time tells apart sessions that had the same id one after the other.
-    private static string ETag(Session session) => string.Create(CultureInfo.InvariantCulture, $"\"{session.CreatedAt.ToMicroseconds():x}-{session.Revision.Version}\"");
+    private static string ETag(Session session) => string.Create(
+        CultureInfo.InvariantCulture, $"\"{session.CreatedAt.ToMicroseconds():x}-{session.Revision.Version}\"");
 }

@@ -31,7 +31,8 @@ internal static class TurnContextApi
         }
 
         return Identifiers.IsSessionId(sessionId)
-            && await contexts.FindAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, number, cancellationToken) is { } found
+            && await contexts.FindAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, number, cancellationToken)
+                is { } found
             ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(sessionId, found))
             : Problem.From(Error.SessionNotFound(sessionId));
     }

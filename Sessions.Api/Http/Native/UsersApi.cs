@@ -32,15 +32,20 @@ internal static class UsersApi
         users.MapGet("/export", ExportAsync)
             .WithName("exportUser")
             .WithSummary("Export everything of a user")
-            .WithDescription("NDJSON: a line for each session ({\"session\": …}), followed by a line for each of its turns ({\"session_id\": …, \"turn\": …}), and one at the end. The command import reads it.")
+            .WithDescription(
+                "NDJSON: a line for each session ({\"session\": …}), followed by a line for each of its turns "
+                + "({\"session_id\": …, \"turn\": …}), and one at the end. The command import reads it.")
             .Produces<string>(StatusCodes.Status200OK, "application/x-ndjson");
         return app;
     }
 
-    private static async Task<JsonAnswer<SessionListResponse>> ListAsync(UserIdPath userId, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<SessionListResponse>> ListAsync(
+        UserIdPath userId, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
-        return SessionPages.Answer(userId.Value, await log.ListAsync(SessionPages.Of(userId.Value, paging, limits), SessionFilter.Read(request.QueryString), cancellationToken));
+        var filter = SessionFilter.Read(request.QueryString);
+        return SessionPages.Answer(
+            userId.Value, await log.ListAsync(SessionPages.Of(userId.Value, paging, limits), filter, cancellationToken));
     }
 
     private static async Task<JsonAnswer<UsageAnswer>> CountAsync(
@@ -54,10 +59,12 @@ internal static class UsersApi
         }
 
         var today = DateOnly.FromDateTime(time.GetUtcNow().UtcDateTime);
-        return new(UsageAnswer.Of(userId.Value, today, await new UserUsage(log).CountAsync(userId.Value, today.AddDays(1 - days), cancellationToken)));
+        var usage = await new UserUsage(log).CountAsync(userId.Value, today.AddDays(1 - days), cancellationToken);
+        return new(UsageAnswer.Of(userId.Value, today, usage));
     }
 
-    private static async Task<JsonAnswer<ErasureResponse>> EraseAsync(UserIdPath userId, SessionLog log, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
+    private static async Task<JsonAnswer<ErasureResponse>> EraseAsync(
+        UserIdPath userId, SessionLog log, SessionSettings options, TimeProvider time, CancellationToken cancellationToken)
     {
         var erasure = await log.EraseAsync(userId.Value, cancellationToken);
         return new JsonAnswer<ErasureResponse>(new ErasureResponse(

@@ -44,7 +44,7 @@ internal static class ChatCompletionsApi
 
         fields.Refuse("functions", "Use 'tools'.");
         fields.Refuse("function_call", "Use 'tool_choice'.");
-        var messages = ChatMessages.Read(fields.Array("messages") ?? throw OpenAiException.Missing("messages"));
+        var messages = ChatMessages.Read(fields.RequiredArray("messages"));
         if (messages.Count == 0)
         {
             throw new OpenAiException("messages", "Invalid 'messages': must hold at least one message.", "empty_array");
@@ -152,7 +152,7 @@ internal static class ChatCompletionsApi
                     "unsupported_parameter");
             }
 
-            var function = given.Object("function") ?? throw OpenAiException.Missing($"{name}.function");
+            var function = given.RequiredObject("function");
             tools.Add(ToolFields.ReadFunction(new Fields(function, $"{name}.function."), $"{name}.function"));
         }
 

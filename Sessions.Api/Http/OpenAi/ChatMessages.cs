@@ -17,11 +17,6 @@ internal static partial class ChatMessages
         foreach (var message in messages.EnumerateArray())
         {
             var name = $"messages[{read.Count}]";
-            if (message.ValueKind != JsonValueKind.Object)
-            {
-                throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
-            }
-
             var fields = new Fields(message, $"{name}.");
             var role = fields.Word("role", "system", "developer", "user", "assistant", "tool")
                 ?? throw OpenAiException.Missing($"{name}.role");
@@ -110,7 +105,7 @@ internal static partial class ChatMessages
     private static ReadOnlyMemory<byte> ReadCall(Fields call, string name)
     {
         var id = call.Name("id");
-        var function = new Fields(call.Object("function") ?? throw OpenAiException.Missing($"{name}.function"), $"{name}.function.");
+        var function = new Fields(call.RequiredObject("function"), $"{name}.function.");
         var (called, arguments) = (function.Name("name"), function.Text("arguments") ?? "{}");
         return Json.Write((id, called, arguments), static (json, x) =>
         {
@@ -127,7 +122,7 @@ internal static partial class ChatMessages
     private static ReadOnlyMemory<byte> ReadOutput(Fields fields, string name)
     {
         var id = fields.Name("tool_call_id");
-        var content = fields.Any("content") ?? throw OpenAiException.Missing($"{name}.content");
+        var content = fields.Required("content");
         return Json.Write((id, content, name), static (json, x) =>
         {
             json.WriteStartObject();
@@ -172,36 +167,30 @@ internal static partial class ChatMessages
 
     private static void WritePart(Utf8JsonWriter json, JsonElement part, string textType, string name)
     {
-        if (part.ValueKind != JsonValueKind.Object)
-        {
-            throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
-        }
-
         var fields = new Fields(part, $"{name}.");
         switch (fields.Text("type"))
         {
             case "text":
-                WriteText(json, textType, fields.Text("text") ?? throw OpenAiException.Missing($"{name}.text"));
+                WriteText(json, textType, fields.RequiredText("text"));
                 break;
             case "refusal":
-                WriteRefusal(json, fields.Text("refusal") ?? throw OpenAiException.Missing($"{name}.refusal"));
+                WriteRefusal(json, fields.RequiredText("refusal"));
                 break;
             case "image_url":
-                var image = new Fields(
-                    fields.Object("image_url") ?? throw OpenAiException.Missing($"{name}.image_url"), $"{name}.image_url.");
+                var image = new Fields(fields.RequiredObject("image_url"), $"{name}.image_url.");
                 json.WriteStartObject();
                 json.WriteString("type"u8, "input_image"u8);
-                json.WriteString("image_url"u8, image.Text("url") ?? throw OpenAiException.Missing($"{name}.image_url.url"));
+                json.WriteString("image_url"u8, image.RequiredText("url"));
                 json.WriteString("detail"u8, image.Text("detail") ?? "auto");
                 json.WriteEndObject();
                 break;
             case "file":
-                var file = new Fields(fields.Object("file") ?? throw OpenAiException.Missing($"{name}.file"), $"{name}.file.");
+                var file = new Fields(fields.RequiredObject("file"), $"{name}.file.");
                 file.Refuse("file_id", "This server keeps no files: send the content itself.");
                 json.WriteStartObject();
                 json.WriteString("type"u8, "input_file"u8);
                 json.WriteString("filename"u8, file.Text("filename") ?? "file");
-                json.WriteString("file_data"u8, file.Text("file_data") ?? throw OpenAiException.Missing($"{name}.file.file_data"));
+                json.WriteString("file_data"u8, file.RequiredText("file_data"));
                 json.WriteEndObject();
                 break;
             case var other:

@@ -1,19 +1,11 @@
 using System.Text.Json;
 using Sessions.Api.Domain;
-using Sessions.Api.Engine;
 
 namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>Sessions as conversations.</summary>
 internal static class Conversations
 {
-    /// <summary>Finds a conversation by its id: <c>conv_</c> and its key, or that of a session.</summary>
-    public static async ValueTask<Session?> FindAsync(SessionLog log, string id, Owner owner, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(id)
-        && await log.GetAsync(await log.RefOfAsync(id, cancellationToken), owner, cancellationToken)
-            is { Kind: not SessionKind.Chain } found
-            ? found : null;
-
     /// <summary>The item of a turn with that id; <see langword="null"/> where it was deleted, or never was.</summary>
     public static TurnItem? ItemOf(Turn turn, ItemId id)
     {
@@ -36,7 +28,7 @@ internal static class Conversations
         json.WriteString("object"u8, "conversation"u8);
         json.WriteNumber("created_at"u8, session.CreatedAt.ToUnixTimeSeconds());
         json.WritePropertyName("metadata"u8);
-        OpenAiMetadata.Write(json, OpenAiMetadata.Of(session.Metadata));
+        OpenAiMetadata.Write(json, OpenAiMetadata.Of(session));
         json.WriteEndObject();
     }
 

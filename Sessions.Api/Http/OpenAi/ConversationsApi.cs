@@ -66,14 +66,16 @@ internal static class ConversationsApi
         var items = fields.Array("items") is { } given ? ReadItems(given) : [];
         var idempotency = RequestKeys.Read(http.Request.Headers, "conversations", caller.KeyScope(owner.Value), body.Value.Value);
         var created = new NewSession(
-            Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId, OpenAiMetadata.Replace(default, metadata, limits), SessionOrigin.Api);
+            Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId,
+            OpenAiMetadata.Store(metadata, limits), SessionOrigin.Api);
         var (session, replayed) = await log.CreateAsync(created, isOwnId: false, idempotency, owner.Value, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);
         if (items.Count > 0)
         {
             try
             {
-                await AppendAsync(turns, session, owner.Value, Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)])), idempotency, http, cancellationToken);
+                var added = Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)]));
+                await AppendAsync(turns, session, owner.Value, added, idempotency, http, cancellationToken);
             }
             catch (Exception e) when (!replayed
                 && (idempotency is null || e is OpenAiException { Error.Status: StatusCodes.Status400BadRequest }))
@@ -88,24 +90,31 @@ internal static class ConversationsApi
         return Answer(session);
     }
 
-    private static async Task<IResult> ListAsync(SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+    private static async Task<IResult> ListAsync(
+        SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
         var page = ListPage.Read(request.Query);
         if (owner.Value.UserId is not { } userId)
         {
-            throw new OpenAiException("user_id", "Conversations are listed for a user: name it in the query, as ?user_id=….", "missing_required_parameter");
+            throw new OpenAiException(
+                "user_id", "Conversations are listed for a user: name it in the query, as ?user_id=….", "missing_required_parameter");
         }
 
         PageCursor? after = null;
         if (page.After is { } id)
         {
-            after = await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } last
+            after = await log.FindAsync(id, owner.Value, cancellationToken) is { } last
                 ? new PageCursor(last.LastActivityAt.ToMicroseconds(), last.Id)
                 : throw new OpenAiException(OpenAiError.NotFound("Conversation", id) with { Param = "after" });
         }
 
         var sessions = await log.ListAsync(
-            new SessionPageRequest { UserId = userId, Limit = page.Limit, MaxBytes = limits.PageBytes, After = after, Ascending = !page.Descending }, filter: null, cancellationToken);
+            new SessionPageRequest
+            {
+                UserId = userId, Limit = page.Limit, MaxBytes = limits.PageBytes, After = after, Ascending = !page.Descending,
+            },
+            filter: null,
+            cancellationToken);
         return new JsonResult(Json.Write(sessions, static (json, sessions) =>
         {
             json.WriteStartObject();
@@ -117,15 +126,19 @@ internal static class ConversationsApi
             }
 
             json.WriteEndArray();
-            ConversationItems.WriteEnd(json, IdOf(sessions.Items, 0), IdOf(sessions.Items, sessions.Items.Count - 1), sessions.Next is not null);
+            ConversationItems.WriteEnd(
+                json, IdOf(sessions.Items, 0), IdOf(sessions.Items, sessions.Items.Count - 1), sessions.Next is not null);
             json.WriteEndObject();
         }));
 
-        static string? IdOf(IReadOnlyList<Session> sessions, int index) => index >= 0 && index < sessions.Count ? ConversationId.Of(sessions[index].Key) : null;
+        static string? IdOf(IReadOnlyList<Session> sessions, int index) =>
+            index >= 0 && index < sessions.Count ? ConversationId.Of(sessions[index].Key) : null;
     }
 
-    private static async Task<IResult> GetAsync([FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } session ? Answer(session) : OpenAiError.NotFound("Conversation", id);
+    private static async Task<IResult> GetAsync(
+        [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log,
+        CancellationToken cancellationToken) =>
+        await log.FindAsync(id, owner.Value, cancellationToken) is { } session ? Answer(session) : OpenAiError.NotFound("Conversation", id);
 
     private static async Task<IResult> UpdateAsync(
         [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, SessionOwner owner, SessionLog log, LimitSettings limits,
@@ -135,34 +148,41 @@ internal static class ConversationsApi
         fields.RequireKnown("metadata");
         var metadata = OpenAiMetadata.Read(body.Value.Value.TryGetProperty("metadata", out var given) ? given : null)
             ?? (given.ValueKind == JsonValueKind.Null ? [] : throw OpenAiException.Missing("metadata"));
-        return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found
-            && await log.ChangeMetadataAsync(SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session.Metadata, metadata, limits), cancellationToken) is { } changed
+        return await log.FindAsync(id, owner.Value, cancellationToken) is { } found
+            && await log.ChangeMetadataAsync(
+                SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session, metadata, limits), cancellationToken)
+                is { } changed
             ? Answer(changed)
             : OpenAiError.NotFound("Conversation", id);
     }
 
-    private static async Task<IResult> DeleteAsync([FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } found && await log.DeleteAsync(SessionRef.ByKey(found.Key), owner.Value, cancellationToken)
+    private static async Task<IResult> DeleteAsync(
+        [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log,
+        CancellationToken cancellationToken) =>
+        await log.FindAsync(id, owner.Value, cancellationToken) is { } found
+        && await log.DeleteAsync(SessionRef.ByKey(found.Key), owner.Value, cancellationToken)
             ? Conversations.Deleted(ConversationId.Of(found.Key), "conversation.deleted")
             : OpenAiError.NotFound("Conversation", id);
 
     private static async Task<IResult> ListItemsAsync(
-        [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
+        [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, HttpRequest request, SessionLog log,
+        LimitSettings limits, CancellationToken cancellationToken)
     {
         var page = ListPage.Read(request.Query);
-        return await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is { } session
-            && await ConversationItems.ReadAsync(log, session, owner.Value, page, limits.PageBytes, cancellationToken) is var (items, hasMore)
+        return await log.FindAsync(id, owner.Value, cancellationToken) is { } session
+            && await ConversationItems.ReadAsync(log, session, owner.Value, page, limits.PageBytes, cancellationToken)
+                is var (items, hasMore)
             ? ConversationItems.List(items, hasMore)
             : OpenAiError.NotFound("Conversation", id);
     }
 
     private static async Task<IResult> AddItemsAsync(
-        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, SessionLog log, StoredItems stored, TurnRunner turns,
-        CancellationToken cancellationToken)
+        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http,
+        SessionLog log, StoredItems stored, TurnRunner turns, CancellationToken cancellationToken)
     {
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("items");
-        var items = ReadItems(fields.Array("items") ?? throw OpenAiException.Missing("items"));
+        var items = ReadItems(fields.RequiredArray("items"));
         _ = ListPage.Read(http.Request.Query);
         if (items.Count == 0)
         {
@@ -170,7 +190,7 @@ internal static class ConversationsApi
         }
 
         var actor = caller.ActingFor(owner);
-        if (await Conversations.FindAsync(log, id, actor, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, actor, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
@@ -183,7 +203,8 @@ internal static class ConversationsApi
             return ConversationItems.List([.. resolved.Select(item => item.Known!.Value)], hasMore: false);
         }
 
-        var idempotency = RequestKeys.Read(http.Request.Headers, "items", caller.KeyScope(actor), ConversationId.Of(session.Key), body.Value.Value);
+        var idempotency = RequestKeys.Read(
+            http.Request.Headers, "items", caller.KeyScope(actor), ConversationId.Of(session.Key), body.Value.Value);
         var result = await AppendAsync(turns, session, actor, added, idempotency, http, cancellationToken);
         RequestKeys.MarkReplayed(http, result.Replayed);
         var made = new Queue<TurnItem>(ItemJson.Of(result.SessionKey, result.Turn));
@@ -204,10 +225,11 @@ internal static class ConversationsApi
     }
 
     private static async Task<IResult> GetItemAsync(
-        [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner, HttpRequest request, SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner,
+        HttpRequest request, SessionLog log, CancellationToken cancellationToken)
     {
         _ = ListPage.Read(request.Query);
-        if (await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
@@ -218,22 +240,26 @@ internal static class ConversationsApi
     }
 
     private static async Task<IResult> DeleteItemAsync(
-        [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "conversation_id")] string id, [FromRoute(Name = "item_id")] string itemId, SessionOwner owner,
+        SessionLog log, CancellationToken cancellationToken)
     {
-        if (await Conversations.FindAsync(log, id, owner.Value, cancellationToken) is not { } session)
+        if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } session)
         {
             return OpenAiError.NotFound("Conversation", id);
         }
 
-        return await FindItemAsync(log, session, itemId, owner.Value, cancellationToken) is { } item && await log.DeleteItemAsync(item.Id, owner.Value, cancellationToken) is { } changed
+        return await FindItemAsync(log, session, itemId, owner.Value, cancellationToken) is { } item
+            && await log.DeleteItemAsync(item.Id, owner.Value, cancellationToken) is { } changed
             ? Answer(changed)
             : OpenAiError.NotFound("Item", itemId);
     }
 
     // By its whole id, prefix and all: each item has one.
-    private static async ValueTask<TurnItem?> FindItemAsync(SessionLog log, Session session, string itemId, Owner owner, CancellationToken cancellationToken) =>
+    private static async ValueTask<TurnItem?> FindItemAsync(
+        SessionLog log, Session session, string itemId, Owner owner, CancellationToken cancellationToken) =>
         ItemId.TryParse(itemId, out var id) && id.Key == session.Key
-        && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found && Conversations.ItemOf(found.Turn, id) is { } item && item.IdText == itemId
+        && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found
+        && Conversations.ItemOf(found.Turn, id) is { } item && item.IdText == itemId
             ? item
             : null;
 
@@ -247,11 +273,14 @@ internal static class ConversationsApi
         var items = InputItems.Read(given, "items");
         var reference = items.FindIndex(item => item.Type == InputItem.Reference);
         return reference < 0 ? items
-            : throw new OpenAiException($"items[{reference}].type", $"Invalid value: '{InputItem.Reference}'. Items that are added stand for themselves.");
+            : throw new OpenAiException(
+                $"items[{reference}].type",
+                $"Invalid value: '{InputItem.Reference}'. Items that are added stand for themselves.");
     }
 
     private static async Task<TurnResult> AppendAsync(
-        TurnRunner turns, Session session, Owner owner, Items items, Idempotency? idempotency, HttpContext http, CancellationToken cancellationToken)
+        TurnRunner turns, Session session, Owner owner, Items items, Idempotency? idempotency, HttpContext http,
+        CancellationToken cancellationToken)
     {
         var append = new AppendCommand
         {
@@ -271,7 +300,8 @@ internal static class ConversationsApi
         {
             // The field has another name here than in a query; and what has gone since it was looked for is told in the words for what
             // was never there.
-            throw new OpenAiException(e.Error.Code == "session_not_found" ? OpenAiError.NotFound("Conversation", ConversationId.Of(session.Key))
+            throw new OpenAiException(e.Error.Code == "session_not_found"
+                ? OpenAiError.NotFound("Conversation", ConversationId.Of(session.Key))
                 : OpenAiError.From(e.Error) is { Param: "input" } error ? error with { Param = "items" }
                 : OpenAiError.From(e.Error));
         }

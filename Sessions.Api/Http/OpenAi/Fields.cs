@@ -33,9 +33,14 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         : value.ValueKind != JsonValueKind.String ? throw WrongType(name, "a text")
         : TryText(value) ?? throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must be valid Unicode.");
 
+    /// <summary>A field that must be there.</summary>
+    public JsonElement Required(string name) => Any(name) ?? throw OpenAiException.Missing(prefix + name);
+
+    /// <summary>A text that must be there.</summary>
+    public string RequiredText(string name) => Text(name) ?? throw OpenAiException.Missing(prefix + name);
+
     /// <summary>A text that must be there, and not empty.</summary>
-    public string Name(string name) => Text(name) is not { } text ? throw OpenAiException.Missing(prefix + name)
-        : text.Length > 0 ? text
+    public string Name(string name) => RequiredText(name) is { Length: > 0 } text ? text
         : throw new OpenAiException(prefix + name, $"Invalid '{prefix}{name}': must not be empty.", "empty_string");
 
     /// <summary>One of some words.</summary>
@@ -56,6 +61,12 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
     public JsonElement? Array(string name) => Any(name) is not { } value ? null
         : value.ValueKind == JsonValueKind.Array ? value
         : throw WrongType(name, "an array");
+
+    /// <summary>An object that must be there.</summary>
+    public JsonElement RequiredObject(string name) => Object(name) ?? throw OpenAiException.Missing(prefix + name);
+
+    /// <summary>An array that must be there.</summary>
+    public JsonElement RequiredArray(string name) => Array(name) ?? throw OpenAiException.Missing(prefix + name);
 
     public float? Number(string name, float min, float max)
     {
@@ -106,7 +117,9 @@ internal readonly struct Fields(JsonElement body, string prefix = "")
         }
     }
 
-    private void RequireObject()
+    /// <summary>Refuses what is no object.</summary>
+    /// <exception cref="OpenAiException">It is none.</exception>
+    public void RequireObject()
     {
         if (body.ValueKind != JsonValueKind.Object)
         {

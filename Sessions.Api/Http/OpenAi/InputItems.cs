@@ -30,11 +30,7 @@ internal static class InputItems
         foreach (var item in items.EnumerateArray())
         {
             var name = $"{param}[{read.Count}]";
-            if (item.ValueKind != JsonValueKind.Object)
-            {
-                throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
-            }
-
+            new Fields(item, $"{name}.").RequireObject();
             CheckUnicode(item, name);
             read.Add(ReadItem(item, name));
         }
@@ -86,38 +82,40 @@ internal static class InputItems
 
     private static InputItem ReadItem(JsonElement item, string name)
     {
-        var id = Text(item, "id", name, isRequired: false);
-        var type = Text(item, "type", name, isRequired: false)
-            ?? (Has(item, "role") ? "message" : id is not null ? InputItem.Reference : throw OpenAiException.Missing($"{name}.type"));
+        var fields = new Fields(item, $"{name}.");
+        var id = fields.Text("id");
+        var type = fields.Text("type")
+            ?? (fields.Any("role") is not null ? "message" : id is not null ? InputItem.Reference
+                : throw OpenAiException.Missing($"{name}.type"));
         switch (type)
         {
             case "message":
-                CheckMessage(item, name);
+                CheckMessage(fields, name);
                 break;
             case "function_call":
-                Name(item, "call_id", name);
-                Name(item, "name", name);
-                Text(item, "arguments", name);
+                fields.Name("call_id");
+                fields.Name("name");
+                fields.RequiredText("arguments");
                 break;
             case "function_call_output":
-                Name(item, "call_id", name);
-                CheckOutput(item, name);
+                fields.Name("call_id");
+                CheckTextOrParts(fields.Required("output"), $"{name}.output", "input_text", "input_image", "input_file");
                 break;
             case "reasoning":
-                CheckTexts(item, "summary", name, "summary_text");
-                CheckTexts(item, "content", name, "reasoning_text");
-                Text(item, "encrypted_content", name, isRequired: false);
+                CheckTexts(fields, "summary", name, "summary_text");
+                CheckTexts(fields, "content", name, "reasoning_text");
+                fields.Text("encrypted_content");
                 break;
             case "mcp_call":
-                Name(item, "server_label", name);
-                Name(item, "name", name);
-                Text(item, "arguments", name);
-                Text(item, "output", name, isRequired: false);
-                Text(item, "approval_request_id", name, isRequired: false);
+                fields.Name("server_label");
+                fields.Name("name");
+                fields.RequiredText("arguments");
+                fields.Text("output");
+                fields.Text("approval_request_id");
                 break;
             case "mcp_list_tools":
-                Name(item, "server_label", name);
-                CheckTools(item, name);
+                fields.Name("server_label");
+                CheckTools(fields, name);
                 break;
             case InputItem.Reference:
                 return new InputItem(type, id ?? throw OpenAiException.Missing($"{name}.id"), default);
@@ -128,47 +126,27 @@ internal static class InputItems
         return new InputItem(type, id, Json.Write((item, type), static (json, x) => Write(json, x.item, x.type)));
     }
 
-    private static void CheckMessage(JsonElement item, string name)
+    private static void CheckMessage(Fields message, string name)
     {
-        if (Text(item, "role", name) is not ("user" or "assistant" or "system" or "developer"))
+        if (message.RequiredText("role") is not ("user" or "assistant" or "system" or "developer"))
         {
             throw new OpenAiException(
                 $"{name}.role", $"Invalid value for '{name}.role'. Supported values are: user, assistant, system, developer.");
         }
 
-        if (!Has(item, "content", out var content))
-        {
-            throw OpenAiException.Missing($"{name}.content");
-        }
+        CheckTextOrParts(
+            message.Required("content"), $"{name}.content", "input_text", "output_text", "refusal", "input_image", "input_file");
+    }
 
+    private static void CheckTextOrParts(JsonElement content, string name, params ReadOnlySpan<string> allowed)
+    {
         if (content.ValueKind == JsonValueKind.Array)
         {
-            CheckParts(content, $"{name}.content", "input_text", "output_text", "refusal", "input_image", "input_file");
+            CheckParts(content, name, allowed);
         }
         else if (content.ValueKind != JsonValueKind.String)
         {
-            throw new OpenAiException(
-                $"{name}.content", $"Invalid type for '{name}.content': expected a text or an array of parts.",
-                "invalid_type");
-        }
-    }
-
-    private static void CheckOutput(JsonElement item, string name)
-    {
-        if (!Has(item, "output", out var output))
-        {
-            throw OpenAiException.Missing($"{name}.output");
-        }
-
-        if (output.ValueKind == JsonValueKind.Array)
-        {
-            CheckParts(output, $"{name}.output", "input_text", "input_image", "input_file");
-        }
-        else if (output.ValueKind != JsonValueKind.String)
-        {
-            throw new OpenAiException(
-                $"{name}.output", $"Invalid type for '{name}.output': expected a text or an array of parts.",
-                "invalid_type");
+            throw new OpenAiException(name, $"Invalid type for '{name}': expected a text or an array of parts.", "invalid_type");
         }
     }
 
@@ -178,34 +156,22 @@ internal static class InputItems
         foreach (var part in parts.EnumerateArray())
         {
             var at = $"{name}[{index++}]";
-            if (part.ValueKind != JsonValueKind.Object)
-            {
-                throw new OpenAiException(at, $"Invalid type for '{at}': expected an object.", "invalid_type");
-            }
-
-            var type = Text(part, "type", at)!;
-            if (!allowed.Contains(type))
-            {
-                throw new OpenAiException(
-                    $"{at}.type",
-                    $"Invalid value: '{Error.Shorten(type)}'. Supported values are: {string.Join(", ", allowed.ToArray())}.");
-            }
-
-            switch (type)
+            var fields = new Fields(part, $"{at}.");
+            switch (fields.Word("type", allowed) ?? throw OpenAiException.Missing($"{at}.type"))
             {
                 case "input_text" or "output_text" or "summary_text" or "reasoning_text":
-                    Text(part, "text", at);
+                    fields.RequiredText("text");
                     break;
                 case "refusal":
-                    Text(part, "refusal", at);
+                    fields.RequiredText("refusal");
                     break;
                 case "input_image":
-                    RefuseFileId(part, at);
-                    Text(part, "image_url", at);
+                    RefuseFileId(fields);
+                    fields.RequiredText("image_url");
                     break;
                 case "input_file":
-                    RefuseFileId(part, at);
-                    if (Text(part, "file_data", at, isRequired: false) is null && Text(part, "file_url", at, isRequired: false) is null)
+                    RefuseFileId(fields);
+                    if (fields.Text("file_data") is null && fields.Text("file_url") is null)
                     {
                         throw OpenAiException.Missing($"{at}.file_data");
                     }
@@ -215,43 +181,24 @@ internal static class InputItems
         }
     }
 
-    private static void RefuseFileId(JsonElement part, string name)
+    private static void RefuseFileId(Fields part) => part.Refuse("file_id", "This server keeps no files: send the content itself.");
+
+    private static void CheckTexts(Fields item, string property, string name, string type)
     {
-        if (Has(part, "file_id"))
+        if (item.Array(property) is { } texts)
         {
-            throw new OpenAiException(
-                $"{name}.file_id",
-                $"Unsupported parameter: '{name}.file_id'. This server keeps no files: send the content itself.",
-                "unsupported_parameter");
+            CheckParts(texts, $"{name}.{property}", type);
         }
     }
 
-    private static void CheckTexts(JsonElement item, string property, string name, string type)
-    {
-        if (Has(item, property, out var texts))
-        {
-            CheckParts(RequireArray(texts, $"{name}.{property}"), $"{name}.{property}", type);
-        }
-    }
-
-    private static void CheckTools(JsonElement item, string name)
+    private static void CheckTools(Fields item, string name)
     {
         var index = 0;
-        foreach (var tool in Has(item, "tools", out var tools)
-            ? RequireArray(tools, $"{name}.tools").EnumerateArray()
-            : throw OpenAiException.Missing($"{name}.tools"))
+        foreach (var tool in item.RequiredArray("tools").EnumerateArray())
         {
-            var at = $"{name}.tools[{index++}]";
-            Name(
-                tool.ValueKind == JsonValueKind.Object ? tool
-                    : throw new OpenAiException(at, $"Invalid type for '{at}': expected an object.", "invalid_type"),
-                "name",
-                at);
+            new Fields(tool, $"{name}.tools[{index++}].").Name("name");
         }
     }
-
-    private static JsonElement RequireArray(JsonElement value, string name) => value.ValueKind == JsonValueKind.Array ? value
-        : throw new OpenAiException(name, $"Invalid type for '{name}': expected an array.", "invalid_type");
 
     /// <summary>Refuses bytes that are no UTF-8, and half a surrogate pair: what passes can be read.</summary>
     /// <exception cref="OpenAiException">There is such a thing.</exception>
@@ -400,28 +347,7 @@ internal static class InputItems
         }
     }
 
-    private static void Name(JsonElement item, string property, string name)
-    {
-        if (Text(item, property, name)!.Length == 0)
-        {
-            throw new OpenAiException($"{name}.{property}", $"Invalid '{name}.{property}': must not be empty.", "empty_string");
-        }
-    }
-
-    private static string? Text(JsonElement item, string property, string name, bool isRequired = true)
-    {
-        if (!Has(item, property, out var value))
-        {
-            return isRequired ? throw OpenAiException.Missing($"{name}.{property}") : null;
-        }
-
-        return value.ValueKind == JsonValueKind.String ? value.GetString()
-            : throw new OpenAiException($"{name}.{property}", $"Invalid type for '{name}.{property}': expected a text.", "invalid_type");
-    }
-
     // null is like absent.
-    private static bool Has(JsonElement item, string property) => Has(item, property, out _);
-
-    private static bool Has(JsonElement item, string property, out JsonElement value) =>
-        item.TryGetProperty(property, out value) && value.ValueKind != JsonValueKind.Null;
+    private static bool Has(JsonElement item, string property) =>
+        item.TryGetProperty(property, out var value) && value.ValueKind != JsonValueKind.Null;
 }

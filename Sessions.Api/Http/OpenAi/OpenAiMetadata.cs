@@ -3,13 +3,13 @@ using System.Text.Json.Nodes;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Native;
+using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// The metadata of conversations and responses: texts only, as OpenAI has them. Of a session's own keys those show that are such; names
-/// that are the server's on native routes are
-/// legal here, and kept apart under <see cref="Apart"/>.
+/// that are the server's on native routes are legal here, and kept apart under <see cref="Apart"/>.
 /// </summary>
 internal static class OpenAiMetadata
 {
@@ -72,16 +72,11 @@ internal static class OpenAiMetadata
     }
 
     /// <summary>What shows of a session's metadata.</summary>
-    public static OrderedDictionary<string, string> Of(ReadOnlyMemory<byte> stored)
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static OrderedDictionary<string, string> Of(Session session)
     {
         OrderedDictionary<string, string> shown = new(StringComparer.Ordinal);
-        if (stored.IsEmpty)
-        {
-            return shown;
-        }
-
-        var own = JsonElement.Parse(stored.Span);
-        foreach (var property in own.EnumerateObject())
+        OwnMetadata.ReadStored(session, property =>
         {
             if (property.Name == Apart)
             {
@@ -94,7 +89,7 @@ internal static class OpenAiMetadata
             {
                 shown[property.Name] = property.Value.GetString()!;
             }
-        }
+        });
 
         // Native clients may keep more than OpenAI's clients can read.
         while (shown.Count > MaxKeys)
@@ -107,16 +102,25 @@ internal static class OpenAiMetadata
 
     /// <summary>A session's metadata with what shows of it replaced.</summary>
     /// <exception cref="DomainException">It is too much.</exception>
-    public static ReadOnlyMemory<byte> Replace(
-        ReadOnlyMemory<byte> stored, OrderedDictionary<string, string> shown, LimitSettings limits)
+    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    public static ReadOnlyMemory<byte> Replace(Session session, OrderedDictionary<string, string> shown, LimitSettings limits)
     {
-        var metadata = stored.IsEmpty ? [] : JsonNode.Parse(stored.Span)!.AsObject();
-        foreach (var name in Of(stored).Keys.Where(name => name != BranchMarker.Key))
+        var metadata = OwnMetadata.ToChange(session);
+        foreach (var name in Of(session).Keys.Where(name => name != BranchMarker.Key))
         {
             metadata.Remove(name);
         }
 
         metadata.Remove(Apart);
+        return Store(metadata, shown, limits);
+    }
+
+    /// <summary>The metadata of a new session.</summary>
+    /// <exception cref="DomainException">It is too much.</exception>
+    public static ReadOnlyMemory<byte> Store(OrderedDictionary<string, string> shown, LimitSettings limits) => Store([], shown, limits);
+
+    private static ReadOnlyMemory<byte> Store(JsonObject metadata, OrderedDictionary<string, string> shown, LimitSettings limits)
+    {
         var apart = new JsonObject();
         var place = 0;
         foreach (var (name, value) in shown)

@@ -8,9 +8,8 @@ namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// Requests that OpenAI's clients repeat by themselves (<c>X-Stainless-Retry-Count</c>), without a key that would tell so: the same
-/// caller, conversation or chain, and body within a minute is
-/// answered with the turn that the first one made. In this process alone; a repeat that comes to another replica is a request of its own,
-/// which an <c>Idempotency-Key</c> prevents.
+/// caller, conversation or chain, and body within a minute is answered with the turn that the first one made. In this process alone; a
+/// repeat that comes to another replica is a request of its own, which an <c>Idempotency-Key</c> prevents.
 /// </summary>
 internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, SessionLog log, TimeProvider time)
 {

@@ -9,8 +9,7 @@ namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// The events of a turn as those of a streamed Response. One event of the turn becomes none, one or several of these, always the same: so
-/// their numbers are the same for each reader, and
-/// whoever comes back goes on behind the last one it has.
+/// their numbers are the same for each reader, and whoever comes back goes on behind the last one it has.
 /// </summary>
 /// <param name="isConversation">Whether the Response is made in a conversation.</param>
 /// <param name="inProgress">The Response as it is while the turn runs, when it began then.</param>

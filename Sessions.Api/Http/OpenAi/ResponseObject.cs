@@ -6,8 +6,8 @@ namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// Makes the Response of a turn. What is kept of it are all fields but <c>id</c>, <c>output</c> and <c>conversation</c>, which a turn has
-/// by where it stands; so what creating gave, what
-/// <c>response.completed</c> held, and what a GET gives are made of the same bytes by the same code.
+/// by where it stands; so what creating gave, what <c>response.completed</c> held, and what a GET gives are made of the same bytes by the
+/// same code.
 /// </summary>
 /// <param name="request">What was asked for: of it what is told again (<see cref="ResponseRequest.Echoed"/>).</param>
 /// <param name="agentType">The agent that answers: the model, where the request names none.</param>

@@ -13,14 +13,16 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
 {
     /// <summary>Finds out.</summary>
     /// <exception cref="OpenAiException">Something that is named is not there, or not for this owner.</exception>
-    public async ValueTask<TurnCommand> MakeAsync(ResponseRequest request, Agent agent, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
+    public async ValueTask<TurnCommand> MakeAsync(
+        ResponseRequest request, Agent agent, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
         var (session, tip) = await FindAsync(request, owner, cancellationToken);
         var input = request.Text is { } text ? Items.OfText(text)
             : ResolvedItem.NewOnes(await stored.ResolveAsync(request.Items, "input", session, tip, owner, cancellationToken));
         if (input.IsNone && session is null or { TurnCount: 0 })
         {
-            throw new OpenAiException("input", "Missing required parameter: 'input' must hold at least one item.", "missing_required_parameter");
+            throw new OpenAiException(
+                "input", "Missing required parameter: 'input' must hold at least one item.", "missing_required_parameter");
         }
 
         agent.Check(input, request.Options);
@@ -50,18 +52,20 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
         };
     }
 
-    private async ValueTask<(Session? Session, Turn? Tip)> FindAsync(ResponseRequest request, Owner owner, CancellationToken cancellationToken)
+    private async ValueTask<(Session? Session, Turn? Tip)> FindAsync(
+        ResponseRequest request, Owner owner, CancellationToken cancellationToken)
     {
         if (request.Conversation is { } conversation)
         {
-            return await Conversations.FindAsync(log, conversation, owner, cancellationToken) is { } found
+            return await log.FindAsync(conversation, owner, cancellationToken) is { } found
                 ? (found, found.LastTurn)
                 : throw new OpenAiException(OpenAiError.NotFound("Conversation", conversation));
         }
 
         if (request.PreviousResponseId is { } previous)
         {
-            return ResponseId.TryParse(previous, out var id) && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { Turn.Response.IsEmpty: false } found
+            return ResponseId.TryParse(previous, out var id)
+                && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { Turn.Response.IsEmpty: false } found
                 ? (found.Session, found.Turn)
                 : throw new OpenAiException(OpenAiError.PreviousResponseNotFound(previous));
         }
@@ -71,7 +75,8 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
 
     // A chain that starts from a response of a conversation: the conversation stays as it is, and the chain has its turns up to there.
     // The same request gets the same one.
-    private async ValueTask<Session> BranchAsync(Session conversation, int afterTurn, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
+    private async ValueTask<Session> BranchAsync(
+        Session conversation, int afterTurn, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
         var (id, reservedBy) = (BranchMarker.NewId(conversation.Key, time), (Guid?)null);
         if (idempotency is { } key)

@@ -93,7 +93,7 @@ internal sealed record ResponseRequest
                 "mutually_exclusive_parameters");
         }
 
-        var input = fields.Any("input") ?? throw OpenAiException.Missing("input");
+        var input = fields.Required("input");
         if (input.ValueKind is not (JsonValueKind.String or JsonValueKind.Array))
         {
             throw new OpenAiException("input", "Invalid type for 'input': expected a text or an array of items.", "invalid_type");
@@ -185,8 +185,7 @@ internal sealed record ResponseRequest
 
         if (conversation.ValueKind == JsonValueKind.Object)
         {
-            return new Fields(conversation, "conversation.").Text("id")
-                ?? throw OpenAiException.Missing("conversation.id");
+            return new Fields(conversation, "conversation.").RequiredText("id");
         }
 
         return conversation.ValueKind == JsonValueKind.String ? fields.Text("conversation")
@@ -230,11 +229,6 @@ internal static class ToolFields
         foreach (var tool in tools?.EnumerateArray() ?? default)
         {
             var name = $"tools[{read.Count}]";
-            if (tool.ValueKind != JsonValueKind.Object)
-            {
-                throw new OpenAiException(name, $"Invalid type for '{name}': expected an object.", "invalid_type");
-            }
-
             var fields = new Fields(tool, $"{name}.");
             if (fields.Text("type") is not "function" and var type)
             {
@@ -254,7 +248,7 @@ internal static class ToolFields
     /// <summary>Reads a function's name, description, parameters and strictness.</summary>
     public static FunctionTool ReadFunction(Fields fields, string name)
     {
-        var function = fields.Text("name") ?? throw OpenAiException.Missing($"{name}.name");
+        var function = fields.RequiredText("name");
         return function.Length is > 0 and <= MaxNameLength
             ? new FunctionTool(function, fields.Text("description"), Apart(fields.Object("parameters")), fields.Flag("strict"))
             : throw new OpenAiException($"{name}.name", $"Invalid '{name}.name': must have 1 to {MaxNameLength} characters.");

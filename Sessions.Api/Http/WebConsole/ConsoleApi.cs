@@ -1,4 +1,5 @@
 using System.Collections.Frozen;
+using Microsoft.AspNetCore.Http.HttpResults;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Api.Http.WebConsole;
@@ -36,7 +37,7 @@ internal static class ConsoleApi
 
         // With the slash, so that its files are found beside it; relative, as there may be a proxy with a path of its own.
         console.MapGet("", (HttpRequest request) => request.Path.Value!.EndsWith('/')
-            ? Send(request.HttpContext, files.Value[Page])
+            ? (IResult)Send(request.HttpContext, files.Value[Page])
             : TypedResults.Redirect("console/"));
         console.MapGet("/{file}", IResult (string file, HttpContext http) => files.Value.TryGetValue(file, out var found)
             ? Send(http, found)
@@ -49,7 +50,7 @@ internal static class ConsoleApi
         request.Headers.Accept.ToString() is var accept && accept.Contains("text/html", StringComparison.OrdinalIgnoreCase)
             && !accept.Contains("application/json", StringComparison.OrdinalIgnoreCase);
 
-    private static IResult Send(HttpContext http, ConsoleFile file)
+    private static FileContentHttpResult Send(HttpContext http, ConsoleFile file)
     {
         var headers = http.Response.Headers;
         headers.ContentSecurityPolicy = Policy;
@@ -58,19 +59,6 @@ internal static class ConsoleApi
 
         // Kept, and asked for again each time: a server that was updated is never met by the files of the one before.
         headers.CacheControl = "no-cache";
-        headers.ETag = file.ETag;
-        return http.Request.Headers.IfNoneMatch.Contains(file.ETag)
-            ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
-            : new FileAnswer(file);
-    }
-
-    private sealed class FileAnswer(ConsoleFile file) : IResult
-    {
-        public async Task ExecuteAsync(HttpContext httpContext)
-        {
-            httpContext.Response.ContentType = file.ContentType;
-            httpContext.Response.ContentLength = file.Bytes.Length;
-            await httpContext.Response.Body.WriteAsync(file.Bytes, httpContext.RequestAborted);
-        }
+        return TypedResults.Bytes(file.Bytes, file.ContentType, entityTag: file.ETag);
     }
 }

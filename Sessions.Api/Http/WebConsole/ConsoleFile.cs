@@ -1,5 +1,6 @@
 using System.Collections.Frozen;
 using System.Security.Cryptography;
+using Microsoft.Net.Http.Headers;
 
 namespace Sessions.Api.Http.WebConsole;
 
@@ -7,7 +8,7 @@ namespace Sessions.Api.Http.WebConsole;
 /// <param name="Bytes">The file.</param>
 /// <param name="ContentType">What it is.</param>
 /// <param name="ETag">Which one it is.</param>
-internal sealed record ConsoleFile(ReadOnlyMemory<byte> Bytes, string ContentType, string ETag)
+internal sealed record ConsoleFile(ReadOnlyMemory<byte> Bytes, string ContentType, EntityTagHeaderValue ETag)
 {
     private const string Prefix = "console/";
 
@@ -22,7 +23,8 @@ internal sealed record ConsoleFile(ReadOnlyMemory<byte> Bytes, string ContentTyp
                 using var stream = assembly.GetManifestResourceStream(name)!;
                 var bytes = new byte[stream.Length];
                 stream.ReadExactly(bytes);
-                return new ConsoleFile(bytes, TypeOf(name), $"\"{Convert.ToHexStringLower(SHA256.HashData(bytes).AsSpan(0, 8))}\"");
+                return new ConsoleFile(
+                    bytes, TypeOf(name), new($"\"{Convert.ToHexStringLower(SHA256.HashData(bytes).AsSpan(0, 8))}\""));
             });
     }
 

@@ -37,6 +37,32 @@ public sealed class SqliteDamageTests : IDisposable
     }
 
     [Theory]
+    [InlineData("{")]
+    [InlineData("[]")]
+    [InlineData("null")]
+    [InlineData("""{"a":"\ud800"}""")]
+    [InlineData("""{"\u0001v1":1}""")]
+    public async Task Metadata_that_nobody_wrote_is_told_as_damage_under_v1_as_well(string stored)
+    {
+        await using var server = SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
+        Assert.Equal(201, (await server.PostAsync("/sessions", new { session_id = "bad", user_id = "ada", metadata = new { a = 1 } })).Status);
+        SqliteTests.Execute(Db, $"UPDATE sessions SET metadata = CAST('{stored}' AS BLOB) WHERE id = 'bad'");
+
+        foreach (var answer in (Answer[])
+            [
+                await server.GetAsync("/v1/conversations/bad"),
+                await server.GetAsync("/v1/conversations?user_id=ada"),
+                await server.PostAsync("/v1/conversations/bad", new { metadata = new { b = "2" } }),
+            ])
+        {
+            Assert.Equal((503, "storage_damaged"), (answer.Status, (string?)answer.Json["error"]!["code"]));
+        }
+
+        Assert.Contains("Degraded", (await server.GetAsync("/health")).Text, StringComparison.Ordinal);
+        Assert.Equal(200, (await server.DeleteAsync("/v1/conversations/bad")).Status);
+    }
+
+    [Theory]
     [InlineData("sessions SET created_at = 9000000000000000000")]
     [InlineData("sessions SET last_activity_at = 9000000000000000000")]
     [InlineData("sessions SET expires_at = 9000000000000000000")]

@@ -7,12 +7,11 @@ let key = readKey();
 
 /** What the server refused, in its own words. */
 export class ApiError extends Error {
-  constructor(status, problem, retryAfter) {
+  constructor(status, problem) {
     super(problem?.detail ?? problem?.title ?? (status ? `The server answered with status ${status}.` : "The server can't be reached."));
     this.status = status;
     this.code = problem?.code ?? (status ? "unknown" : "unreachable");
     this.problem = problem;
-    this.retryAfter = retryAfter;
   }
 }
 
@@ -37,8 +36,8 @@ export function useKey(text) {
   }
 }
 
-/** Sends a request and gives the response, whatever its status is. */
-export async function send(method, path, { body, headers, signal, query } = {}) {
+// Sends a request and gives the response, whatever its status is.
+async function send(method, path, { body, headers, signal, query } = {}) {
   const url = new URL(path, base);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
@@ -61,23 +60,29 @@ export async function send(method, path, { body, headers, signal, query } = {}) 
   }
 }
 
-/** Makes an error of a response that is one. */
-export async function refuse(response) {
+// Makes an error of a response that is one.
+async function refusal(response) {
   let problem;
   try {
     problem = await response.json();
   } catch {
     // Not of this server: a proxy's.
   }
-  const error = new ApiError(response.status, problem, Number(response.headers.get("Retry-After")) || undefined);
+  const error = new ApiError(response.status, problem);
   if (response.status === 401) document.dispatchEvent(new CustomEvent("signed-out", { detail: error }));
   return error;
 }
 
+/** Sends a request and gives the response, which is no refusal. */
+export async function request(method, path, options) {
+  const response = await send(method, path, options);
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
 /** Sends a request and gives what came back as JSON. */
 export async function call(method, path, options) {
-  const response = await send(method, path, { ...options, headers: { Accept: "application/json", ...options?.headers } });
-  if (!response.ok) throw await refuse(response);
+  const response = await request(method, path, { ...options, headers: { Accept: "application/json", ...options?.headers } });
   return response.json();
 }
 

@@ -2,15 +2,15 @@
 import { fill, h, iconButton } from "./dom.js";
 import { icon } from "./icons.js";
 import { call, get, sessionPath } from "./api.js";
-import { actingFor, ownerQuery } from "./state.js";
+import { actingFor, ownerQuery, sessionAddress } from "./state.js";
 import { RecentSessions, chatAddress } from "./recent-sessions.js";
 import { RunningTurn, chatTurn, failedTurn, welcome } from "./chat-turn.js";
 import { TurnStream } from "./stream.js";
 import { TurnTree } from "./turn-tree.js";
 import { callsOf, waitingCalls } from "./items.js";
 import { toolOutputs } from "./tool-outputs.js";
-import { turnContext } from "./turn-context.js";
-import { attempt, problemBox, say, sheet } from "./dialogs.js";
+import { showTurnContext } from "./turn-context.js";
+import { attempt, problemBox, say } from "./dialogs.js";
 import "./composer.js";
 
 const PAGE = 30;
@@ -58,8 +58,7 @@ class ChatPage extends HTMLElement {
             "span",
             { class: "buttons" },
             iconButton("The session with all its turns", icon("eye"), () => {
-              if (this.#id)
-                location.hash = `#/sessions/${encodeURIComponent(this.#id)}${this.#user ? `?user=${encodeURIComponent(this.#user)}` : ""}`;
+              if (this.#id) location.hash = sessionAddress(this.#id, this.#user);
             }),
           ),
         ),
@@ -92,7 +91,7 @@ class ChatPage extends HTMLElement {
   async open(id, params) {
     this.classList.remove("listing");
     this.#user = params.get("user") ?? actingFor();
-    this.#recent.show(this.#id);
+    this.#recent.show(id);
     if (id === this.#id && id !== null) return;
     if (this.#stream && this.#stream.sessionId !== id) this.#leave();
     this.#id = id;
@@ -184,7 +183,7 @@ class ChatPage extends HTMLElement {
         say("A copy up to that turn.");
         location.hash = this.#address(copy.session_id);
       }),
-    inspect: turn => sheet(`Turn ${turn.turn}: what the model was given`, turnContext(this.#id, turn.turn, ownerQuery(this.#user))),
+    inspect: turn => showTurnContext(this.#id, turn.turn, ownerQuery(this.#user)),
     go: turn => {
       this.#tip = this.#tree.tipOf(turn);
       this.#draw();

@@ -4,7 +4,7 @@ import { icon } from "./icons.js";
 import { count, duration, plural, time } from "./format.js";
 import { GrowingMarkdown, markdown } from "./markdown.js";
 import { showItems } from "./items.js";
-import { say } from "./dialogs.js";
+import { copy } from "./dialogs.js";
 
 /** What stands where nothing was said yet. */
 export function welcome() {
@@ -205,12 +205,3 @@ const incomplete = reason =>
     max_output_tokens: "Cut short: the model had no tokens left.",
     content_filter: "Cut short by the provider's content filter.",
   })[reason] ?? `Cut short (${reason}).`;
-
-export async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    say("Copied.");
-  } catch {
-    say("The browser does not allow copying here.", "bad");
-  }
-}

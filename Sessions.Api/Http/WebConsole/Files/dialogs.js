@@ -1,5 +1,6 @@
 // Questions, and short messages.
 import { h, newId } from "./dom.js";
+import { icon } from "./icons.js";
 
 /** Asks before something is done that can't be undone; the question names what goes. */
 export function confirmRemoval({ title, body, action, typed }) {
@@ -119,6 +120,16 @@ export function say(text, kind = "") {
   setTimeout(() => toast.remove(), kind === "bad" ? 8000 : 4000);
 }
 
+/** Copies a text, and says so. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    say("The browser does not allow copying here.", "bad");
+  }
+}
+
 /** A problem as a box, with what can be done about it. */
 export function problemBox(error, ...actions) {
   return h(
@@ -138,3 +149,7 @@ export async function attempt(action) {
     return undefined;
   }
 }
+
+/** A button that does something, and says what went wrong. */
+export const button = (sign, text, onclick, kind = "") =>
+  h("button", { type: "button", class: `button ${kind}`, onclick: () => attempt(onclick) }, icon(sign), text);

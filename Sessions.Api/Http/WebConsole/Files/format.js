@@ -44,6 +44,3 @@ export function bytes(size) {
   if (size < 1024) return `${size} B`;
   return size < 1048576 ? `${(size / 1024).toFixed(1)} KiB` : `${(size / 1048576).toFixed(1)} MiB`;
 }
-
-/** An id, with its middle left out where it is long. */
-export const shortId = id => (id.length > 22 ? `${id.slice(0, 8)}…${id.slice(-8)}` : id);

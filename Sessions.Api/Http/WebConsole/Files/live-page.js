@@ -19,62 +19,17 @@ class LivePage extends HTMLElement {
   #agents = h("tbody");
   #operations = h("tbody");
   #charts = [
-    [
-      new LineChart(
-        "Turns per second",
-        [
-          { name: "ended", color: "c0" },
-          { name: "failed", color: "bad" },
-        ],
-        count,
-      ),
-      [sample => sample.turns.count, sample => sample.turns.failed],
-    ],
-    [
-      new LineChart(
-        "Turns now",
-        [
-          { name: "running", color: "c0" },
-          { name: "waiting", color: "c1" },
-        ],
-        count,
-      ),
-      [sample => sample.running_turns, sample => sample.waiting_turns],
-    ],
-    [
-      new LineChart(
-        "Sessions per second",
-        [
-          { name: "created", color: "c0" },
-          { name: "removed", color: "c1" },
-        ],
-        count,
-      ),
-      [sample => sample.sessions_created, sample => sample.sessions_removed],
-    ],
-    [
-      new LineChart(
-        "Time of a turn",
-        [
-          { name: "p95", color: "c0" },
-          { name: "median", color: "c1" },
-        ],
-        duration,
-      ),
-      [sample => sample.turns.p95, sample => sample.turns.p50],
-    ],
-    [
-      new LineChart(
-        "Time of the store",
-        [
-          { name: "p95", color: "c0" },
-          { name: "median", color: "c1" },
-        ],
-        duration,
-      ),
-      [sample => sample.store.p95, sample => sample.store.p50],
-    ],
-    [new LineChart("Requests refused", [{ name: "refused", color: "bad" }], count), [sample => sample.requests_refused]],
+    chart("Turns per second", count, ["ended", "c0", sample => sample.turns.count], ["failed", "bad", sample => sample.turns.failed]),
+    chart("Turns now", count, ["running", "c0", sample => sample.running_turns], ["waiting", "c1", sample => sample.waiting_turns]),
+    chart(
+      "Sessions per second",
+      count,
+      ["created", "c0", sample => sample.sessions_created],
+      ["removed", "c1", sample => sample.sessions_removed],
+    ),
+    chart("Time of a turn", duration, ["p95", "c0", sample => sample.turns.p95], ["median", "c1", sample => sample.turns.p50]),
+    chart("Time of the store", duration, ["p95", "c0", sample => sample.store.p95], ["median", "c1", sample => sample.store.p50]),
+    chart("Requests refused", count, ["refused", "bad", sample => sample.requests_refused]),
   ];
 
   connectedCallback() {
@@ -205,6 +160,16 @@ class LivePage extends HTMLElement {
     fill(this.#operations, rows(activity.store_operations, "Nothing was done yet."));
   }
 }
+
+/** A chart, and what each of its lines reads of a sample. */
+const chart = (title, format, ...lines) => [
+  new LineChart(
+    title,
+    lines.map(([name, color]) => ({ name, color })),
+    format,
+  ),
+  lines.map(([, , read]) => read),
+];
 
 const rows = (all, none) =>
   all.length === 0

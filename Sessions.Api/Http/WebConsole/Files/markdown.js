@@ -1,6 +1,7 @@
 // Markdown, as models write it, into elements. What is HTML in it stays text. docs/console.md says what is understood.
 import { h, iconButton } from "./dom.js";
 import { icon } from "./icons.js";
+import { copy } from "./dialogs.js";
 import { inline } from "./inline.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]{0,40})/;
@@ -135,12 +136,11 @@ function code(parent, lines, start, [, mark, language]) {
   let end = start + 1;
   while (end < lines.length && !(lines[end].trim().startsWith(mark) && lines[end].trim().replaceAll(mark[0], "") === "")) end++;
   const text = lines.slice(start + 1, end).join("\n");
-  const copy = iconButton("Copy code", icon("copy"), () => navigator.clipboard?.writeText(text));
   parent.append(
     h(
       "figure",
       { class: "code" },
-      h("figcaption", {}, h("span", {}, language || "text"), copy),
+      h("figcaption", {}, h("span", {}, language || "text"), iconButton("Copy code", icon("copy"), () => copy(text))),
       h("pre", { tabindex: 0, role: "region", "aria-label": `Code${language ? ` in ${language}` : ""}` }, h("code", {}, text)),
     ),
   );

@@ -1,6 +1,6 @@
 // A session's own metadata, as JSON; saved only where nobody has changed the session meanwhile.
 import { fill, h } from "./dom.js";
-import { refuse, send, sessionPath } from "./api.js";
+import { request, sessionPath } from "./api.js";
 import { say } from "./dialogs.js";
 
 const SERVERS = ["query_count", "last_query", "last_agent_type", "created_from"];
@@ -48,12 +48,11 @@ export function metadataEditor(session, etag, query) {
           return;
         }
         try {
-          const response = await send("PATCH", sessionPath(session.session_id), {
+          const response = await request("PATCH", sessionPath(session.session_id), {
             body: { metadata: difference(stored, wanted) },
             headers: { "If-Match": etag },
             query,
           });
-          if (!response.ok) throw await refuse(response);
           etag = response.headers.get("ETag");
           stored = own(await response.json());
           input.value = write(stored);

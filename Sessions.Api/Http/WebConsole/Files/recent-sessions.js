@@ -49,7 +49,7 @@ const entry = session =>
     h(
       "a",
       { href: chatAddress(session.session_id, session.user_id), "data-session": session.session_id },
-      h("span", { class: "name", dir: "auto" }, session.metadata.last_query ?? session.session_id),
+      h("span", { class: "name", dir: "auto" }, session.metadata.last_query || session.session_id),
       h("time", { datetime: session.last_activity_at }, shortTime(session.last_activity_at)),
     ),
   );

@@ -1,15 +1,15 @@
 // A session: what is known of it, its metadata, its turns on all branches; and what can be done with it.
 import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
-import { call, get, refuse, save, send, sessionPath } from "./api.js";
-import { mayChat, ownerQuery } from "./state.js";
+import { call, get, request, save, sessionPath } from "./api.js";
+import { mayChat, ownerQuery, sessionAddress } from "./state.js";
 import { fromNow, plural, time } from "./format.js";
 import { chatTurn } from "./chat-turn.js";
 import { metadataEditor } from "./metadata-editor.js";
-import { turnContext } from "./turn-context.js";
+import { showTurnContext } from "./turn-context.js";
 import { chatAddress } from "./recent-sessions.js";
 import { TurnStream } from "./stream.js";
-import { attempt, confirmRemoval, problemBox, say, sheet } from "./dialogs.js";
+import { attempt, button, confirmRemoval, problemBox, say } from "./dialogs.js";
 
 const PAGE = 50;
 
@@ -28,8 +28,7 @@ export function showSession(id, user, host) {
 }
 
 async function open(box, id, query, host) {
-  const response = await send("GET", sessionPath(id), { query });
-  if (!response.ok) throw await refuse(response);
+  const response = await request("GET", sessionPath(id), { query });
   const session = await response.json();
   const turns = h("div", { class: "turns" });
   fill(
@@ -111,7 +110,7 @@ async function showTurns(box, id, query, after) {
           turn.status !== "completed" && h("span", { class: "chip" }, turn.status),
         ),
         chatTurn(turn, [turn.turn], {
-          inspect: () => sheet(`Turn ${turn.turn}: what the model was given`, turnContext(id, turn.turn, query)),
+          inspect: () => showTurnContext(id, turn.turn, query),
           fork: () => fork(id, query, turn.turn),
         }),
       ),
@@ -138,13 +137,10 @@ async function showTurns(box, id, query, after) {
 
 const back = () => h("a", { class: "button quiet back", href: "#/sessions" }, icon("back"), "All sessions");
 
-const button = (sign, text, onclick, kind = "") =>
-  h("button", { type: "button", class: `button ${kind}`, onclick: () => attempt(onclick) }, icon(sign), text);
-
 async function fork(id, query, turn) {
   const copy = await call("POST", sessionPath(id, "/fork"), { body: turn ? { after_turn: turn } : {}, query });
   say(turn ? `A copy up to turn ${turn}.` : "A copy.");
-  location.hash = `#/sessions/${encodeURIComponent(copy.session_id)}${copy.user_id ? `?user=${encodeURIComponent(copy.user_id)}` : ""}`;
+  location.hash = sessionAddress(copy.session_id, copy.user_id);
 }
 
 // The session and its turns with their items, a line each.

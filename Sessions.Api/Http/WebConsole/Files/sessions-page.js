@@ -1,7 +1,7 @@
 // Sessions: the list, narrowed if wanted, and the one that is open.
 import { debounce, fill, h } from "./dom.js";
 import { icon } from "./icons.js";
-import { actingFor, listPath, may, state } from "./state.js";
+import { actingFor, listPath, may, sessionAddress, state } from "./state.js";
 import { showSession } from "./session-view.js";
 import "./session-list.js";
 
@@ -28,7 +28,7 @@ class SessionsPage extends HTMLElement {
     this.append(h("section", { class: "browse" }, h("header", {}, h("h1", {}, "Sessions")), this.#form(), this.#list), this.#view);
     this.#list.addEventListener("choose", event => {
       const { id, user } = event.detail;
-      location.hash = `#/sessions/${encodeURIComponent(id)}${user ? `?user=${encodeURIComponent(user)}` : ""}`;
+      location.hash = sessionAddress(id, user);
     });
     this.addEventListener("gone", () => {
       location.hash = "#/sessions";

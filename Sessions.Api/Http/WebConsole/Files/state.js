@@ -1,5 +1,5 @@
 // Who is there, what that one may do, and which agents there are.
-import { get, isDots } from "./api.js";
+import { get, isDots, userPath } from "./api.js";
 
 export const state = { caller: null, agents: [], user: read("console.user") ?? "" };
 
@@ -26,10 +26,14 @@ export async function load() {
 /** Where the sessions are that this one may list: a user's, or everybody's. */
 export function listPath(user) {
   if (user && !isDots(user) && mayChat() && (!state.caller.user_id || user === state.caller.user_id))
-    return { path: `users/${encodeURIComponent(user)}/sessions`, query: {} };
+    return { path: userPath(user, "sessions"), query: {} };
   if (may("read_all")) return { path: "sessions", query: user ? { user_id: user } : {} };
-  return state.caller?.user_id ? { path: `users/${encodeURIComponent(state.caller.user_id)}/sessions`, query: {} } : null;
+  return state.caller?.user_id ? { path: userPath(state.caller.user_id, "sessions"), query: {} } : null;
 }
+
+/** The page of a session, and whose it is. */
+export const sessionAddress = (id, user) =>
+  `#/sessions/${encodeURIComponent(id)}${user ? `?user=${encodeURIComponent(user)}` : ""}`;
 
 /** Says whose session it must be, where that has to be said. */
 export const ownerQuery = user => (state.caller?.auth_mode !== "none" && may("service") && user ? { user_id: user } : {});

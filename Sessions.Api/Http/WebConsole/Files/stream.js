@@ -1,5 +1,5 @@
 // A turn, asked for and heard to its end: over lost connections, restarts of the server and reloads of the page.
-import { ApiError, refuse, send } from "./api.js";
+import { ApiError, request } from "./api.js";
 import { state } from "./state.js";
 
 const PENDING = "console.pending";
@@ -113,12 +113,11 @@ export class TurnStream extends EventTarget {
   }
 
   async #hear(onAnswer) {
-    const response = await send("POST", "query", {
+    const response = await request("POST", "query", {
       body: { ...this.body, stream: true },
       headers: { Accept: "text/event-stream", "Idempotency-Key": this.key, ...(this.#lastId ? { "Last-Event-ID": this.#lastId } : {}) },
       signal: this.#stop.signal,
     });
-    if (!response.ok) throw await refuse(response);
     for await (const event of readEvents(response.body)) {
       onAnswer();
       // Another stream: that of the turn that was asked for again. It tells everything from the start.

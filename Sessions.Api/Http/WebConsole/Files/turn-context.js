@@ -3,10 +3,14 @@ import { fill, h } from "./dom.js";
 import { get, sessionPath } from "./api.js";
 import { bytes, plural } from "./format.js";
 import { markdown } from "./markdown.js";
-import { problemBox } from "./dialogs.js";
+import { problemBox, sheet } from "./dialogs.js";
 
-/** Shows it, once it is there. */
-export function turnContext(sessionId, turn, query) {
+/** Shows it in a panel of its own. */
+export const showTurnContext = (sessionId, turn, query) =>
+  sheet(`Turn ${turn}: what the model was given`, turnContext(sessionId, turn, query));
+
+// Filled once it is there.
+function turnContext(sessionId, turn, query) {
   const box = h("div", { class: "context", "aria-busy": "true" }, h("p", { class: "quiet" }, "Looking…"));
   get(sessionPath(sessionId, `/turns/${turn}/context`), query)
     .then(

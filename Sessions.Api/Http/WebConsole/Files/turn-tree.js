@@ -22,14 +22,6 @@ export class TurnTree {
     }
   }
 
-  get size() {
-    return this.#turns.size;
-  }
-
-  get(number) {
-    return this.#turns.get(number);
-  }
-
   /** The turns that lead to one of them, oldest first; and whether earlier ones are not loaded yet. */
   path(tip) {
     const turns = [];

@@ -1,12 +1,12 @@
 // A user: what was used, by agent and day; export and erasure.
 import { fill, h } from "./dom.js";
 import { icon } from "./icons.js";
-import { call, get, refuse, save, send, userPath } from "./api.js";
+import { call, get, request, save, userPath } from "./api.js";
 import { actingFor, state } from "./state.js";
 import { barChart } from "./charts.js";
 import { TurnStream } from "./stream.js";
 import { count, duration, plural } from "./format.js";
-import { attempt, confirmRemoval, problemBox, say } from "./dialogs.js";
+import { button, confirmRemoval, problemBox, say } from "./dialogs.js";
 
 const DAYS = 30;
 const MEASURES = [
@@ -182,12 +182,8 @@ function table(usage) {
 // Where nobody has counted there is no nought.
 const tokens = (day, value) => (day.turns_without_tokens === day.turns ? "–" : count(value));
 
-const button = (sign, text, onclick, kind = "") =>
-  h("button", { type: "button", class: `button ${kind}`, onclick: () => attempt(onclick) }, icon(sign), text);
-
 async function exportUser(user) {
-  const response = await send("GET", userPath(user, "export"));
-  if (!response.ok) throw await refuse(response);
+  const response = await request("GET", userPath(user, "export"));
   save(`${user}.ndjson`, await response.blob());
 }
 
