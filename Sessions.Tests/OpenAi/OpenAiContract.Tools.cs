@@ -51,7 +51,7 @@ public abstract partial class OpenAiContract
         await server.RestartAsync();
         await Assert.ThrowsAnyAsync<Exception>(() => asked);
 
-        if (store.IsDurable)
+        if (_store.IsDurable)
         {
             Assert.Equal(2, (await server.ItemsAsync(conversation)).Count);
             Assert.Equal("ok", (string?)(await server.MakeAsync("/v1/responses", new { model = "model", conversation, input = "say ok" }))["output"]![0]!["content"]![0]!["text"]);

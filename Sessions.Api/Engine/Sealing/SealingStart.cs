@@ -1,4 +1,3 @@
-using Sessions.Api.Domain;
 using Sessions.Api.Storage;
 using Sessions.ServiceDefaults;
 

@@ -46,23 +46,23 @@ internal static class GenerationParameters
 
     private static AnswerOptions Read(
         AnswerOptions read, JsonProperty parameter, ref Dictionary<string, JsonElement>? others) => parameter.Name switch
-    {
-        "temperature" => read with { Temperature = Number(parameter, 0, 2) },
-        "top_p" => read with { TopP = Number(parameter, 0, 1) },
-        "max_output_tokens" => read with { MaxOutputTokens = WholeNumber(parameter, 1, int.MaxValue) },
-        "frequency_penalty" => read with { FrequencyPenalty = Number(parameter, -2, 2) },
-        "presence_penalty" => read with { PresencePenalty = Number(parameter, -2, 2) },
-        "seed" => read with
         {
-            Seed = parameter.Value.ValueKind == JsonValueKind.Number && parameter.Value.TryGetInt64(out var seed) ? seed
-                : throw Invalid("parameters.seed", "must be a whole number"),
-        },
-        "stop" => read with { Stop = Texts(parameter) },
-        "model" or "messages" or "stream" or "tools" or "tool_choice" or "n" or "store" or "service_tier" =>
-            throw Invalid($"parameters.{parameter.Name}", "is the server's, and can't be set"),
-        "history_turns" => read with { HistoryTurns = WholeNumber(parameter, 0, 1000) },
-        _ => Add(read, parameter, ref others),
-    };
+            "temperature" => read with { Temperature = Number(parameter, 0, 2) },
+            "top_p" => read with { TopP = Number(parameter, 0, 1) },
+            "max_output_tokens" => read with { MaxOutputTokens = WholeNumber(parameter, 1, int.MaxValue) },
+            "frequency_penalty" => read with { FrequencyPenalty = Number(parameter, -2, 2) },
+            "presence_penalty" => read with { PresencePenalty = Number(parameter, -2, 2) },
+            "seed" => read with
+            {
+                Seed = parameter.Value.ValueKind == JsonValueKind.Number && parameter.Value.TryGetInt64(out var seed) ? seed
+                    : throw Invalid("parameters.seed", "must be a whole number"),
+            },
+            "stop" => read with { Stop = Texts(parameter) },
+            "model" or "messages" or "stream" or "tools" or "tool_choice" or "n" or "store" or "service_tier" =>
+                throw Invalid($"parameters.{parameter.Name}", "is the server's, and can't be set"),
+            "history_turns" => read with { HistoryTurns = WholeNumber(parameter, 0, 1000) },
+            _ => Add(read, parameter, ref others),
+        };
 
     // What we have no name for reaches the provider as it is.
     private static AnswerOptions Add(AnswerOptions read, JsonProperty parameter, ref Dictionary<string, JsonElement>? others)

@@ -52,20 +52,20 @@ internal sealed record QueryResponse(Utf8Text Response, string AgentType, QueryR
     /// <summary>A turn as the API answers with it.</summary>
     public static QueryResponse From(TurnResult result) => new(
         result.Turn.Output.TextOf(ItemSide.Output) ?? "", result.Turn.AgentType, new QueryResponseMetadata
-    {
-        ThreadId = result.SessionId,
-        UserId = result.UserId,
-        SessionCreated = result.Turn.StartedSession,
-        Turn = result.Turn.Number,
-        AgentUsed = result.Turn.AgentUsed,
-        ExecutionTime = result.Turn.ExecutionTime.TotalSeconds,
-        CreatedAt = result.Turn.CreatedAt,
-        Status = result.Turn.Status.Name(),
-        IncompleteReason = result.Turn.IncompleteReason,
-        FinishReason = result.Turn.FinishReason,
-        Model = result.Turn.Model,
-        Usage = UsageResponse.From(result.Turn),
-    });
+        {
+            ThreadId = result.SessionId,
+            UserId = result.UserId,
+            SessionCreated = result.Turn.StartedSession,
+            Turn = result.Turn.Number,
+            AgentUsed = result.Turn.AgentUsed,
+            ExecutionTime = result.Turn.ExecutionTime.TotalSeconds,
+            CreatedAt = result.Turn.CreatedAt,
+            Status = result.Turn.Status.Name(),
+            IncompleteReason = result.Turn.IncompleteReason,
+            FinishReason = result.Turn.FinishReason,
+            Model = result.Turn.Model,
+            Usage = UsageResponse.From(result.Turn),
+        });
 }
 
 /// <summary>About an answer and its session.</summary>

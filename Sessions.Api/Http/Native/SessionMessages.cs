@@ -3,7 +3,6 @@ using System.Text.Json.Serialization;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.OpenAi;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.Native;
 

@@ -111,7 +111,11 @@ internal static class ConversationsApi
         var sessions = await log.ListAsync(
             new SessionPageRequest
             {
-                UserId = userId, Limit = page.Limit, MaxBytes = limits.PageBytes, After = after, Ascending = !page.Descending,
+                UserId = userId,
+                Limit = page.Limit,
+                MaxBytes = limits.PageBytes,
+                After = after,
+                Ascending = !page.Descending,
             },
             filter: null,
             cancellationToken);

@@ -147,7 +147,7 @@ internal sealed partial class RedisSessionStore(
         ReadableAsync(DamageReport.NameOf(id), redis.ScriptPatientlyAsync(script, keys.OfSession(id), Arguments(owner, token, more)));
 
     // What Redis answers, unless what is there is not what was put there.
-    private async Task<T> ReadableAsync<T>(string what, Task<T> task)
+    private static async Task<T> ReadableAsync<T>(string what, Task<T> task)
     {
         try
         {
