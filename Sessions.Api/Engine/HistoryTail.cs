@@ -23,25 +23,19 @@ internal sealed record Tail(Session Session, IReadOnlyList<Turn> Turns, Guid[] K
     /// <summary>What the store is told of it.</summary>
     public RememberedTail Remembered => new(Session.Key, Session.Revision, Turns[^1].Number, Turns[^1].Nonce, Session.Rewrites);
 
-    /// <summary>What it takes in memory, roughly.</summary>
-    public long BytesInMemory
-    {
-        get
-        {
-            var bytes = BytesPerTail + ((long)Turns.Count * BytesPerTurn)
-                + Session.Metadata.Length + (Session.Summary?.Text.Length ?? 0) + (Session.LastError?.Length ?? 0);
-            for (var i = 0; i < Turns.Count; i++)
-            {
-                bytes += Turns[i].Bytes;
-            }
+    // Added up once: each turn asks several times, and its history lies in no cache of the processor.
+    private readonly long _turnBytes = Turns.Sum(turn => turn.Bytes);
 
-            return bytes;
-        }
-    }
+    /// <summary>What it takes in memory, roughly.</summary>
+    public long BytesInMemory => BytesPerTail + ((long)Turns.Count * BytesPerTurn) + _turnBytes
+        + Session.Metadata.Length + (Session.Summary?.Text.Length ?? 0) + (Session.LastError?.Length ?? 0);
 
     /// <summary>The same with as many of its last turns as are not too large.</summary>
-    public Tail Trim() => Take(Turns, Turns.Count, MaxBytes, out _) is var turns && turns.Count == Turns.Count ? this
-        : this with { Turns = turns };
+    public Tail Trim() => _turnBytes <= MaxBytes || Turns.Count == 1 ? this
+        : new Tail(Session, Take(Turns, Turns.Count, MaxBytes, out _), KeyIds);
+
+    /// <summary>Whether all of its turns are given to a request for so many, with so many bytes.</summary>
+    public bool Fits(int turns, int bytes) => Turns.Count <= turns && _turnBytes <= bytes;
 
     /// <summary>Whether these are all the turns that a request for so many, with so many bytes, can be given.</summary>
     public bool Suffices(int turns, int bytes)

@@ -106,7 +106,9 @@ internal sealed partial class SessionLog
             path = [.. path, .. opened.Turns];
         }
 
-        var history = Tail.Take(path, opened.Request.HistoryTurns, opened.Request.HistoryBytes, out var isCut);
+        var isCut = false;
+        var history = path == tail.Turns && tail.Fits(opened.Request.HistoryTurns, opened.Request.HistoryBytes) ? path
+            : Tail.Take(path, opened.Request.HistoryTurns, opened.Request.HistoryBytes, out isCut);
         return new Opening(opened, head ?? tail.Session, path, isCut, keyIds) { History = history };
     }
 

@@ -167,8 +167,8 @@ internal sealed partial class SessionLog
 
         if (_tail is not null && result.Session is { } head)
         {
-            IReadOnlyList<Turn> path = [.. begun.Opening.Path, turn];
-            path = Tail.Take(path, Math.Max(begun.Request.HistoryTurns, begun.Opening.Path.Count), long.MaxValue, out _);
+            var before = begun.Opening.Path;
+            IReadOnlyList<Turn> path = [.. before.Skip(before.Count < begun.Request.HistoryTurns ? 0 : 1), turn];
             head = OpenedHead(head, begun.Session) with { LastTurn = turn, Summary = summary ?? begun.Session?.Summary };
             await RememberAsync(head, path, begun, scope);
         }

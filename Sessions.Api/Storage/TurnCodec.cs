@@ -366,18 +366,34 @@ internal static class TurnCodec
     private ref struct Reader(ReadOnlySpan<byte> bytes)
     {
         private readonly ReadOnlySpan<byte> _bytes = bytes;
+        private int _position;
 
-        public int Position { get; private set; }
+        public readonly int Position => _position;
 
         public long Read()
         {
-            ulong value = 0;
-            for (var shift = 0; shift < 64 && Position < _bytes.Length; shift += 7)
+            // Most have one byte.
+            var at = _position;
+            if ((uint)at < (uint)_bytes.Length && _bytes[at] < 0x80)
             {
-                var next = _bytes[Position++];
+                _position = at + 1;
+                return _bytes[at];
+            }
+
+            return ReadLong();
+        }
+
+        private long ReadLong()
+        {
+            ulong value = 0;
+            var at = _position;
+            for (var shift = 0; shift < 64 && at < _bytes.Length; shift += 7)
+            {
+                var next = _bytes[at++];
                 value |= (ulong)(next & 0x7F) << shift;
                 if (next < 0x80)
                 {
+                    _position = at;
                     return (long)value;
                 }
             }
@@ -424,7 +440,7 @@ internal static class TurnCodec
         }
 
         public void Skip(int length) =>
-            Position = length >= 0 && length <= _bytes.Length - Position ? Position + length
+            _position = length >= 0 && length <= _bytes.Length - _position ? _position + length
                 : throw new InvalidDataException("A turn ends too early.");
     }
 }

@@ -19,6 +19,7 @@ internal sealed class Options
           --idle 1000000        how many idle sessions memory and start have
           --streams 3000        how many streams begin at once
           --mostStreams 9500    how many slow ones: the server has two files for each, and may be allowed no more than 20,000
+          --rows "one token,tokens,many,most,published"  which rows of streams
           --streamRounds 3      how often streams are measured, each time with new processes
           --large 2000000       how many sessions the large SQLite file has
           --starts 7            how often the server is started for a median
@@ -53,11 +54,15 @@ internal sealed class Options
 
     public int StreamRounds { get; set; } = 3;
 
+    public string Rows { get; set; } = string.Join(',', StreamRun.Rows);
+
     public TimeSpan Run => TimeSpan.FromSeconds(Seconds);
 
     public IReadOnlyList<StorageType> StoreTypes => [.. Split(Stores).Select(name => Enum.Parse<StorageType>(name, ignoreCase: true))];
 
     public IReadOnlyList<string> WorkloadNames => [.. Split(Workloads)];
+
+    public IReadOnlyList<string> RowNames => [.. Split(Rows)];
 
     /// <exception cref="ArgumentException">It says something that is not allowed.</exception>
     public static Options Read(string[] args)
@@ -71,8 +76,8 @@ internal sealed class Options
 
         var options = given.Get<Options>() ?? new Options();
         return options.Connections < 1 || options.Sessions < options.Connections || options.WarmUps < 0 || options.Rounds < 1 || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
-            || options.WorkloadNames.Except(Requests.Workloads).Any() || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
-            ? throw new ArgumentException("A number is out of range (as many sessions as connections are needed), or there is no such store or workload.")
+            || options.WorkloadNames.Except(Requests.Workloads).Any() || options.RowNames.Except(StreamRun.Rows).Any() || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
+            ? throw new ArgumentException("A number is out of range (as many sessions as connections are needed), or there is no such store, workload or row.")
             : options;
     }
 

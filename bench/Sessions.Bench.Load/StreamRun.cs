@@ -14,6 +14,11 @@ namespace Sessions.Bench.Load;
 internal sealed class StreamRun(Options options, string folder, CancellationToken cancellationToken)
 {
     private const string PassThroughName = "pass-through";
+    private const string OneToken = "one token";
+    private const string Tokens = "tokens";
+    private const string Many = "many";
+    private const string Most = "most";
+    private const string Published = "published";
     private const int SteadyStreams = 250;
     private const int FirstTurns = 2000;
 
@@ -29,6 +34,9 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
     private readonly List<string> _failures = [];
     private readonly List<(double First, double Warm)> _published = [];
 
+    /// <summary>What there is to be measured.</summary>
+    public static IReadOnlyList<string> Rows { get; } = [OneToken, Tokens, Many, Most, Published];
+
     public async Task RunAsync()
     {
         using var model = ServerProcess.Self("serve", Limits.Model, "");
@@ -42,7 +50,7 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
             }
         }
 
-        if (await Publishing.RunAsync(folder, Publishing.ReadyToRun, Publishing.Ways[0].Arguments, cancellationToken) is { } published)
+        if (options.RowNames.Contains(Published) && await Publishing.RunAsync(folder, Publishing.ReadyToRun, Publishing.Ways[0].Arguments, cancellationToken) is { } published)
         {
             for (var round = 0; round < options.StreamRounds; round++)
             {
@@ -63,10 +71,17 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
         var target = new Target(name, [process], [await process.AddressAsync(cancellationToken)]);
         await RepeatAsync("one token, cold: the first 2 s", target, options.Connections, TimeSpan.FromSeconds(2));
         await RepeatAsync(row: null, target, options.Connections, WarmUp);
-        await RepeatAsync("one token", target, options.Connections, options.Run);
-        await StreamAsync("tokens", target, SteadyStreams, SteadyInterval, TimeSpan.FromSeconds(2), options.Run);
-        await StreamAsync("many", target, options.Streams, SlowInterval, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2));
-        await StreamAsync("most", target, options.MostStreams, SlowestInterval, TimeSpan.FromSeconds(4), TimeSpan.FromSeconds(4));
+        foreach (var row in Rows.Where(options.RowNames.Contains))
+        {
+            await (row switch
+            {
+                OneToken => RepeatAsync(row, target, options.Connections, options.Run),
+                Tokens => StreamAsync(row, target, SteadyStreams, SteadyInterval, TimeSpan.FromSeconds(2), options.Run),
+                Many => StreamAsync(row, target, options.Streams, SlowInterval, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)),
+                Most => StreamAsync(row, target, options.MostStreams, SlowestInterval, TimeSpan.FromSeconds(4), TimeSpan.FromSeconds(4)),
+                _ => Task.CompletedTask,
+            });
+        }
     }
 
     // A server as published: its first turns, beside the same when it is warm.

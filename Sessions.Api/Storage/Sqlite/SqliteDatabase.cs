@@ -15,6 +15,15 @@ internal sealed class SqliteDatabase : IDisposable
     // Found by reference: every statement is a constant.
     private readonly Dictionary<string, SqliteStatement> _statements = new(ReferenceEqualityComparer.Instance);
 
+    // A connection has one user at a time, so SQLite needs no lock of its own around each call; nor, around each allocation, one that
+    // serves to count its memory. For the whole process, and only before it opens its first database.
+    static SqliteDatabase()
+    {
+        Batteries_V2.Init();
+        raw.sqlite3_config(raw.SQLITE_CONFIG_MULTITHREAD);
+        raw.sqlite3_config(raw.SQLITE_CONFIG_MEMSTATUS, 0);
+    }
+
     public SqliteDatabase(string path, TimeSpan busyTimeout)
     {
         // Never creating: a file that has vanished is a fault to be told, not a reason to start with an empty one. Pooled by us, with

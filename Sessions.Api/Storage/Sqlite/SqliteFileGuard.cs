@@ -63,7 +63,7 @@ internal sealed class SqliteFileGuard : IDisposable
     public void Check()
     {
         Volatile.Write(ref _lastLook, Environment.TickCount64);
-        if (_lost is null && _anchor.HasMoved)
+        if (_lost is null && HasMoved())
         {
             Lose(File.Exists(_path) ? "was replaced by another file" : "was moved or deleted");
         }
@@ -104,6 +104,14 @@ internal sealed class SqliteFileGuard : IDisposable
     }
 
     public void Dispose() => _anchor.Dispose();
+
+    private bool HasMoved()
+    {
+        lock (_anchor)
+        {
+            return _anchor.HasMoved;
+        }
+    }
 
     private void Lose(string how)
     {

@@ -22,8 +22,10 @@ internal sealed partial class SqliteSessionStore
     {
         while (true)
         {
-            var (refused, copy) = await ReadAsync(
-                isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Begin(db, request, ref keyless));
+            // One that is created alone comes to be in one step, before which there is nothing to be known.
+            var (refused, copy) = request is { Source: null, Turns: null, Head: null }
+                ? (null, new Copy(request, removals: null))
+                : await ReadAsync(isConsistent: true, (SqliteDatabase db, ref List<long>? keyless) => Begin(db, request, ref keyless));
             if (refused is { } result)
             {
                 return result;
@@ -215,7 +217,7 @@ internal sealed partial class SqliteSessionStore
             created = created with { UserId = source.UserId };
         }
 
-        if (work.IsRemoved(created, copy.Removals))
+        if (copy.Removals is { } removals && work.IsRemoved(created, removals))
         {
             return GivenUp(CopyStatus.SourceNotFound);
         }
@@ -270,7 +272,7 @@ internal sealed partial class SqliteSessionStore
             work.Tie(createdBy, head.Id, head.ExpiresAt.ToMicroseconds());
         }
 
-        return (new CopyResult(CopyStatus.Created, work.Get(row)), effects);
+        return (new CopyResult(CopyStatus.Created, head.TurnCount == 0 ? head : work.Get(row)), effects);
 
         (CopyResult Result, SqliteEffects Effects) GivenUp(CopyStatus status, long? row = null)
         {
@@ -329,12 +331,12 @@ internal sealed partial class SqliteSessionStore
     private readonly record struct Building(long Row, int Turns, long Bytes);
 
     /// <summary>What is to be made, and how far it has come.</summary>
-    private sealed class Copy(CopyRequest request, long removals)
+    private sealed class Copy(CopyRequest request, long? removals)
     {
         public CopyRequest Request { get; } = request;
 
-        /// <summary>How many removals there had been when it began.</summary>
-        public long Removals { get; } = removals;
+        /// <summary>How many removals there had been when it began; <see langword="null"/>: it is one step.</summary>
+        public long? Removals { get; } = removals;
 
         /// <summary>The source as it was then, if there is one.</summary>
         public Session? Source { get; init; }

@@ -43,6 +43,9 @@ internal static class SqliteSql
     public const string RowOfId = "SELECT key, expires_at, user_id, id FROM sessions WHERE id = ?";
     public const string RowOfKey =
         "SELECT key, expires_at, user_id, id FROM sessions WHERE session_key = ? AND id IS NOT NULL";
+    public const string Holders =
+        "SELECT key, expires_at FROM sessions WHERE id = ?1"
+        + " UNION ALL SELECT key, expires_at FROM sessions WHERE session_key = ?2 AND id IS NOT NULL";
     public const string GiveKey = "UPDATE sessions SET session_key = ? WHERE key = ? AND session_key IS NULL AND id IS NOT NULL";
 
     // Lists

@@ -107,23 +107,27 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         return db.LastRow;
     }
 
-    /// <summary>Removes the expired session that still has the id or the key.</summary>
+    /// <summary>Removes the expired sessions that still have the id or the key.</summary>
     /// <returns>Whether both are free now: no session that lives has one of them.</returns>
     public bool Vacate(string id, Guid key, long now, ref SqliteEffects effects)
     {
-        foreach (var session in (ReadOnlySpan<SessionRef>)[SessionRef.ById(id), SessionRef.ByKey(key)])
+        List<long>? expired = null;
+        using (var rows = db[SqliteSql.Holders].Bind(id).Bind(key).Read())
         {
-            if (Locate(session) is not { } found)
+            while (rows.Next())
             {
-                continue;
-            }
+                if (rows.Long(1) > now)
+                {
+                    return false;
+                }
 
-            if (found.ExpiresAt > now)
-            {
-                return false;
+                (expired ??= []).Add(rows.Long(0));
             }
+        }
 
-            effects.Expired += Remove(found.Row)?.IsCounted == true ? 1 : 0;
+        foreach (var row in expired ?? [])
+        {
+            effects.Expired += Remove(row)?.IsCounted == true ? 1 : 0;
         }
 
         return true;
