@@ -48,11 +48,9 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
         try
         {
             // Nothing is sent before the turn has begun: until then a refusal is a plain answer with a status of its own.
-            var (events, ended) = turn.Read(from);
-            while (turn.Begun is null && !ended)
+            while (turn is { Begun: null, Ended: false })
             {
                 await reader.WaitAsync();
-                (events, ended) = turn.Read(from);
             }
 
             if (turn.Refusal is { } refusal)
@@ -65,7 +63,7 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
             response.ContentType = "text/event-stream";
             response.Headers.CacheControl = "no-store";
             response.Headers["X-Accel-Buffering"] = "no";
-            if (turn.Result is { Replayed: true } || (ended && !isFirst && turn.Result is not null))
+            if (turn.Result is { Replayed: true } || (turn is { Ended: true, Result: not null } && !isFirst))
             {
                 response.Headers[RequestKeys.ReplayedHeader] = "true";
             }
@@ -74,7 +72,7 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
             var next = from;
             while (true)
             {
-                next = Write(response.BodyWriter, next, events);
+                next = Write(response.BodyWriter, next, out var ended);
 
                 // Waits while the client does not read: what comes meanwhile is kept with the turn.
                 await response.BodyWriter.FlushAsync(gone);
@@ -88,8 +86,6 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
                     response.BodyWriter.Write(": still there\n\n"u8);
                     await response.BodyWriter.FlushAsync(gone);
                 }
-
-                (events, ended) = turn.Read(next);
             }
         }
         catch (OperationCanceledException) when (gone.IsCancellationRequested)
@@ -102,11 +98,11 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
         }
     }
 
-    // In one piece: the web server takes a lock for each.
-    private int Write(PipeWriter body, int next, IReadOnlyList<TurnEvent> events)
+    // What there is by now, in one piece: the web server takes a lock for each.
+    private int Write(PipeWriter body, int next, out bool ended)
     {
         var buffer = _buffer ??= new ArrayBufferWriter<byte>(1024);
-        foreach (var happened in events)
+        while (turn.Read(next, out ended) is { } happened)
         {
             formatter.Write(buffer, next++, happened);
         }

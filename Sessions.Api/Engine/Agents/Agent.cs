@@ -301,9 +301,10 @@ internal sealed partial class Agent(
                 return told;
             }
 
-            foreach (var content in call.Tools is null ? updates.Current.Contents : [])
+            var contents = updates.Current.Contents;
+            for (var i = 0; call.Tools is null && i < contents.Count; i++)
             {
-                output.Add(content);
+                output.Add(contents[i]);
             }
 
             told = new Told(updates.Current.FinishReason?.Value ?? told.FinishReason, updates.Current.ModelId ?? told.Model);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Sessions.Api.Engine.Agents;
 
 /// <summary>A body of which no more is read than allowed.</summary>
@@ -21,6 +23,8 @@ internal sealed class BoundedStream(Stream inner, int maxBytes, Action? exceeded
 
     public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
 
+    // One read for each token of a streamed answer.
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
     {
         var read = await inner.ReadAsync(buffer, cancellationToken.CanBeCanceled ? cancellationToken : Token);

@@ -8,6 +8,10 @@ namespace Sessions.Api.Engine.Agents;
 /// Keeps what a provider says about a failure from spans: it may quote what the user wrote, or a part of the key. The words for clients
 /// take its place there; the agent itself is told all.
 /// </summary>
+/// <remarks>
+/// What an answer says is not told in spans either; but their library keeps every piece of a streamed one until it ends, a kilobyte for
+/// each token. To it, all pieces that are nothing but text are one object, which says each of them in turn.
+/// </remarks>
 internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClient(inner)
 {
     public override async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
@@ -26,6 +30,9 @@ internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClie
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         await using var updates = base.GetStreamingResponseAsync(messages, options, cancellationToken).GetAsyncEnumerator(cancellationToken);
+
+        // The library that runs tools tells the model what it has said before: it needs the pieces as they are.
+        var text = AgentCall.Current is { Tools: null } ? new ChatResponseUpdate() : null;
         while (true)
         {
             try
@@ -40,8 +47,36 @@ internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClie
                 throw new DiscreetException(e);
             }
 
-            yield return updates.Current;
+            if (text is null || !IsText(updates.Current))
+            {
+                yield return updates.Current;
+                continue;
+            }
+
+            var piece = updates.Current;
+            (text.Role, text.ResponseId, text.MessageId, text.ModelId) = (piece.Role, piece.ResponseId, piece.MessageId, piece.ModelId);
+            text.Contents = piece.Contents;
+            yield return text;
+            text.Contents = null;
         }
+    }
+
+    private static bool IsText(ChatResponseUpdate piece)
+    {
+        if (piece.FinishReason is not null)
+        {
+            return false;
+        }
+
+        for (var i = 0; i < piece.Contents.Count; i++)
+        {
+            if (piece.Contents[i] is not TextContent)
+            {
+                return false;
+            }
+        }
+
+        return true;
     }
 }
 

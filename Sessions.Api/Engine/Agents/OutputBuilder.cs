@@ -39,11 +39,12 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
     private static readonly JsonWriterOptions Raw = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     private readonly Lock _lock = new();
-    private readonly ArrayBufferWriter<byte> _text = new();
+    // What was told of it goes on lying here: with a piece of its own for each token, the memory of a stream would be mostly objects.
+    private ArrayBufferWriter<byte> _text = new();
     private ArrayBufferWriter<byte>? _items;
 
     // The parts of a message that are whole: a model may say a text and then refuse to go on.
-    private List<(bool IsRefusal, byte[] Text)>? _parts;
+    private List<(bool IsRefusal, ReadOnlyMemory<byte> Text)>? _parts;
     private Kind _kind;
     private bool _isRefusal;
     private int _index;
@@ -306,7 +307,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         }
 
         (_kind, _isRefusal, _parts, _seal) = (Kind.None, false, null, null);
-        _text.ResetWrittenCount();
+        _text = new();
         _index++;
     }
 
@@ -315,7 +316,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         observer?.On(new ToolEnded(_index, result.Failed));
         Keep("mcp_call", json => WriteTool(json, _text.WrittenSpan, status, result));
         _kind = Kind.None;
-        _text.ResetWrittenCount();
+        _text = new();
         _index++;
     }
 
@@ -324,8 +325,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         FlushHalfPair();
         if (_text.WrittenCount > 0)
         {
-            (_parts ??= []).Add((_isRefusal, _text.WrittenSpan.ToArray()));
-            _text.ResetWrittenCount();
+            (_parts ??= []).Add((_isRefusal, _text.WrittenMemory));
+            _text = new();
         }
     }
 
@@ -353,7 +354,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         IsBlank = IsBlank && (_kind != Kind.Message || text.IsWhiteSpace());
         if (observer is not null && _kind == Kind.Message && _text.WrittenCount > before)
         {
-            observer.On(new TextDelta(_index, _parts?.Count ?? 0, new Utf8Text(_text.WrittenSpan[before..].ToArray())) { IsRefusal = _isRefusal });
+            observer.On(new TextDelta(_index, _parts?.Count ?? 0, new Utf8Text(_text.WrittenMemory[before..])) { IsRefusal = _isRefusal });
         }
     }
 
@@ -363,7 +364,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         Count(Encoding.UTF8.GetBytes(arguments, _text));
         if (observer is not null && _text.WrittenCount > before)
         {
-            observer.On(new ArgumentsDelta(_index, new Utf8Text(_text.WrittenSpan[before..].ToArray())));
+            observer.On(new ArgumentsDelta(_index, new Utf8Text(_text.WrittenMemory[before..])));
         }
     }
 
@@ -404,7 +405,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         {
             foreach (var (isRefusal, text) in _parts ?? [])
             {
-                WritePart(json, isRefusal, text);
+                WritePart(json, isRefusal, text.Span);
             }
 
             if (_text.WrittenCount > 0)

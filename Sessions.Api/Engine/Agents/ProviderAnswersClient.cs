@@ -32,8 +32,9 @@ internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatC
         await foreach (var update in base.GetStreamingResponseAsync(messages, options, cancellationToken))
         {
             UsageDetails? usage = null;
-            foreach (var content in update.Contents)
+            for (var i = 0; i < update.Contents.Count; i++)
             {
+                var content = update.Contents[i];
                 ThrowIfError(content);
                 usage = content is UsageContent { Details: var details } ? details : usage;
             }

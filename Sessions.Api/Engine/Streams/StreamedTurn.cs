@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Engine.Streams;
@@ -10,7 +11,7 @@ namespace Sessions.Api.Engine.Streams;
 internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDisposable
 {
     private readonly Lock _lock = new();
-    private readonly List<TurnEvent> _events = [];
+    private readonly List<Told> _events = [];
     private readonly CancellationTokenSource _cancellation = new();
     private readonly List<StreamedTurnReader> _readers = [];
     private bool _hasNews;
@@ -80,13 +81,15 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
         Add(failure, last: true);
     }
 
-    /// <summary>What has been told from an event on.</summary>
-    /// <returns>The events, and whether these are all there will ever be.</returns>
-    public (IReadOnlyList<TurnEvent> Events, bool Ended) Read(int from)
+    /// <summary>An event, by its place in the stream, from 0; <see langword="null"/>: it has not been told.</summary>
+    /// <param name="number">Its place.</param>
+    /// <param name="ended">Where it has not: whether it never will be.</param>
+    public TurnEvent? Read(int number, out bool ended)
     {
         lock (_lock)
         {
-            return (from >= 0 && from < _events.Count ? _events.GetRange(from, _events.Count - from) : [], Ended);
+            ended = Ended;
+            return number >= 0 && number < _events.Count ? _events[number].Event : null;
         }
     }
 
@@ -176,10 +179,31 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
             }
 
             Begun ??= happened as TurnBegun;
-            _events.Add(happened);
+            _events.Add(Told.Of(happened));
             _bytes += happened.Bytes;
             Ended = last;
             _hasNews = true;
         }
+    }
+
+    /// <summary>
+    /// An event that is kept. There is one for each token: were they objects, the garbage collector would follow every one of them time
+    /// and again, and all streams wait for it. So a piece of text is kept as its place in the bytes that it lies in.
+    /// </summary>
+    /// <param name="What">The event; or those bytes.</param>
+    /// <param name="Start">Where the piece begins in them.</param>
+    /// <param name="Length">How long it is.</param>
+    /// <param name="Index">Its item.</param>
+    /// <param name="ContentIndex">The part of its content.</param>
+    /// <param name="IsRefusal">Whether that is a refusal.</param>
+    private readonly record struct Told(object What, int Start, int Length, int Index, int ContentIndex, bool IsRefusal)
+    {
+        public TurnEvent Event => What as TurnEvent
+            ?? new TextDelta(Index, ContentIndex, new Utf8Text(((byte[])What).AsMemory(Start, Length))) { IsRefusal = IsRefusal };
+
+        public static Told Of(TurnEvent happened) =>
+            happened is TextDelta delta && MemoryMarshal.TryGetArray(delta.Text.Bytes, out var bytes) && bytes.Array is { } array
+                ? new Told(array, bytes.Offset, bytes.Count, delta.Index, delta.ContentIndex, delta.IsRefusal)
+                : new Told(happened, 0, 0, 0, 0, false);
     }
 }

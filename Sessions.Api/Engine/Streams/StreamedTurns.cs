@@ -12,11 +12,18 @@ internal sealed partial class StreamedTurns(
     private const int MaxKept = 1000;
     private const long MaxKeptBytes = 64 << 20;
 
+    // What is due earlier is waited for as long.
+    private static readonly TimeSpan Soon = TimeSpan.FromMilliseconds(1);
+
     private readonly ConcurrentDictionary<Guid, StreamedTurn> _byId = new();
     private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
-    private readonly ConcurrentQueue<StreamedTurn> _kept = new();
+    private readonly Lock _keptLock = new();
+
+    // In the order in which they ended, and when that was.
+    private readonly Queue<(StreamedTurn Turn, long Ended)> _kept = new();
     private ITimer? _heartbeat;
+    private ITimer? _forgetting;
     private long _keptBytes;
     private long _runningBytes;
     private int _count;
@@ -145,6 +152,7 @@ internal sealed partial class StreamedTurns(
         var heartbeat = TimeSpan.FromSeconds(settings.HeartbeatSeconds);
         var tick = heartbeat / 8;
         _heartbeat = time.CreateTimer(_ => Beat(heartbeat - tick), state: null, tick, tick);
+        _forgetting = time.CreateTimer(_ => ForgetOldest(), state: null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         return Task.CompletedTask;
     }
 
@@ -157,6 +165,7 @@ internal sealed partial class StreamedTurns(
         {
             await EndedAsync().WaitAsync(cancellationToken);
             _heartbeat?.Dispose();
+            _forgetting?.Dispose();
         }
         catch (OperationCanceledException)
         {
@@ -253,38 +262,53 @@ internal sealed partial class StreamedTurns(
             return;
         }
 
-        _kept.Enqueue(turn);
-        Interlocked.Add(ref _keptBytes, turn.Bytes);
-        while (_kept.Count > MaxKept || Volatile.Read(ref _keptBytes) > MaxKeptBytes)
+        lock (_keptLock)
         {
-            DropOldest();
-        }
+            _kept.Enqueue((turn, time.GetTimestamp()));
+            _keptBytes += turn.Bytes;
+            while (_kept.Count > MaxKept || _keptBytes > MaxKeptBytes)
+            {
+                DropOldest();
+            }
 
-        _ = ForgetLaterAsync(turn.Id);
+            // Else the timer is set already.
+            if (_kept.Count == 1)
+            {
+                WaitForOldest();
+            }
+        }
     }
 
-    // By its id: what was dropped before its time is not to be held by this.
-    private async Task ForgetLaterAsync(Guid id)
+    // One timer for all: a task for each would be held for as long, also of those that were dropped before their time.
+    private void ForgetOldest()
     {
-        await Task.Delay(TimeSpan.FromSeconds(settings.ResumeSeconds), time);
-        if (_byId.TryGetValue(id, out var turn))
+        lock (_keptLock)
         {
-            Forget(turn);
-        }
+            while (_kept.TryPeek(out var oldest) && (LeftOf(oldest.Ended) <= TimeSpan.Zero || !_byId.ContainsKey(oldest.Turn.Id)))
+            {
+                DropOldest();
+            }
 
-        while (_kept.TryPeek(out var oldest) && !_byId.ContainsKey(oldest.Id))
-        {
-            DropOldest();
+            WaitForOldest();
         }
     }
+
+    private void WaitForOldest()
+    {
+        if (_kept.TryPeek(out var oldest))
+        {
+            var left = LeftOf(oldest.Ended);
+            _forgetting?.Change(left > Soon ? left : Soon, Timeout.InfiniteTimeSpan);
+        }
+    }
+
+    private TimeSpan LeftOf(long ended) => TimeSpan.FromSeconds(settings.ResumeSeconds) - time.GetElapsedTime(ended);
 
     private void DropOldest()
     {
-        if (_kept.TryDequeue(out var oldest))
-        {
-            Interlocked.Add(ref _keptBytes, -oldest.Bytes);
-            Forget(oldest);
-        }
+        var (oldest, _) = _kept.Dequeue();
+        _keptBytes -= oldest.Bytes;
+        Forget(oldest);
     }
 
     private void Forget(StreamedTurn turn)

@@ -61,7 +61,7 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
                 break;
             case TextDelta delta:
                 // As in the response: a line break between two messages, as before and after a tool has run.
-                var follows = _beginsMessage && turn.Read(0).Events.Take(number).Any(before => before is TextDelta);
+                var follows = _beginsMessage && Enumerable.Range(0, number).Any(before => turn.Read(before, out _) is TextDelta);
                 _beginsMessage = false;
                 var text = follows ? delta.Text.After("\n"u8) : delta.Text;
                 Write(writer, number, "delta"u8, new StreamDelta(text), ApiJson.Wire.StreamDelta);
@@ -110,4 +110,4 @@ internal sealed class NativeEvents(StreamedTurn turn) : ITurnEventFormatter
 internal sealed record StreamStarted(string ThreadId, int Turn, bool SessionCreated);
 
 /// <summary>The agent has said more.</summary>
-internal sealed record StreamDelta(Utf8Text Text);
+internal readonly record struct StreamDelta(Utf8Text Text);

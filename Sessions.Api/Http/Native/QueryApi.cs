@@ -60,7 +60,7 @@ internal static class QueryApi
             if (await streams.FindAsync(seen.Stream, command.Owner, cancellationToken) is { } known)
             {
                 // What has not been told yet can't have been seen.
-                return known.Read(seen.Event).Events.Count > 0
+                return known.Read(seen.Event, out _) is not null
                     ? new TurnEventStream(known, seen.Event + 1, new NativeEvents(known), streams)
                     : throw new DomainException(NativeEvents.UnknownEvent);
             }
