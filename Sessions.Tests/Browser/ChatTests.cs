@@ -1,5 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
 using Microsoft.Playwright;
 using static Microsoft.Playwright.Assertions;
 
@@ -73,7 +71,7 @@ public sealed class ChatTests(Chromium chromium)
     {
         await using var model = await ScriptedModel.StartAsync();
         using var folder = new TestFolder();
-        var port = FreePort();
+        var port = FreePort.Find();
         (string, string)[] environment =
         [
             ("ASPNETCORE_URLS", $"http://127.0.0.1:{port}"), ("CONSOLE__ENABLED", "true"),
@@ -196,12 +194,5 @@ public sealed class ChatTests(Chromium chromium)
         await Expect(console.Page.Locator(".toast")).ToHaveTextAsync("Copied.");
         Assert.Equal("ls -l", await console.Page.EvaluateAsync<string>("() => navigator.clipboard.readText()"));
         console.IsSound();
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

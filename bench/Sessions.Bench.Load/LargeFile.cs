@@ -63,7 +63,7 @@ internal sealed class LargeFile(Options options, string folder, CancellationToke
                 new Session
                 {
                     Id = SessionOf(number),
-                    Key = Guid.NewGuid(),
+                    Key = SessionKey.New(),
                     Kind = SessionKind.Session,
                     UserId = UserOf(number),
                     CreatedAt = now,
