@@ -110,8 +110,8 @@ internal sealed class BegunTurn : IAsyncDisposable
     /// <summary>What the ids of the turn are made of.</summary>
     public TurnNonce Nonce { get; }
 
-    /// <summary>Cancelled when the turn is to stop because somebody asked for it on another replica.</summary>
-    public CancellationToken Cancelled => SourceOf(ref _cancelled).Token;
+    /// <summary>Cancelled when the turn is to stop because somebody asked for it on another replica: the lease tells.</summary>
+    public CancellationToken Cancelled => _lease is null ? CancellationToken.None : SourceOf(ref _cancelled).Token;
 
     /// <summary>
     /// Cancelled when the turn can't be committed any more: its session was deleted, erased or evicted, or another process has it.

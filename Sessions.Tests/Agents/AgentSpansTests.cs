@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using Microsoft.Extensions.AI;
-using Sessions.Api.Engine.Agents;
 
 namespace Sessions.Tests.Agents;
 
