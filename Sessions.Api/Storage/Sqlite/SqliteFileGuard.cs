@@ -72,7 +72,11 @@ internal sealed class SqliteFileGuard : IDisposable
             // Nothing of the log is brought into the file, nor is the log removed: the next one to start alone reads what both have
             // written.
             IsLogShared = true;
-            _anchor.LeaveLogOnClose();
+            lock (_anchor)
+            {
+                _anchor.LeaveLogOnClose();
+            }
+
             Lose("lost the -shm file beside it");
         }
 
