@@ -221,6 +221,30 @@ public abstract partial class StoreContract
         Assert.NotNull(await store.GetAsync("5"));
     }
 
+    [Theory]
+    [InlineData("user")]
+    [InlineData(null)]
+    public async Task A_copy_that_takes_the_room_of_its_source_has_all_turns(string? user)
+    {
+        await using var store = await OpenAsync(NewPolicy(chainBytes: 3 * Room, unownedBytes: 3 * Room), new(Start));
+        foreach (var id in (string[])["source", "other"])
+        {
+            await FillAsync(store, id, user, SessionKind.Chain);
+        }
+
+        var copied = await store.Store.CopyAsync(
+            new CopyRequest
+            {
+                Session = TestStore.New("copy", user, new string('m', (int)Room), kind: SessionKind.Chain),
+                Source = SessionRef.ById("source"),
+            }, Cancel);
+
+        Assert.Equal(CopyStatus.Created, copied.Status);
+        Assert.Null(await store.GetAsync("source"));
+        Assert.Equal(copied.Session!.TurnCount, (await store.TurnsAsync("copy")).Count);
+        AssertSame(copied.Session, await store.GetAsync("copy"));
+    }
+
     [Fact]
     public async Task A_first_failure_that_would_cost_another_session_is_full()
     {

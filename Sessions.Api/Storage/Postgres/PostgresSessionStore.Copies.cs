@@ -136,8 +136,9 @@ internal sealed partial class PostgresSessionStore
             Bytes = bytes,
             Summary = summary,
         };
-        if (await MakeRoomInBytesAsync(connection, -1, create.UserId, create.Kind, 0, StorePolicy.SizeOf(bytes, count), told,
-            cancellationToken) is { } limit)
+        var (limit, takesSource) = await MakeRoomInBytesAsync(
+            connection, -1, source?.Sid ?? 0, create.UserId, create.Kind, 0, StorePolicy.SizeOf(bytes, count), told, cancellationToken);
+        if (limit is not null)
         {
             return new CopyResult(CopyStatus.Full) { Limit = limit };
         }
@@ -149,6 +150,11 @@ internal sealed partial class PostgresSessionStore
             : PostgresDatabase.Command(PostgresSql.CopyTurns, head.Key, source.Sid, count);
         var session = await InsertAsync(connection, head, request.Head is null ? create.ReservedBy : request.CreatedBy?.Key, turns,
             staged?.Sid, isLimited: request.Head is null, told, cancellationToken);
+        if (takesSource)
+        {
+            await RemoveAsync(connection, [source!.Sid], null, told, cancellationToken);
+        }
+
         if (request.Head is null)
         {
             told.Created = create.Kind == SessionKind.Chain ? null : create.CreatedFrom;

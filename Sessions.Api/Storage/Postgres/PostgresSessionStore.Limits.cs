@@ -109,14 +109,21 @@ internal sealed partial class PostgresSessionStore
     /// </summary>
     private async Task<string?> MakeRoomInBytesAsync(
         NpgsqlConnection connection, long sid, string? userId, SessionKind kind, long before, long size, Told told,
+            CancellationToken cancellationToken) =>
+        (await MakeRoomInBytesAsync(connection, sid, source: 0, userId, kind, before, size, told, cancellationToken)).Limit;
+
+    // What is about to be copied is not removed here; whether it has to go, once it was, is said.
+    private async Task<(string? Limit, bool TakesSource)> MakeRoomInBytesAsync(
+        NpgsqlConnection connection, long sid, long source, string? userId, SessionKind kind, long before, long size, Told told,
             CancellationToken cancellationToken)
     {
         var isBounded = (kind == SessionKind.Chain && policy.ChainBytesPerOwner > 0) || (userId is null && policy.UnownedBytes > 0);
         if (size <= before || !isBounded)
         {
-            return null;
+            return default;
         }
 
+        var ofSource = 0L;
         for (var hasSwept = false; ;)
         {
             var (bytes, chainBytes) = await PostgresDatabase.QueryAsync(
@@ -129,7 +136,7 @@ internal sealed partial class PostgresSessionStore
             Check(UnownedBytesLimit, userId is null ? policy.UnownedBytes : 0, bytes);
             if (limit is null)
             {
-                return null;
+                return (null, ofSource > 0);
             }
 
             if (!hasSwept)
@@ -142,32 +149,41 @@ internal sealed partial class PostgresSessionStore
                 }
             }
 
-            if (missing > chainBytes - (kind == SessionKind.Chain ? before : 0))
+            if (missing > chainBytes - ofSource - (kind == SessionKind.Chain ? before : 0))
             {
-                return limit;
+                return (limit, false);
             }
 
             var chains = await ListChainsAsync(connection, sid, userId, cancellationToken);
             List<long> goes = [];
-            foreach (var chain in chains.OrderBy(chain => chain.IsRunning ? 1 : 0))
+            var known = ofSource;
+            foreach (var chain in chains.Where(chain => chain.Sid != source || ofSource == 0).OrderBy(chain => chain.IsRunning ? 1 : 0))
             {
                 if (missing <= 0)
                 {
                     break;
                 }
 
-                goes.Add(chain.Sid);
+                if (chain.Sid == source)
+                {
+                    ofSource = chain.Size;
+                }
+                else
+                {
+                    goes.Add(chain.Sid);
+                }
+
                 missing -= chain.Size;
             }
 
-            if ((await RemoveAsync(connection, goes, null, told, cancellationToken)).Count == 0)
+            if ((await RemoveAsync(connection, goes, null, told, cancellationToken)).Count == 0 && ofSource == known)
             {
-                return limit;
+                return (limit, false);
             }
 
             void Check(string name, long allowed, long counted)
             {
-                if (allowed > 0 && counted + size - before - allowed is var more && more > missing)
+                if (allowed > 0 && counted + size - before - ofSource - allowed is var more && more > missing)
                 {
                     (missing, limit) = (more, name);
                 }
