@@ -139,6 +139,9 @@ internal sealed class BegunTurn : IAsyncDisposable
         SessionId, SessionKey, Request.Kind, Request.Owner.UserId, default,
         Request.Kind == SessionKind.Session ? SessionOrigin.Query : SessionOrigin.Api, Request.ReservedBy);
 
+    /// <summary>Whether it is on that session.</summary>
+    public bool IsOf(SessionRef session) => session.Id is { } id ? id == SessionId : session.Key == SessionKey;
+
     /// <summary>Whether the turn grows beside others.</summary>
     public bool IsBesideOthers => (Session?.Kind ?? Request.Kind) == SessionKind.Chain;
 

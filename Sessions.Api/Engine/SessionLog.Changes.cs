@@ -183,7 +183,12 @@ internal sealed partial class SessionLog
         var head = await HeadToDeleteAsync(session, owner, cancellationToken);
         var deleted = await CallAsync("delete", (session, owner, cancellationToken),
             static (store, x) => store.DeleteAsync(x.session, x.owner, x.cancellationToken));
-        if (deleted && (session.Id ?? head?.Id) is { } id)
+        if (!deleted)
+        {
+            // There is none yet, and the turn that was to create it won't.
+            await LoseFirstTurnsAsync(turn => turn.IsOf(session) && owner.MayHave(turn.Request.Owner.UserId));
+        }
+        else if ((session.Id ?? head?.Id) is { } id)
         {
             _policy.Damage.Forget(DamageReport.NameOf(id));
         }
@@ -282,8 +287,10 @@ internal sealed partial class SessionLog
     {
         try
         {
-            return await CallAsync("erase_user", (userId, cancellationToken),
+            var erasure = await CallAsync("erase_user", (userId, cancellationToken),
                 static (store, x) => store.EraseAsync(x.userId, x.cancellationToken));
+            await LoseFirstTurnsAsync(turn => turn.Request.Owner.UserId == userId);
+            return erasure;
         }
         finally
         {
@@ -292,6 +299,16 @@ internal sealed partial class SessionLog
                 // Also where not everything could be removed: it can't be read any more.
                 await _sealer.Ring.DestroyAsync(userId, CancellationToken.None);
             }
+        }
+    }
+
+    // Turns that were to create their sessions, and can't any more: the store has nothing of them to tell of.
+    private async ValueTask LoseFirstTurnsAsync(Func<BegunTurn, bool> isLost)
+    {
+        var keys = _running.Keys.Where(turn => turn.Session is null && isLost(turn)).Select(turn => turn.SessionKey).ToList();
+        if (keys.Count > 0)
+        {
+            await _events.RemovedAsync(keys);
         }
     }
 

@@ -19,9 +19,7 @@ public sealed class AgentSpansTests
     [Fact]
     public async Task Pieces_of_text_are_one_object_that_holds_nothing_once_they_were_told()
     {
-        var (said, kept) = await ReadAsync(new AgentCall(
-            new AgentRequest { SessionId = "s", Turn = 1, History = [], Input = Items.OfText("hi"), Options = AnswerOptions.None },
-            TimeSpan.FromMinutes(1), isStreamed: true));
+        var (said, kept) = await ReadAsync(Call());
 
         Assert.Equal(["one  m", "two  m", " ", "three ", " ", " "], said);
         Assert.Same(kept[0], kept[1]);
@@ -34,20 +32,26 @@ public sealed class AgentSpansTests
         Assert.Equal((ChatFinishReason.Stop, 3L), (whole.FinishReason!.Value, whole.Usage!.OutputTokenCount));
     }
 
-    [Fact]
-    public async Task Without_a_turn_around_it_every_piece_is_as_it_came()
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, true)]
+    public async Task Where_spans_tell_answers_or_there_is_no_turn_every_piece_is_as_it_came(bool hasTurn, bool tellsAnswers)
     {
-        var (_, kept) = await ReadAsync(call: null);
+        var (_, kept) = await ReadAsync(hasTurn ? Call() : null, tellsAnswers);
 
         Assert.Equal(Pieces, kept);
     }
 
-    private static async Task<(List<string> Said, List<ChatResponseUpdate> Kept)> ReadAsync(AgentCall? call)
+    private static AgentCall Call() => new(
+        new AgentRequest { SessionId = "s", Turn = 1, History = [], Input = Items.OfText("hi"), Options = AnswerOptions.None },
+        TimeSpan.FromMinutes(1), isStreamed: true);
+
+    private static async Task<(List<string> Said, List<ChatResponseUpdate> Kept)> ReadAsync(AgentCall? call, bool tellsAnswers = false)
     {
         AgentCall.Current = call;
         List<string> said = [];
         List<ChatResponseUpdate> kept = [];
-        using var client = new DiscreetChatClient(new Provider());
+        using var client = new DiscreetChatClient(new Provider()) { TellsAnswers = tellsAnswers };
         await foreach (var piece in client.GetStreamingResponseAsync([], cancellationToken: TestContext.Current.CancellationToken))
         {
             said.Add($"{piece.Text} {piece.ModelId}");

@@ -220,6 +220,28 @@ public abstract partial class ApiContract
     }
 
     [Theory]
+    [InlineData("sessions/first", 404)]
+    [InlineData("users/ada/sessions", 200)]
+    public async Task A_first_turn_that_is_deleted_or_erased_while_it_is_told_ends_and_is_not_told_again(string deleted, int status)
+    {
+        await using var model = await ChatCompletionsServer.StartAsync();
+        model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(
+            http, ["one ", "two"], number => number == 0 ? Task.CompletedTask : Task.Delay(Timeout.Infinite, http.RequestAborted));
+        var server = Start([.. model.Agent("model")]);
+        const string Body = """{"query":"tell me","thread_id":"first","user_id":"ada","agent_type":"model","stream":true}""";
+        await using var reader = await EventReader.OpenAsync(server, Body);
+        Assert.Equal("session", (await reader.NextAsync())!.Value.Name);
+        var delta = (await reader.NextAsync())!.Value;
+
+        // The store has nothing of it yet.
+        Assert.Equal(status, (await server.DeleteAsync("/" + deleted)).Status);
+
+        Assert.Equal("session_gone", (string?)(await reader.RestAsync())[^1].Data["code"]);
+        (await server.PostAsync("/query", Body, ("Last-Event-ID", delta.Id))).IsProblem(404, "stream_not_found");
+        (await server.GetAsync("/sessions/first")).IsProblem(404, "session_not_found");
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public async Task Silence_is_broken_by_comments(bool isResumed)

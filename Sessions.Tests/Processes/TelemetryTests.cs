@@ -32,6 +32,31 @@ public sealed class TelemetryTests
         Assert.DoesNotContain("gen_ai.input.messages", agent.Attributes.Keys);
     }
 
+    [Theory]
+    [InlineData("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", true)]
+    [InlineData("TELEMETRY__INCLUDE_CONTENT", true)]
+    [InlineData("", false)]
+    public async Task Spans_tell_what_a_streamed_answer_says_where_that_is_asked_for(string variable, bool isAskedFor)
+    {
+        await using var collector = await OtlpReceiver.StartAsync();
+        await using var model = await ScriptedModel.StartAsync();
+        await using var api = ServiceProcess.Api(
+        [
+            .. collector.Environment, .. isAskedFor ? [(variable, "true")] : Array.Empty<(string, string)>(),
+            .. model.Agent("advanced").Select(setting =>
+                (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+        ]);
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+
+        using var answer = await client.PostAsJsonAsync("/query", new { query = "say streamed", stream = true }, Cancel);
+        Assert.Contains("event: done", await answer.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
+
+        await ServiceProcess.UntilAsync(() => collector.Spans.Any(span => span.Name.StartsWith("chat", StringComparison.Ordinal)));
+        var agent = collector.Spans.Single(span => span.Name.StartsWith("chat", StringComparison.Ordinal));
+        var told = agent.Attributes.GetValueOrDefault("gen_ai.output.messages") ?? "";
+        Assert.Equal(isAskedFor, told.Contains("streamed", StringComparison.Ordinal));
+    }
+
     [Fact]
     public async Task The_metrics_move_with_what_happens()
     {

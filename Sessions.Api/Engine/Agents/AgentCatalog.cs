@@ -77,18 +77,24 @@ internal sealed class AgentCatalog : IAsyncDisposable
         if (settings.Provider == AgentProvider.Builtin)
         {
             // Tells nobody else anything, and does not fail: it needs no more around it.
-            return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, Configure).Build();
+            return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, spans => Configure(spans, null)).Build();
         }
 
         var client = ProviderClients.Connect(type, settings, configuration, http);
 
         // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told. Without a logger:
         // it would log failures with all their causes.
-        return (telemetry.IncludeContent ? client : (IChatClient)new DiscreetChatClient(client)).AsBuilder()
-            .UseOpenTelemetry(loggerFactory: null, SourceName, Configure)
+        var discreet = telemetry.IncludeContent ? null : new DiscreetChatClient(client);
+        return (discreet ?? client).AsBuilder()
+            .UseOpenTelemetry(loggerFactory: null, SourceName, spans => Configure(spans, discreet))
             .ConfigureOptions(options => options.ConversationId = null)
             .Build();
 
-        void Configure(OpenTelemetryChatClient spans) => spans.EnableSensitiveData |= telemetry.IncludeContent;
+        void Configure(OpenTelemetryChatClient spans, DiscreetChatClient? discreet)
+        {
+            // OpenTelemetry's own variable may have set it already.
+            spans.EnableSensitiveData |= telemetry.IncludeContent;
+            discreet?.TellsAnswers = spans.EnableSensitiveData;
+        }
     }
 }

@@ -9,11 +9,14 @@ namespace Sessions.Api.Engine.Agents;
 /// take its place there; the agent itself is told all.
 /// </summary>
 /// <remarks>
-/// What an answer says is not told in spans either; but their library keeps every piece of a streamed one until it ends, a kilobyte for
+/// What an answer says is mostly not told in spans either; but their library keeps every piece of a streamed one until it ends, a kilobyte for
 /// each token. To it, all pieces that are nothing but text are one object, which says each of them in turn.
 /// </remarks>
 internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClient(inner)
 {
+    /// <summary>Whether spans tell what answers say: then their library needs the pieces as they are.</summary>
+    public bool TellsAnswers { get; set; }
+
     public override async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         try
@@ -31,8 +34,8 @@ internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClie
     {
         await using var updates = base.GetStreamingResponseAsync(messages, options, cancellationToken).GetAsyncEnumerator(cancellationToken);
 
-        // The library that runs tools tells the model what it has said before: it needs the pieces as they are.
-        var text = AgentCall.Current is { Tools: null } ? new ChatResponseUpdate() : null;
+        // The library that runs tools tells the model what it has said before: it needs the pieces too.
+        var text = !TellsAnswers && AgentCall.Current is { Tools: null } ? new ChatResponseUpdate() : null;
         while (true)
         {
             try

@@ -213,6 +213,7 @@ internal sealed partial class StreamedTurns(
 
     private async Task RunAsync(StreamedTurn turn, long bytes, TaskCompletionSource ended)
     {
+        var isGone = false;
         try
         {
             turn.Complete(await turns.RunAsync(turn.Command, turn, turn.Cancelled));
@@ -224,9 +225,18 @@ internal sealed partial class StreamedTurns(
             var error = Describe(turn, e);
             var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
             turn.Fail(new TurnFailed(error) { Response = response });
+            isGone = error.Code == "session_gone";
         }
 
-        Keep(turn);
+        if (isGone)
+        {
+            Forget(turn);
+        }
+        else
+        {
+            Keep(turn);
+        }
+
         _running.TryRemove(turn.Id, out _);
         Release(bytes);
         ended.SetResult();
