@@ -21,6 +21,8 @@ internal sealed partial class SessionLog
     {
         for (var attempt = 0; attempt < Attempts; attempt++)
         {
+            // The same request may come twice at once: of an id that is taken only since, it may be the other one that has taken it.
+            var wasTaken = isOwnId && idempotency is not null && await IsTakenAsync(session.Id, cancellationToken);
             var mayBeReplay = false;
             if (idempotency is { } key)
             {
@@ -31,7 +33,7 @@ internal sealed partial class SessionLog
                 }
 
                 session = session with { Id = reservation.SessionId, ReservedBy = key.Key };
-                mayBeReplay = !isOwnId || !reservation.IsNew;
+                mayBeReplay = !wasTaken || !reservation.IsNew;
             }
 
             using var scope = await WritingScopeAsync(session.UserId, cancellationToken);
@@ -43,7 +45,8 @@ internal sealed partial class SessionLog
                     return (result.Session! with { Metadata = session.Metadata }, false);
                 case CopyStatus.IdTaken when mayBeReplay:
                     var existing = await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken);
-                    return existing is null ? throw new DomainException(Error.SessionNotFound(session.Id))
+                    return existing is null
+                        ? throw new DomainException(isOwnId ? Error.SessionExists(session.Id) : Error.SessionNotFound(session.Id))
                         : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(Error.SessionExists(session.Id))
                         : (AsCreated(session, existing), true);
                 case CopyStatus.IdTaken:
@@ -118,6 +121,19 @@ internal sealed partial class SessionLog
         Error.InvalidField("after_turn", $"must be a turn of the session: 0 to {turnCount}");
 
     // The store does not tell which request has created a session; what is known of both must go together at least.
+    private async ValueTask<bool> IsTakenAsync(string id, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await GetAsync(SessionRef.ById(id), Owner.Anyone, cancellationToken) is not null;
+        }
+        catch (StoredDataException)
+        {
+            // What can't be read is there.
+            return true;
+        }
+    }
+
     private static bool MayHaveCreated(NewSession request, Session existing) =>
         existing.Kind == request.Kind && existing.UserId == request.UserId && existing.CreatedFrom == request.CreatedFrom
         && (existing.Revision.Version > 1 || existing.Metadata.Span.SequenceEqual(request.Metadata.Span));

@@ -29,6 +29,23 @@ public sealed class CreationTests
     }
 
     [Fact]
+    public async Task The_same_request_many_times_at_once_creates_its_own_id_once_and_is_answered_alike()
+    {
+        await using var log = TestLog.Open();
+        for (var round = 0; round < 20; round++)
+        {
+            var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+            var id = $"own-{round}";
+
+            var made = await Task.WhenAll(Enumerable.Range(0, 6).Select(_ => Task.Run(async () =>
+                await log.Log.CreateAsync(TestLog.New(id, "ada"), isOwnId: true, key, Owner.Of("ada"), TestLog.Cancel))));
+
+            Assert.Single(made, one => !one.Replayed);
+            Assert.Single(made.Select(one => one.Session.Key).Distinct());
+        }
+    }
+
+    [Fact]
     public async Task An_id_of_the_clients_choice_is_refused_where_it_is_taken()
     {
         await using var log = TestLog.Open();
