@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using StackExchange.Redis;
 
 namespace Sessions.Tests.Storage.Redis;
@@ -63,6 +64,17 @@ internal sealed class RedisProcess : IDisposable
     {
         _process.Dispose();
         _process = Run();
+    }
+
+    /// <summary>Tells it something that it takes in any state, also while it loads.</summary>
+    public async Task AskAsync(string command)
+    {
+        using var connection = new TcpClient();
+        await connection.ConnectAsync(IPAddress.Loopback, Port, TestContext.Current.CancellationToken);
+        using var stream = connection.GetStream();
+        await stream.WriteAsync(Encoding.ASCII.GetBytes($"{command}\r\n"), TestContext.Current.CancellationToken);
+        using var reader = new StreamReader(stream);
+        Assert.Equal("+OK", await reader.ReadLineAsync(TestContext.Current.CancellationToken));
     }
 
     /// <summary>Stops or continues it, without its connections being closed.</summary>

@@ -88,8 +88,8 @@ public sealed class RedisTroubleTests
     [Fact]
     public async Task A_Redis_that_is_still_loading_is_told_by_that_and_used_when_it_has_loaded()
     {
-        // A hundredth of a second for each key, and an answer now and then meanwhile.
-        using var redis = await RedisProcess.StartAsync("--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no");
+        // A tenth of a second for each key, until it is told to hurry; and an answer now and then meanwhile.
+        using var redis = await RedisProcess.StartAsync("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no");
         await using var server = Start(redis);
         await server.QueryAsync("hello", "a", "ada");
         await using (var admin = await redis.ConnectAsync())
@@ -110,6 +110,7 @@ public sealed class RedisTroubleTests
         while (!answer.Text.Contains("loading", StringComparison.Ordinal));
 
         await UnavailableAsync(server);
+        await redis.AskAsync("CONFIG SET key-load-delay 0");
         await RecoversAsync(server);
         Assert.Equal("hello", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["query"]);
     }
