@@ -34,7 +34,8 @@ public sealed class AgentFaultTests
         {
             await HalfAsync(fault, http);
             http.Abort();
-        }, "The agent's provider can't be reached."),
+        }, "The agent's provider can't be reached.")
+        { MayHaveBegun = true },
         ["says nothing"] = new((fault, http) => fault.SayAsync(http, null), "The agent returned no text."),
         ["says an empty text"] = new((fault, http) => fault.SayAsync(http, ""), "The agent returned no text."),
         ["says only white space"] = new((fault, http) => fault.SayAsync(http, " \n\t "), "The agent returned no text."),
@@ -74,7 +75,11 @@ public sealed class AgentFaultTests
         TestContext.Current.TestOutputHelper!.WriteLine($"told after {Stopwatch.GetElapsedTime(started).TotalMilliseconds:0} ms: {told["detail"]}");
 
         Assert.Equal(fault.TimesOut ? (504, "agent_timeout") : (502, fault.Code ?? "agent_failed"), ((int)told["status"]!, (string?)told["code"]));
-        Assert.Equal(streamed ? fault.StreamedDetail : fault.Detail, (string?)told["detail"]);
+        if (!fault.MayHaveBegun || (string?)told["detail"] != "The agent's provider broke its answer off.")
+        {
+            Assert.Equal(streamed ? fault.StreamedDetail : fault.Detail, (string?)told["detail"]);
+        }
+
         Assert.Equal("a", (string?)told["thread_id"]);
         var session = (await server.GetAsync("/sessions/a")).Json;
         Assert.Equal(1, (int)session["context"]!["error_count"]!);
@@ -143,6 +148,9 @@ public sealed class AgentFaultTests
         public string? Code { get; init; }
 
         public bool TimesOut { get; init; }
+
+        /// <summary>Whether the beginning of an answer may arrive before the connection is gone, which is up to the network.</summary>
+        public bool MayHaveBegun { get; init; }
 
         public bool IsStream { get; init; }
 
