@@ -76,7 +76,7 @@ public sealed class ChatTests(Chromium chromium)
         [
             ("ASPNETCORE_URLS", $"http://127.0.0.1:{port}"), ("CONSOLE__ENABLED", "true"),
             ("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", folder["sessions.db"]),
-            .. model.Agent("advanced").Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+            .. model.Agent("advanced"),
         ];
         var server = ServiceProcess.Api(environment);
         try

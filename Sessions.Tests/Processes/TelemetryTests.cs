@@ -43,8 +43,7 @@ public sealed class TelemetryTests
         await using var api = ServiceProcess.Api(
         [
             .. collector.Environment, .. isAskedFor ? [(variable, "true")] : Array.Empty<(string, string)>(),
-            .. model.Agent("advanced").Select(setting =>
-                (setting.Key.Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), setting.Value)),
+            .. model.Agent("advanced"),
         ]);
         using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
 

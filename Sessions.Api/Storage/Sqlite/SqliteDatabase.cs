@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
@@ -48,7 +49,7 @@ internal sealed class SqliteDatabase : IDisposable
     public bool InTransaction => raw.sqlite3_get_autocommit(_connection.Handle) == 0;
 
     /// <summary>Whether the path no longer leads to the file that is open. Never on Windows, where a file that is open stays.</summary>
-    public bool HasMoved => SqliteCalls.FileControl(_connection.Handle!, 0, HasMovedControl, out var moved) == raw.SQLITE_OK && moved != 0;
+    public bool HasMoved => FileControl(_connection.Handle!, 0, HasMovedControl, out var moved) == raw.SQLITE_OK && moved != 0;
 
     /// <summary>The row that was inserted last.</summary>
     public long LastRow => raw.sqlite3_last_insert_rowid(_connection.Handle);
@@ -99,4 +100,9 @@ internal sealed class SqliteDatabase : IDisposable
 
         _connection.Dispose();
     }
+
+    // The one call of SQLite's that is needed here and that SQLitePCLRaw does not pass on; the name is that of the library which it brings.
+    [DllImport("e_sqlite3", EntryPoint = "sqlite3_file_control")]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.AssemblyDirectory | DllImportSearchPath.SafeDirectories)]
+    private static extern int FileControl(sqlite3 db, nint database, int operation, out int result);
 }

@@ -15,21 +15,17 @@ internal sealed class SqliteStatement : IDisposable
 {
     private readonly sqlite3 _db;
     private readonly sqlite3_stmt _statement;
-
-    // The same, for the calls that do not hold it.
-    private readonly nint _handle;
     private int _bound;
 
     public SqliteStatement(sqlite3 db, string sql)
     {
         _db = db;
         Check(raw.sqlite3_prepare_v3(db, sql, raw.SQLITE_PREPARE_PERSISTENT, out _statement));
-        _handle = _statement.DangerousGetHandle();
     }
 
     /// <summary>Gives the next parameter its value.</summary>
     public SqliteStatement Bind(long? value) =>
-        Bound(value is { } number ? SqliteCalls.BindInt64(_handle, ++_bound, number) : SqliteCalls.BindNull(_handle, ++_bound));
+        Bound(value is { } number ? raw.sqlite3_bind_int64(_statement, ++_bound, number) : raw.sqlite3_bind_null(_statement, ++_bound));
 
     /// <summary>Gives the next parameter its value, where there is one more.</summary>
     public SqliteStatement BindIf(bool isThere, long value) => isThere ? Bind(value) : this;
@@ -39,7 +35,7 @@ internal sealed class SqliteStatement : IDisposable
     {
         if (value is null)
         {
-            return Bound(SqliteCalls.BindNull(_handle, ++_bound));
+            return Bound(raw.sqlite3_bind_null(_statement, ++_bound));
         }
 
         if (value.Length == 0)
@@ -72,7 +68,7 @@ internal sealed class SqliteStatement : IDisposable
             return Bind((long?)null);
         }
 
-        Bound(isNullable ? SqliteCalls.BindNull(_handle, ++_bound) : raw.sqlite3_bind_text(_statement, ++_bound, ""));
+        Bound(isNullable ? raw.sqlite3_bind_null(_statement, ++_bound) : raw.sqlite3_bind_text(_statement, ++_bound, ""));
         return Bind(value);
     }
 
@@ -82,7 +78,7 @@ internal sealed class SqliteStatement : IDisposable
 
     /// <summary>Gives the next parameter its value: bytes, or nothing where there are none.</summary>
     public SqliteStatement Bind(ReadOnlySpan<byte> value) =>
-        Bound(value.IsEmpty ? SqliteCalls.BindNull(_handle, ++_bound) : raw.sqlite3_bind_blob(_statement, ++_bound, value));
+        Bound(value.IsEmpty ? raw.sqlite3_bind_null(_statement, ++_bound) : raw.sqlite3_bind_blob(_statement, ++_bound, value));
 
     /// <summary>Gives the next parameter its value: bytes as they are in a row, also where there are none.</summary>
     public SqliteStatement BindRaw(ReadOnlySpan<byte> value) =>
@@ -93,7 +89,7 @@ internal sealed class SqliteStatement : IDisposable
     {
         if (value is not { } guid)
         {
-            return Bound(SqliteCalls.BindNull(_handle, ++_bound));
+            return Bound(raw.sqlite3_bind_null(_statement, ++_bound));
         }
 
         Span<byte> bytes = stackalloc byte[16];
@@ -151,15 +147,14 @@ internal sealed class SqliteStatement : IDisposable
     public readonly ref struct Rows(SqliteStatement statement)
     {
         private readonly sqlite3_stmt _row = statement._statement;
-        private readonly nint _handle = statement._handle;
 
         public bool Next() => statement.Step();
 
-        public bool IsNull(int column) => SqliteCalls.ColumnType(_handle, column) == raw.SQLITE_NULL;
+        public bool IsNull(int column) => raw.sqlite3_column_type(_row, column) == raw.SQLITE_NULL;
 
-        public long Long(int column) => SqliteCalls.ColumnInt64(_handle, column);
+        public long Long(int column) => raw.sqlite3_column_int64(_row, column);
 
-        public int Int(int column) => (int)Long(column);
+        public int Int(int column) => raw.sqlite3_column_int(_row, column);
 
         public long? LongOrNull(int column) => IsNull(column) ? null : Long(column);
 
