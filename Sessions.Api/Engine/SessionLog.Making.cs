@@ -120,7 +120,6 @@ internal sealed partial class SessionLog
     private static Error NoTurnToForkAfter(int turnCount) =>
         Error.InvalidField("after_turn", $"must be a turn of the session: 0 to {turnCount}");
 
-    // The store does not tell which request has created a session; what is known of both must go together at least.
     private async ValueTask<bool> IsTakenAsync(string id, CancellationToken cancellationToken)
     {
         try
@@ -134,6 +133,7 @@ internal sealed partial class SessionLog
         }
     }
 
+    // The store does not tell which request has created a session; what is known of both must go together at least.
     private static bool MayHaveCreated(NewSession request, Session existing) =>
         existing.Kind == request.Kind && existing.UserId == request.UserId && existing.CreatedFrom == request.CreatedFrom
         && (existing.Revision.Version > 1 || existing.Metadata.Span.SequenceEqual(request.Metadata.Span));

@@ -167,6 +167,7 @@ internal sealed partial class SessionLog
 
         if (_tail is not null && result.Session is { } head)
         {
+            // One goes where one comes, once there are as many as are asked for.
             var before = begun.Opening.Path;
             IReadOnlyList<Turn> path = [.. before.Skip(before.Count < begun.Request.HistoryTurns ? 0 : 1), turn];
             head = OpenedHead(head, begun.Session) with { LastTurn = turn, Summary = summary ?? begun.Session?.Summary };

@@ -9,8 +9,8 @@ namespace Sessions.Api.Engine.Agents;
 /// take its place there; the agent itself is told all.
 /// </summary>
 /// <remarks>
-/// What an answer says is mostly not told in spans either; but their library keeps every piece of a streamed one until it ends, a kilobyte for
-/// each token. To it, all pieces that are nothing but text are one object, which says each of them in turn.
+/// What an answer says is mostly not told in spans either; but their library keeps every piece of a streamed one until it ends, a
+/// kilobyte for each token. To it, all pieces that are nothing but text are one object, which says each of them in turn.
 /// </remarks>
 internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClient(inner)
 {

@@ -39,6 +39,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
     private static readonly JsonWriterOptions Raw = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
 
     private readonly Lock _lock = new();
+
     // What was told of it goes on lying here: with a piece of its own for each token, the memory of a stream would be mostly objects.
     private ArrayBufferWriter<byte> _text = new();
     private ArrayBufferWriter<byte>? _items;

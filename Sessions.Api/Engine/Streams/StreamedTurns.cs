@@ -213,7 +213,6 @@ internal sealed partial class StreamedTurns(
 
     private async Task RunAsync(StreamedTurn turn, long bytes, TaskCompletionSource ended)
     {
-        var isGone = false;
         try
         {
             turn.Complete(await turns.RunAsync(turn.Command, turn, turn.Cancelled));
@@ -225,18 +224,13 @@ internal sealed partial class StreamedTurns(
             var error = Describe(turn, e);
             var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
             turn.Fail(new TurnFailed(error) { Response = response });
-            isGone = error.Code == "session_gone";
+            if (error.Code == "session_gone")
+            {
+                turn.Lose();
+            }
         }
 
-        if (isGone)
-        {
-            Forget(turn);
-        }
-        else
-        {
-            Keep(turn);
-        }
-
+        Keep(turn);
         _running.TryRemove(turn.Id, out _);
         Release(bytes);
         ended.SetResult();
@@ -266,7 +260,7 @@ internal sealed partial class StreamedTurns(
     // What was refused, or can't be picked up again by whoever comes back, need not wait; and what was not to be stored is not.
     private void Keep(StreamedTurn turn)
     {
-        if (turn.Refusal is not null || settings.ResumeSeconds == 0 || !turn.Command.Store)
+        if (turn.IsGone || turn.Refusal is not null || settings.ResumeSeconds == 0 || !turn.Command.Store)
         {
             Forget(turn);
             return;

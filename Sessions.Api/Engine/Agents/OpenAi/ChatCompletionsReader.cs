@@ -33,6 +33,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             json.CopyTo(copy);
             using var document = JsonDocument.Parse(copy.AsMemory(0, json.Length));
             var choice = ReadFrame(document.RootElement, out var usage);
+
             // Mostly there is one.
             var update = new ChatResponseUpdate { Role = ChatRole.Assistant, ModelId = answer.Model, Contents = new List<AIContent>(1) };
             if (choice.ValueKind == JsonValueKind.Object)
