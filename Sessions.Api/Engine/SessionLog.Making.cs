@@ -21,9 +21,6 @@ internal sealed partial class SessionLog
     {
         for (var attempt = 0; attempt < Attempts; attempt++)
         {
-            // The same request may come twice at once: of an id that is taken only since, it may be the other one that has taken it.
-            var wasTaken = isOwnId && idempotency is not null && await IsTakenAsync(session.Id, cancellationToken);
-            var mayBeReplay = false;
             if (idempotency is { } key)
             {
                 var reservation = await ReserveAsync(key, owner, session.Id, cancellationToken);
@@ -33,7 +30,6 @@ internal sealed partial class SessionLog
                 }
 
                 session = session with { Id = reservation.SessionId, ReservedBy = key.Key };
-                mayBeReplay = !wasTaken || !reservation.IsNew;
             }
 
             using var scope = await WritingScopeAsync(session.UserId, cancellationToken);
@@ -43,14 +39,12 @@ internal sealed partial class SessionLog
             {
                 case CopyStatus.Created:
                     return (result.Session! with { Metadata = session.Metadata }, false);
-                case CopyStatus.IdTaken when mayBeReplay:
-                    var existing = await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken);
-                    return existing is null
-                        ? throw new DomainException(isOwnId ? Error.SessionExists(session.Id) : Error.SessionNotFound(session.Id))
-                        : isOwnId && !MayHaveCreated(session, existing) ? throw new DomainException(Error.SessionExists(session.Id))
-                        : (AsCreated(session, existing), true);
+                // An id that this server has chosen is in nobody's hands but the client's.
+                case CopyStatus.IdTaken when (result.IsOwn || (!isOwnId && idempotency is not null))
+                    && await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken) is { } existing:
+                    return (AsCreated(session, existing), true);
                 case CopyStatus.IdTaken:
-                    throw new DomainException(Error.SessionExists(session.Id));
+                    throw new DomainException(isOwnId ? Error.SessionExists(session.Id) : Error.SessionNotFound(session.Id));
                 case CopyStatus.Full:
                     throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes"));
             }
@@ -119,24 +113,6 @@ internal sealed partial class SessionLog
 
     private static Error NoTurnToForkAfter(int turnCount) =>
         Error.InvalidField("after_turn", $"must be a turn of the session: 0 to {turnCount}");
-
-    private async ValueTask<bool> IsTakenAsync(string id, CancellationToken cancellationToken)
-    {
-        try
-        {
-            return await GetAsync(SessionRef.ById(id), Owner.Anyone, cancellationToken) is not null;
-        }
-        catch (StoredDataException)
-        {
-            // What can't be read is there.
-            return true;
-        }
-    }
-
-    // The store does not tell which request has created a session; what is known of both must go together at least.
-    private static bool MayHaveCreated(NewSession request, Session existing) =>
-        existing.Kind == request.Kind && existing.UserId == request.UserId && existing.CreatedFrom == request.CreatedFrom
-        && (existing.Revision.Version > 1 || existing.Metadata.Span.SequenceEqual(request.Metadata.Span));
 
     // The original answer: the session as it was created, whatever has become of it since.
     private Session AsCreated(NewSession request, Session existing) => new()

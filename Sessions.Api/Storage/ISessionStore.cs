@@ -592,6 +592,12 @@ internal sealed record CopyRequest
 /// <param name="Session">The session, where it was; with <see cref="CopyStatus.NoSuchTurn"/> the source.</param>
 internal readonly record struct CopyResult(CopyStatus Status, Session? Session = null)
 {
+    /// <summary>
+    /// With <see cref="CopyStatus.IdTaken"/>: whether the session that has the id was made with the same
+    /// <see cref="NewSession.ReservedBy"/>, by the same request then.
+    /// </summary>
+    public bool IsOwn { get; init; }
+
     /// <summary>The limit that was passed, as <c>config.yaml</c> names it.</summary>
     public string? Limit { get; init; }
 }

@@ -234,9 +234,14 @@ public sealed class RunTests
             using var client = app.CreateHttpClient("api", "http");
             await QueryAsync(client, "My name is Ada.");
 
-            var restarted = await app.ResourceCommands.ExecuteCommandAsync("api", "restart", Cancel);
-            Assert.True(restarted.Success, restarted.Message);
-            await app.ResourceNotifications.WaitForResourceHealthyAsync("api", Cancel).WaitAsync(Patience, Cancel);
+            var process = Assert.Single(await ReplicasAsync(app, "api", 1));
+            Assert.True((await app.ResourceCommands.ExecuteCommandAsync(process, "stop", Cancel)).Success);
+            await EndedAsync(app, process);
+            Assert.True((await app.ResourceCommands.ExecuteCommandAsync(process, "start", Cancel)).Success);
+
+            // It may still be told for a while that the one before has ended.
+            await app.ResourceNotifications.WaitForResourceHealthyAsync("api", WaitBehavior.WaitOnResourceUnavailable, Cancel)
+                .WaitAsync(Patience, Cancel);
 
             var next = await QueryAsync(client, "What is my name?");
             Assert.Equal(2, (int)next["metadata"]!["turn"]!);

@@ -12,8 +12,8 @@ internal sealed class ConsolePage : IAsyncDisposable
     /// <summary>Generous: the machine may be busy.</summary>
     private const float Deadline = 60_000;
 
-    // One that failed is shown until the next one, and is in no history.
-    private const string Kept = ".turn:not(.running, .failed)";
+    // One that failed is shown until the next one, and is in no history. The page of a session shows its turns too.
+    private const string Kept = "chat-page .turn:not(.running, .failed)";
 
     private readonly ConcurrentQueue<string> _faults = new();
 

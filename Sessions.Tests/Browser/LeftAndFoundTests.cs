@@ -67,7 +67,7 @@ public sealed class LeftAndFoundTests(Chromium chromium)
         await page.GetByRole(AriaRole.Dialog).GetByLabel("User").FillAsync("ada");
         await page.GetByRole(AriaRole.Button, new() { Name = "Go on" }).ClickAsync();
         await page.GetByRole(AriaRole.Link, new() { Name = "Open in chat" }).ClickAsync();
-        await Expect(page.Locator(".turn")).ToHaveCountAsync(1);
+        await Expect(page.Locator("chat-page .turn")).ToHaveCountAsync(1);
 
         await console.AskAsync("and again");
 

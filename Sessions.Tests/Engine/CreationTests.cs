@@ -53,7 +53,11 @@ public sealed class CreationTests
         await log.TurnAsync("mine", "ada");
         await RefusedAsync("session_exists", log, TestLog.New("mine", "ada"), true, null, Owner.Of("ada"));
 
-        // Also when it is asked for again with the same key.
+        // Also when it is asked for again with the same key; and where it is just like what was asked for.
+        var alike = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        await log.Log.CreateAsync(TestLog.New("alike", "ada"), isOwnId: true, null, Owner.Of("ada"), Cancel);
+        await RefusedAsync("session_exists", log, TestLog.New("alike", "ada"), true, alike, Owner.Of("ada"));
+        await RefusedAsync("session_exists", log, TestLog.New("alike", "ada"), true, alike, Owner.Of("ada"));
         await RefusedAsync("session_exists", log, TestLog.New("mine", "ada"), true, key, Owner.Of("ada"));
         await RefusedAsync("session_exists", log, TestLog.New("mine", "ada"), true, key, Owner.Of("ada"));
     }

@@ -99,6 +99,30 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task Whoever_comes_with_the_same_idempotency_key_is_told_that_the_session_is_its_own()
+    {
+        await using var store = await OpenAsync();
+        var (mine, other) = (Guid.NewGuid(), Guid.NewGuid());
+        await store.CreateAsync("plain", "ada");
+        Assert.Equal((CopyStatus.Created, false), await CreateAsync("keyed", mine));
+
+        Assert.Equal((CopyStatus.IdTaken, true), await CreateAsync("keyed", mine));
+        Assert.Equal((CopyStatus.IdTaken, false), await CreateAsync("keyed", other));
+        Assert.Equal((CopyStatus.IdTaken, false), await CreateAsync("keyed", null));
+        Assert.Equal((CopyStatus.IdTaken, false), await CreateAsync("plain", mine));
+        Assert.Equal((CopyStatus.IdTaken, false), await CreateAsync("plain", null));
+        var all = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(() => CreateAsync("many", other))));
+        Assert.Single(all, one => one == (CopyStatus.Created, false));
+        Assert.Equal(7, all.Count(one => one == (CopyStatus.IdTaken, true)));
+
+        async Task<(CopyStatus, bool)> CreateAsync(string id, Guid? key)
+        {
+            var result = await store.Store.CopyAsync(new CopyRequest { Session = TestStore.New(id, "ada") with { ReservedBy = key } }, Cancel);
+            return (result.Status, result.IsOwn);
+        }
+    }
+
+    [Fact]
     public async Task Ids_are_told_apart_by_case()
     {
         await using var store = await OpenAsync();

@@ -170,7 +170,10 @@ internal sealed partial class MemorySessionStore
 
         if (IsTaken(created, now))
         {
-            return new CopyResult(CopyStatus.IdTaken);
+            return new CopyResult(CopyStatus.IdTaken)
+            {
+                IsOwn = created.ReservedBy is { } key && Find(SessionRef.ById(created.Id), now)?.ReservedBy == key,
+            };
         }
 
         if (request.Head?.ExpiresAt.ToMicroseconds() <= now)

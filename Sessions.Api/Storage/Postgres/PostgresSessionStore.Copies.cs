@@ -49,12 +49,21 @@ internal sealed partial class PostgresSessionStore
             var result = await InTransactionAsync(told, (connection, cancel) => CopyAsync(connection, request, staged, told, cancel),
                 cancellationToken);
             await TellAsync(told);
-            return result;
+            return result.Status == CopyStatus.IdTaken ? await IdTakenAsync() : result;
         }
         catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.UniqueViolation)
         {
-            return new CopyResult(CopyStatus.IdTaken);
+            return await IdTakenAsync();
         }
+
+        async Task<CopyResult> IdTakenAsync() => new(CopyStatus.IdTaken)
+        {
+            IsOwn = request.Session is { ReservedBy: { } key, Id: var id } && await database.RunAsync(
+                (connection, cancel) => PostgresDatabase.QueryAsync(
+                    connection, [PostgresDatabase.Command(PostgresSql.ReadReservedBy, id)], async (reader, inner) =>
+                        await reader.ReadAsync(inner) && !reader.IsDBNull(0) && reader.GetGuid(0) == key, cancel),
+                cancellationToken),
+        };
     }
 
     private async Task<CopyResult> CopyAsync(NpgsqlConnection connection, CopyRequest request, Staged? staged, Told told,

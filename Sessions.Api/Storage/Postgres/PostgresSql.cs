@@ -101,6 +101,9 @@ internal static class PostgresSql
     /// <summary>What tells whether a write came too late. $1 sid</summary>
     public const string ReadState = "SELECT version, expires_at, user_id FROM sessions WHERE sid = $1";
 
+    /// <summary>The idempotency key that a session was made with. $1 id</summary>
+    public const string ReadReservedBy = "SELECT reserved_by FROM sessions WHERE id = $1";
+
     /// <summary>Those with an id or a key, kept from changing. $1 id, $2 key</summary>
     public const string LockTaken = $"SELECT {Columns} FROM sessions s WHERE s.id = $1 OR s.key = $2 ORDER BY s.sid FOR UPDATE";
 

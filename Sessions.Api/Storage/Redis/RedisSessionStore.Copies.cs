@@ -51,15 +51,10 @@ internal sealed partial class RedisSessionStore
         {
             var held = copy.HasTurns ? HoldAsync(session.Id, copy.Owner, session.UserId, copy.Token) : EnteredAsync(copy);
             isKeyed = await TryKeyAsync(session);
-            if (await held is var status && (!isKeyed || status == HoldStatus.Exists))
+            if (await held is not HoldStatus.Held || !isKeyed)
             {
-                return new CopyResult(CopyStatus.IdTaken);
-            }
-
-            if (status != HoldStatus.Held)
-            {
-                // Somebody's first turn runs, which will have made it.
-                return new CopyResult(CopyStatus.IdTaken);
+                // Or somebody's first turn runs, which will have made it.
+                return await IdTakenAsync(session);
             }
 
             if (request.Turns is { } turns)
@@ -104,6 +99,11 @@ internal sealed partial class RedisSessionStore
         }
     }
 
+    private async Task<CopyResult> IdTakenAsync(NewSession session) => new(CopyStatus.IdTaken)
+    {
+        IsOwn = session.ReservedBy is { } key && (await LookAsync(session.Id, key: null)).Facts?.Reservation == key.ToString("N"),
+    };
+
     private async Task<CopyResult> MakeAsync(CopyRequest request, Copy copy, RedisHead? source)
     {
         var session = copy.Session;
@@ -146,7 +146,7 @@ internal sealed partial class RedisSessionStore
         copy.IsMade = (int)result[0] == Written;
         if ((int)result[0] is not Written and var status)
         {
-            return status == Stale ? new CopyResult(CopyStatus.IdTaken)
+            return status == Stale ? await IdTakenAsync(session)
                 : copy.HasTurns ? new CopyResult(CopyStatus.SourceNotFound)
                 : await CopyAsync(request, CancellationToken.None);
         }

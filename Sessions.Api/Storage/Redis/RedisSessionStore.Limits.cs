@@ -16,6 +16,9 @@ internal sealed partial class RedisSessionStore
     // How old what is known of nobody's bytes may be below that.
     private static readonly TimeSpan UnownedView = TimeSpan.FromSeconds(1);
 
+    // How often whoever makes room looks anew where others come and go meanwhile.
+    private const int MaxLooks = 10;
+
     private long _unowned = -1;
     private long _unownedReadAt;
     private long _unownedSweptAt;
@@ -58,7 +61,7 @@ internal sealed partial class RedisSessionStore
             return false;
         }
 
-        while (true)
+        for (var tries = 0; ; tries++)
         {
             var index = await PageAsync([keys.OwnerIndex(userId, kind)], [], descending: false, null, Chunk);
             var others = index.Lists[0];
@@ -66,18 +69,22 @@ internal sealed partial class RedisSessionStore
             await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Raw)]);
             var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
                 && !policy.IsRunning(other.Id)).FirstOrDefault() : default;
-            var answer = (int)await redis.ScriptAsync(RedisScripts.OwnerSwap, DoomKeys(userId, kind),
-                [max, IndexLife(look.Facts!.ExpiresAt), entry.Raw, look.Facts.Activity, instead.Raw ?? "", instead.Score]);
-            if (answer == 1 && instead.Raw is not null
-                && await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) =>
-                    database.SortedSetScoreAsync(key, instead.Raw)) is not null)
+
+            // Where others come and go all the time, or there are very many, all that the index names are taken to live.
+            var isKnown = others.Count < Chunk && tries < MaxLooks;
+            OnStep("looked");
+            var answer = (Swap)(int)await redis.ScriptAsync(RedisScripts.OwnerSwap, DoomKeys(userId, kind),
+                [max, IndexLife(look.Facts!.ExpiresAt), entry.Raw, look.Facts.Activity, instead.Raw ?? "", instead.Score, isKnown,
+                    .. others.Where((_, i) => isKnown && !looks[i].IsGone).Select(other => (RedisValue)other.Raw)]);
+            if (answer == Swap.OtherGoes)
             {
                 await EvictAsync(userId, kind, instead);
             }
 
-            if (answer < 2 || instead.Raw is null)
+            if (answer != Swap.LookAgain)
             {
-                return answer < 2;
+                OnStep("decided");
+                return answer != Swap.Goes;
             }
         }
     }
@@ -210,5 +217,15 @@ internal sealed partial class RedisSessionStore
         var sessions = redis.RunAsync(keys.OwnerBytes(null, SessionKind.Session), (database, key) => database.HashGetAsync(key, "="));
         var chains = await redis.RunAsync(keys.OwnerBytes(null, SessionKind.Chain), (database, key) => database.HashGetAsync(key, "="));
         return ((long)await sessions, (long)chains);
+    }
+
+    // What becomes of one that had to go.
+    private enum Swap
+    {
+        NothingToDo,
+        Stays,
+        Goes,
+        OtherGoes,
+        LookAgain,
     }
 }

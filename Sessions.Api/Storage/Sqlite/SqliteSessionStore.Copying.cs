@@ -229,7 +229,8 @@ internal sealed partial class SqliteSessionStore
 
         if (!work.Vacate(created.Id, created.Key, now, ref effects))
         {
-            return GivenUp(CopyStatus.IdTaken);
+            var isOwn = created.ReservedBy is { } key && work.IsReservedBy(created.Id, key, now);
+            return (GivenUp(CopyStatus.IdTaken).Result with { IsOwn = isOwn }, effects);
         }
 
         var head = Head(work, request, created, source, copy, now);

@@ -679,7 +679,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
         return rows.Next() ? rows.Long(0) : null;
     }
 
-    private bool IsReservedBy(string sessionId, Guid key, long now)
+    /// <summary>Whether there is a session with an id that was made with an idempotency key.</summary>
+    public bool IsReservedBy(string sessionId, Guid key, long now)
     {
         using var rows = db[SqliteSql.IsReservedBy].Bind(sessionId).Bind(now).Bind(key).Read();
         return rows.Next();
