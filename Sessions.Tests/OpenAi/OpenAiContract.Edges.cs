@@ -433,6 +433,17 @@ public abstract partial class OpenAiContract
         Assert.Contains("I won't.", server.Model.Requests[^1]["messages"]![1]!.ToJsonString().Replace("\\u0027", "'", StringComparison.Ordinal), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task What_a_chat_says_before_it_refuses_is_its_content()
+    {
+        var server = await StartAsync();
+
+        var refused = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "refuse Well:" } } });
+
+        var message = refused["choices"]![0]!["message"]!;
+        Assert.Equal(("Well:", "I won't."), ((string?)message["content"], (string?)message["refusal"]));
+    }
+
     private static object[] Output(JsonNode response, string output) =>
         [new { type = "function_call_output", call_id = (string?)response["output"]![0]!["call_id"], output }];
 

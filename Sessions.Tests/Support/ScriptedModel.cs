@@ -14,7 +14,7 @@ namespace Sessions.Tests;
 /// <c>mix TOOL OTHER</c>: the tool, the other one, and the tool again, at once.</item>
 /// <item><c>fail</c>: answers 500. <c>break</c>: starts an answer and breaks off. <c>hold</c>: starts an answer and waits to be let go,
 /// or for its client to go.</item>
-/// <item><c>refuse</c>, <c>long</c>: a refusal; an answer that is cut short. <c>json</c>: a JSON object. <c>options</c>: what else the
+/// <item><c>refuse TEXT</c>, <c>long</c>: a refusal, behind a text if there is one; an answer that is cut short. <c>json</c>: a JSON object. <c>options</c>: what else the
 /// request held.</item>
 /// <item>anything else: tells what users have said so far, and how many images came along.</item>
 /// </list>
@@ -88,7 +88,7 @@ internal sealed class ScriptedModel : IAsyncDisposable
                 await http.Response.WriteAsync("""{"error":{"message":"as asked"}}""");
                 return;
             case "refuse":
-                refusal = "I won't.";
+                (text, refusal) = (words.Length > 1 ? words[1] : null, "I won't.");
                 break;
             case "long":
                 (text, finish) = ("This was going to be", "length");

@@ -87,9 +87,9 @@ internal static class ChatCompletion
     {
         json.WriteStartObject("message"u8);
         json.WriteString("role"u8, "assistant"u8);
-        if (RefusalOf(output) is { } refusal)
+        if (RefusalOf(output) is (var said, { } refusal))
         {
-            json.WriteNull("content"u8);
+            json.WriteString("content"u8, said);
             json.WriteString("refusal"u8, refusal);
         }
         else
@@ -121,24 +121,30 @@ internal static class ChatCompletion
         json.WriteEndObject();
     }
 
-    private static string? RefusalOf(Items output)
+    // A refusal, and what was said beside it, as they are streamed.
+    private static (string? Said, string? Refusal) RefusalOf(Items output)
     {
+        (string? Said, string? Refusal) found = default;
         foreach (var raw in output.Form == ItemsForm.Json ? ItemJson.Split(output.Bytes) : [])
         {
-            if (raw.Span[0] == (byte)'{' && JsonElement.Parse(raw.Span) is var item
+            if (raw.Span[0] == (byte)'{' && JsonElement.Parse(raw.Span) is var item && ItemJson.TypeOf(raw.Span) == "message"
                 && item.TryGetProperty("content", out var content) && content.ValueKind == JsonValueKind.Array)
             {
                 foreach (var part in content.EnumerateArray())
                 {
                     if (part.TryGetProperty("refusal", out var refusal))
                     {
-                        return refusal.GetString();
+                        found.Refusal += refusal.GetString();
+                    }
+                    else if (part.TryGetProperty("text", out var text))
+                    {
+                        found.Said += text.GetString();
                     }
                 }
             }
         }
 
-        return null;
+        return found;
     }
 
     private static List<ReadOnlyMemory<byte>> CallsOf(Items output) => output.Form != ItemsForm.Json ? []
