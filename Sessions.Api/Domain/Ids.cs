@@ -33,6 +33,13 @@ internal static class SessionKey
 {
     /// <summary>Draws one.</summary>
     public static Guid New() => Guid.CreateVersion7();
+
+    /// <summary>Draws one, and the id of the session where its client has chosen none: the same, so that ids sort by time.</summary>
+    public static (string Id, Guid Key) NewWithId(TimeProvider time)
+    {
+        var key = Guid.CreateVersion7(time.GetUtcNow());
+        return (key.ToString(), key);
+    }
 }
 
 /// <summary>A conversation's id under <c>/v1</c>: <c>conv_</c> and its session's key.</summary>

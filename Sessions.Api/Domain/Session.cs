@@ -95,6 +95,9 @@ internal sealed record Session
     /// <summary>What tells it from an earlier or later one with the same id: see <see cref="SessionKey"/>.</summary>
     public required Guid Key { get; init; }
 
+    /// <summary>Where its store keeps it, for that store to find it by again; 0: it has not said so.</summary>
+    public long Place { get; init; }
+
     /// <summary>What kind of session it is.</summary>
     public SessionKind Kind { get; init; }
 

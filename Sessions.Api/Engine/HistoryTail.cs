@@ -21,7 +21,8 @@ internal sealed record Tail(Session Session, IReadOnlyList<Turn> Turns, Guid[] K
     private const int BytesPerTail = 1024;
 
     /// <summary>What the store is told of it.</summary>
-    public RememberedTail Remembered => new(Session.Key, Session.Revision, Turns[^1].Number, Turns[^1].Nonce, Session.Rewrites);
+    public RememberedTail Remembered =>
+        new(Session.Key, Session.Revision, Turns[^1].Number, Turns[^1].Nonce, Session.Rewrites, Session.Place);
 
     // Added up once: each turn asks several times, and its history lies in no cache of the processor.
     private readonly long _turnBytes = Turns.Sum(turn => turn.Bytes);

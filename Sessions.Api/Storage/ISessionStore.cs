@@ -369,7 +369,9 @@ internal sealed record LeaseRequest(
 /// <param name="LastTurn">The number of the last turn that is remembered; 0: none.</param>
 /// <param name="LastNonce">The nonce of that turn: where the log has another one there, what is remembered was lost in a failover.</param>
 /// <param name="Rewrites">The session's <see cref="Session.Rewrites"/> then.</param>
-internal readonly record struct RememberedTail(Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites);
+/// <param name="Place">The session's <see cref="Session.Place"/>.</param>
+internal readonly record struct RememberedTail(
+    Guid Key, Revision Revision, int LastTurn, TurnNonce LastNonce, int Rewrites, long Place = 0);
 
 /// <summary>What came of opening a session.</summary>
 internal enum OpenStatus

@@ -101,6 +101,8 @@ public abstract partial class StoreContract
             known with { Revision = known.Revision.Next(), LastTurn = 1 },
             known with { Revision = known.Revision.Next(), Rewrites = 1 },
             known with { Key = SessionKey.New() },
+            known with { Key = SessionKey.New(), Place = 0 },
+            known with { Revision = known.Revision.Next(), Place = known.Place + 1, LastTurn = 3 },
         ])
         {
             var opened = await OpenRememberedAsync(store, wrong);
@@ -199,7 +201,7 @@ public abstract partial class StoreContract
     }
 
     private protected static RememberedTail RememberedOf(Session session) =>
-        new(session.Key, session.Revision, session.LastTurn?.Number ?? 0, session.LastTurn?.Nonce ?? default, session.Rewrites);
+        new(session.Key, session.Revision, session.LastTurn?.Number ?? 0, session.LastTurn?.Nonce ?? default, session.Rewrites, session.Place);
 
     private static ValueTask<OpenedSession> OpenRememberedAsync(TestStore store, RememberedTail known, int history = 20, int bytes = int.MaxValue,
         bool lease = true) => store.Store.OpenAsync(

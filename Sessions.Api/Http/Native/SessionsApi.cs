@@ -119,9 +119,9 @@ internal static class SessionsApi
         var idempotency = request.SessionId is null
             ? RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata)
             : RequestKeys.Read(http.Request.Headers, "sessions", caller.KeyScope(owner), request.Metadata, request.SessionId);
+        var (newId, key) = SessionKey.NewWithId(time);
         var session = new NewSession(
-            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, owner.UserId, metadata,
-            SessionOrigin.Api);
+            request.SessionId ?? newId, key, SessionKind.Session, owner.UserId, metadata, SessionOrigin.Api);
         var (created, replayed) = await log.CreateAsync(
             session, isOwnId: request.SessionId is not null, idempotency, owner, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);
@@ -319,8 +319,9 @@ internal static class SessionsApi
             return NotFound(sessionId);
         }
 
+        var (newId, key) = SessionKey.NewWithId(time);
         var copy = new NewSession(
-            request.SessionId ?? Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Session, source.UserId,
+            request.SessionId ?? newId, key, SessionKind.Session, source.UserId,
             request.Metadata is null ? source.Metadata : OwnMetadata.Check(request.Metadata, limits), SessionOrigin.Fork);
         return Created(http, await log.ForkAsync(SessionRef.ByKey(source.Key), owner.Value, request.AfterTurn, copy, cancellationToken));
     }

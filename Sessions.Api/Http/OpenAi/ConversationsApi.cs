@@ -65,8 +65,9 @@ internal static class ConversationsApi
         var metadata = OpenAiMetadata.Read(fields.Any("metadata")) ?? [];
         var items = fields.Array("items") is { } given ? ReadItems(given) : [];
         var idempotency = RequestKeys.Read(http.Request.Headers, "conversations", caller.KeyScope(owner.Value), body.Value.Value);
+        var (newId, key) = SessionKey.NewWithId(time);
         var created = new NewSession(
-            Identifiers.NewSessionId(time), SessionKey.New(), SessionKind.Conversation, owner.Value.UserId,
+            newId, key, SessionKind.Conversation, owner.Value.UserId,
             OpenAiMetadata.Store(metadata, limits), SessionOrigin.Api);
         var (session, replayed) = await log.CreateAsync(created, isOwnId: false, idempotency, owner.Value, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);

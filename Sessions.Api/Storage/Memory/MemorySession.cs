@@ -92,6 +92,9 @@ internal sealed class MemorySession
         set => Set(value.Count > 0, (extras, given) => extras.Errors = given, value);
     }
 
+    /// <summary>Whether its id is its key: it is found by that.</summary>
+    public bool IsNamedByKey => _id.Is(Key);
+
     public bool HasId(ReadOnlySpan<char> id) => _id.Is(id);
 
     public int IdHash() => _id.Hash();

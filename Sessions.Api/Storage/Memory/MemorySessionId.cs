@@ -17,6 +17,9 @@ internal readonly struct MemorySessionId
         }
     }
 
+    /// <summary>Whether it is that key as a text.</summary>
+    public bool Is(Guid key) => _other is null && _uuid == key;
+
     public bool Is(ReadOnlySpan<char> id)
     {
         if (_other is not null)

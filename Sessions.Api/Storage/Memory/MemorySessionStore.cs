@@ -19,6 +19,8 @@ internal sealed partial class MemorySessionStore : ISessionStore
     private readonly TimeProvider _time;
     private readonly Lock _lock = new();
     private readonly HashSet<MemorySession> _sessions = new(ByMemorySessionId.Instance);
+
+    // But for those that their id leads to.
     private readonly HashSet<MemorySession> _sessionsByKey = new(ByMemorySessionKey.Instance);
     private readonly Dictionary<string, MemoryOwner> _users = new(StringComparer.Ordinal);
     private readonly MemoryOwner _nobody = new(null);
@@ -120,19 +122,29 @@ internal sealed partial class MemorySessionStore : ISessionStore
         new(HealthCheckResult.Healthy("Sessions are kept in memory and end with this process."));
 
     // Whether it has expired or not.
-    private MemorySession? FindAny(SessionRef session)
+    private MemorySession? FindAny(SessionRef session) => session.Id is { } id ? FindAny(id) : FindAny(session.Key);
+
+    private MemorySession? FindAny(ReadOnlySpan<char> id)
     {
-        MemorySession? found;
-        _ = session.Id is { } id
-            ? _sessions.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(id, out found)
-            : _sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(session.Key, out found);
+        _sessions.GetAlternateLookup<ReadOnlySpan<char>>().TryGetValue(id, out var found);
         return found;
+    }
+
+    private MemorySession? FindAny(Guid key)
+    {
+        if (_sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(key, out var found))
+        {
+            return found;
+        }
+
+        Span<char> id = stackalloc char[36];
+        key.TryFormat(id, out _);
+        return FindAny(id) is { IsNamedByKey: true } named ? named : null;
     }
 
     private MemorySession? Find(SessionRef session, long now) => FindAny(session) is { } found && found.ExpiresAt > now ? found : null;
 
-    private bool IsTaken(NewSession session, long now) => Find(SessionRef.ById(session.Id), now) is not null
-        || Find(SessionRef.ByKey(session.Key), now) is not null;
+    private bool IsTaken(NewSession session, long now) => FindAny(session.Id)?.ExpiresAt > now || FindAny(session.Key)?.ExpiresAt > now;
 
     private MemoryOwner OwnerOf(string? userId) => userId is null ? _nobody : _users.TryGetValue(userId, out var user) ? user
         : new MemoryOwner(userId);
@@ -141,16 +153,22 @@ internal sealed partial class MemorySessionStore : ISessionStore
     private void Add(MemorySession session, long now, ref Effects effects)
     {
         effects.Expired += Reclaim(now, ReclaimedPerCreation, out _);
-        foreach (var expired in (MemorySession?[])[FindAny(SessionRef.ById(session.Id)), FindAny(SessionRef.ByKey(session.Key))])
+        if (FindAny(session.Id) is { } sameId)
         {
-            if (expired is { IsRemoved: false })
-            {
-                effects.Expired += Expire(expired);
-            }
+            effects.Expired += Expire(sameId);
+        }
+
+        if (FindAny(session.Key) is { } sameKey)
+        {
+            effects.Expired += Expire(sameKey);
         }
 
         _sessions.Add(session);
-        _sessionsByKey.Add(session);
+        if (!session.IsNamedByKey)
+        {
+            _sessionsByKey.Add(session);
+        }
+
         Attach(session, session.Owner);
         Schedule(session);
     }

@@ -100,6 +100,7 @@ internal static class SqliteRows
     private static Session DecodeHead(in SqliteStatement.Rows row, string id) => new()
     {
         Id = id,
+        Place = row.Long(0),
         UserId = row.TextOrNull(2),
         CreatedAt = Time(row.Long(3)),
         CreatedFrom = SessionOrigins.Parse(row.Text(4)),

@@ -273,7 +273,7 @@ internal sealed partial class SqliteSessionStore
             work.Tie(createdBy, head.Id, head.ExpiresAt.ToMicroseconds());
         }
 
-        return (new CopyResult(CopyStatus.Created, head.TurnCount == 0 ? head : work.Get(row)), effects);
+        return (new CopyResult(CopyStatus.Created, head.TurnCount == 0 ? head with { Place = row } : work.Get(row)), effects);
 
         (CopyResult Result, SqliteEffects Effects) GivenUp(CopyStatus status, long? row = null)
         {

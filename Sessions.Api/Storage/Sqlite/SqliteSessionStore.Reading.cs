@@ -90,7 +90,9 @@ internal sealed partial class SqliteSessionStore
 
     private SqliteOpenedSession? OpenUnchanged(SqliteDatabase db, OpenRequest request, RememberedTail known)
     {
-        using var rows = db[SqliteSql.Stamp].Bind(known.Key).Bind(Now).Read();
+        // By the row, where it is known: that spares the index by the key.
+        using var rows = (known.Place == 0 ? db[SqliteSql.Stamp] : db[SqliteSql.StampByRow].Bind(known.Place))
+            .Bind(known.Key).Bind(Now).Read();
         if (!rows.Next() || new Revision(rows.Long(1), rows.Long(2)) != known.Revision || !request.Owner.MayHave(rows.TextOrNull(3))
             || (request.Tip is { } tip && tip != rows.Int(5)))
         {

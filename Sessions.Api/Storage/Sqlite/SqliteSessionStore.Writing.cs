@@ -120,6 +120,7 @@ internal sealed partial class SqliteSessionStore
         work.MakeRoom(create.Kind, create.UserId, now, ref effects);
         var row = work.Insert(session, create.ReservedBy);
         work.SetLastTurn(row, work.Append(row, turn, 0, opened.Request.Idempotency));
+        session = session with { Place = row };
         return new Written(new WriteResult(WriteStatus.Written) { Session = session, Turn = turn }, effects, create);
     }
 
@@ -137,7 +138,7 @@ internal sealed partial class SqliteSessionStore
             return refused;
         }
 
-        work.Insert(session, create.ReservedBy);
+        session = session with { Place = work.Insert(session, create.ReservedBy) };
         return new Written(new WriteResult(WriteStatus.Written) { Session = session }, effects, create);
     }
 

@@ -36,9 +36,9 @@ internal static class SqliteSql
     public const string FindByKey = Session + " WHERE s.session_key = ? AND s.expires_at > ? AND s.id IS NOT NULL";
     public const string HeadByRow = Head + " FROM sessions s WHERE s.key = ? AND s.id IS NOT NULL";
     public const string SessionByRow = Session + " WHERE s.key = ?";
-    public const string Stamp =
-        "SELECT key, version, tag, user_id, expires_at, turn_count FROM sessions"
-        + " WHERE session_key = ? AND id IS NOT NULL AND expires_at > ?";
+    private const string StampOf = "SELECT key, version, tag, user_id, expires_at, turn_count FROM sessions WHERE ";
+    public const string Stamp = StampOf + "session_key = ? AND id IS NOT NULL AND expires_at > ?";
+    public const string StampByRow = StampOf + "key = ? AND session_key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string IsVisible = "SELECT 1 FROM sessions WHERE key = ? AND id IS NOT NULL AND expires_at > ?";
     public const string RowOfId = "SELECT key, expires_at, user_id, id FROM sessions WHERE id = ?";
     public const string RowOfKey =
