@@ -88,11 +88,14 @@ internal sealed partial class SqliteSessionStore
         opened is not { Status: OpenStatus.Opened or OpenStatus.Unchanged, Row: not 0 } || opened.Request.Lease is not { } lease
         || opened.ExpiresAt - Now >= lease.MinLifetime.Ticks / TimeSpan.TicksPerMicrosecond;
 
-    private SqliteOpenedSession? OpenUnchanged(SqliteDatabase db, OpenRequest request, RememberedTail known)
+    // By the row, which spares the index by the key; unless it has moved.
+    private SqliteOpenedSession? OpenUnchanged(SqliteDatabase db, OpenRequest request, RememberedTail known) =>
+        (known.Place > 0 ? OpenUnchanged(db[SqliteSql.StampByRow].Bind(known.Place), request, known) : null)
+            ?? OpenUnchanged(db[SqliteSql.Stamp], request, known);
+
+    private SqliteOpenedSession? OpenUnchanged(SqliteStatement stamp, OpenRequest request, RememberedTail known)
     {
-        // By the row, where it is known: that spares the index by the key.
-        using var rows = (known.Place == 0 ? db[SqliteSql.Stamp] : db[SqliteSql.StampByRow].Bind(known.Place))
-            .Bind(known.Key).Bind(Now).Read();
+        using var rows = stamp.Bind(known.Key).Bind(Now).Read();
         if (!rows.Next() || new Revision(rows.Long(1), rows.Long(2)) != known.Revision || !request.Owner.MayHave(rows.TextOrNull(3))
             || (request.Tip is { } tip && tip != rows.Int(5)))
         {
