@@ -66,6 +66,9 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
     public TimeSpan WaitsForLock =>
         Interlocked.Read(ref _lockedSince) is var since and not 0 ? Stopwatch.GetElapsedTime(since) : TimeSpan.Zero;
 
+    /// <summary>Whether others wrote with whoever wrote last.</summary>
+    public bool IsShared => Volatile.Read(ref _lastChanges) > 1;
+
     /// <summary>What becomes of the log.</summary>
     public SqliteCheckpoints Checkpoints { get; }
 
