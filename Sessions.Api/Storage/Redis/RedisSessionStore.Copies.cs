@@ -101,7 +101,8 @@ internal sealed partial class RedisSessionStore
 
     private async Task<CopyResult> IdTakenAsync(NewSession session) => new(CopyStatus.IdTaken)
     {
-        IsOwn = session.ReservedBy is { } key && (await LookAsync(session.Id, key: null)).Facts?.Reservation == key.ToString("N"),
+        IsOwn = session.ReservedBy is { } key
+            && (await PastDamageAsync(() => LookAsync(session.Id, key: null))).Facts?.Reservation == key.ToString("N"),
     };
 
     private async Task<CopyResult> MakeAsync(CopyRequest request, Copy copy, RedisHead? source)

@@ -1,26 +1,23 @@
+using System.Globalization;
 using Microsoft.Data.Sqlite;
 
 namespace Sessions.Api.Storage.Sqlite;
 
 /// <summary>When the write-ahead log goes into the database file.</summary>
 /// <remarks>
-/// SQLite itself copies it after a commit that leaves more than <see cref="Pages"/> pages, as far as readers allow, and waits for
+/// SQLite itself copies it after a commit that leaves more pages in it than it was told, as far as readers allow, and waits for
 /// nobody. To empty it all readers of what was there before must have ended, and nobody may write meanwhile: so this is tried on a
 /// connection of its own, for a moment at a time, and whoever needs it waits beside the writer.
 /// </remarks>
 internal sealed class SqliteCheckpoints(SqliteFile file, SqliteFileGuard guard) : IDisposable
 {
-    /// <summary>
-    /// 32 MiB of pages. The more of them, the more often a page is in the log again before it is copied: in a large file nearly every
-    /// page goes to a place of its own, which takes some tens of milliseconds. Beyond 8,158 of them SQLite looks for each page that it
-    /// reads in three indexes of the log and more.
-    /// </summary>
-    public const int Pages = 8000;
-
-    /// <summary>What the log's file is cut down to when it starts anew.</summary>
-    public const int KeptBytes = 32 * 1024 * 1024;
-
-    private const long MaxBytes = 64 * 1024 * 1024;
+    // Up to 32 MiB of log, and 128 where the file is larger than that. In a large file nearly every page goes to a place of its own, and
+    // those who write wait meanwhile: the longer the log, the more often a page is in it again before that, and the less often it is
+    // copied. Beside a small file a long log would gain nothing, and take more of the disk than the file.
+    private const int Pages = 8000;
+    private const int PagesOfLarge = 32_000;
+    private const long KeptBytes = 32 << 20;
+    private const long KeptBytesOfLarge = 128 << 20;
     private const int CommitsBetweenLooks = 64;
 
     // Those who write wait as long, at the most: about a commit.
@@ -29,6 +26,7 @@ internal sealed class SqliteCheckpoints(SqliteFile file, SqliteFileGuard guard) 
     private static readonly TimeSpan LastPause = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongWait = TimeSpan.FromSeconds(10);
 
+    private readonly FileInfo _database = new(file.Path);
     private readonly FileInfo _log = new(file.Path + "-wal");
     private readonly SemaphoreSlim _gate = new(1);
     private readonly CancellationTokenSource _stopping = new();
@@ -37,17 +35,38 @@ internal sealed class SqliteCheckpoints(SqliteFile file, SqliteFileGuard guard) 
     private long _asked;
     private long _done;
     private int _commits;
+    private bool _isLarge = IsLarge(new FileInfo(file.Path));
 
-    /// <summary>Looks after the log, now and then: where readers follow each other without a gap it would grow for ever.</summary>
-    public void AfterCommit()
+    /// <summary>Tells a connection how long the log may become before it is copied, and what its file is cut down to after that.</summary>
+    public static void Bound(SqliteDatabase db, string path) => Bound(db, IsLarge(new FileInfo(path)));
+
+    /// <summary>
+    /// Looks after the log, now and then: it may be longer once the file is large; and where readers follow each other without a gap it
+    /// would grow for ever.
+    /// </summary>
+    public void AfterCommit(SqliteDatabase writer)
     {
         if (++_commits % CommitsBetweenLooks != 0)
         {
             return;
         }
 
+        _database.Refresh();
+        if (IsLarge(_database) != _isLarge)
+        {
+            try
+            {
+                Bound(writer, !_isLarge);
+                _isLarge = !_isLarge;
+            }
+            catch (SqliteException)
+            {
+                // What was committed stands. The next look tries again.
+            }
+        }
+
         _log.Refresh();
-        if (_log.Exists && _log.Length > MaxBytes)
+        if (_log.Exists && _log.Length > 2 * (_isLarge ? KeptBytesOfLarge : KeptBytes))
         {
             TruncateLater();
         }
@@ -100,6 +119,13 @@ internal sealed class SqliteCheckpoints(SqliteFile file, SqliteFileGuard guard) 
         _db = null;
         _stopping.Dispose();
     }
+
+    private static bool IsLarge(FileInfo database) => database.Exists && database.Length > KeptBytesOfLarge;
+
+    private static void Bound(SqliteDatabase db, bool isLarge) => db.Execute(string.Create(CultureInfo.InvariantCulture, $"""
+        PRAGMA wal_autocheckpoint = {(isLarge ? PagesOfLarge : Pages)};
+        PRAGMA journal_size_limit = {(isLarge ? KeptBytesOfLarge : KeptBytes)};
+        """));
 
     // One after the other; what one has done is done for all who had asked before.
     private async Task<bool> TryAsync(long asked)

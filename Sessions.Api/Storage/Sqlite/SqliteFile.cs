@@ -94,10 +94,8 @@ internal sealed class SqliteFile
                 throw Refused(Path, "write-ahead logging is not possible there; the file must be on a local disk");
             }
 
-            db.Execute(string.Create(CultureInfo.InvariantCulture, $"""
-                PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768;
-                PRAGMA wal_autocheckpoint = {SqliteCheckpoints.Pages}; PRAGMA journal_size_limit = {SqliteCheckpoints.KeptBytes};
-                """));
+            db.Execute("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -32768");
+            SqliteCheckpoints.Bound(db, Path);
             return db;
         }
         catch

@@ -212,7 +212,7 @@ internal sealed partial class SqliteWriter : IAsyncDisposable
         work.Db[SqliteSql.End].Run();
         _guard.CheckWithLog();
         (_lastChanges, _lastCommit) = (batch.Count, Stopwatch.GetTimestamp() - started);
-        Checkpoints.AfterCommit();
+        Checkpoints.AfterCommit(work.Db);
     }
 
     private SqliteUnitOfWork NewWork() => new(_file.OpenWriter(), _policy, _time);

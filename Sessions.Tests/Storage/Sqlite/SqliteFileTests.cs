@@ -65,6 +65,32 @@ public sealed class SqliteFileTests : IDisposable
     }
 
     [Fact]
+    public async Task The_log_of_a_large_file_may_be_longer()
+    {
+        await using (var store = SqliteTests.Open(Db))
+        {
+            Assert.Equal(("8000", "33554432"), await BoundsAsync(store));
+
+            // While the server runs, it becomes one.
+            SqliteTests.Execute(Db, "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(140000000)); PRAGMA wal_checkpoint(TRUNCATE)");
+            for (var i = 0; i < 64; i++)
+            {
+                await SqliteTests.CreateAsync(store, $"s{i}");
+            }
+
+            Assert.Equal(("32000", "134217728"), await BoundsAsync(store));
+        }
+
+        await using (var again = SqliteTests.Open(Db))
+        {
+            Assert.Equal(("32000", "134217728"), await BoundsAsync(again));
+        }
+
+        static Task<(string?, string?)> BoundsAsync(SqliteSessionStore store) => store.Writer.RunAsync(
+            work => (work.Db.Ask("PRAGMA wal_autocheckpoint"), work.Db.Ask("PRAGMA journal_size_limit")), TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
     public void An_empty_file_becomes_one_of_this_version()
     {
         File.WriteAllBytes(Db, []);
