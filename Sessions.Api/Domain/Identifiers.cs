@@ -49,5 +49,5 @@ internal static class Identifiers
     }
 
     /// <summary>A new session's id: a UUIDv7, so that ids sort by time.</summary>
-    public static string NewSessionId(TimeProvider time) => Guid.CreateVersion7(time.GetUtcNow()).ToString();
+    public static string NewSessionId(TimeProvider time) => SessionKey.NewWithId(time).Id;
 }

@@ -3,7 +3,8 @@ namespace Sessions.Api.Storage.Memory;
 /// <summary>A session's id in memory: ours are UUIDs, and take a sixth of the string.</summary>
 internal readonly struct MemorySessionId
 {
-    private const int UuidLength = 36;
+    /// <summary>How many characters a UUID has as a text.</summary>
+    public const int UuidLength = 36;
 
     private readonly Guid _uuid;
     private readonly string? _other;

@@ -137,7 +137,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
             return found;
         }
 
-        Span<char> id = stackalloc char[36];
+        Span<char> id = stackalloc char[MemorySessionId.UuidLength];
         key.TryFormat(id, out _);
         return FindAny(id) is { IsNamedByKey: true } named ? named : null;
     }
