@@ -530,7 +530,9 @@ internal sealed partial class RedisSessionStore
         if (!isListed || isKept)
         {
             var isGiven = opened.Gives || create is not null;
-            await TouchAsync(head.Facts, entry: isGiven ? token : "", mayEvict: isGiven, exactly: opened.IsExtended);
+
+            // One that was to go, and was used before it went, comes back: another goes then.
+            await TouchAsync(head.Facts, entry: isGiven ? token : "", mayEvict: true, exactly: opened.IsExtended);
             if (isGiven && create is null && opened.UserId is null && head.Session.UserId is not null)
             {
                 await DropAsync(null, head.Session.Kind, [head.Facts.Entry]);

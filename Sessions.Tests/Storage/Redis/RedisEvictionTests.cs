@@ -60,6 +60,26 @@ public sealed class RedisEvictionTests(RedisFixture redis)
         Assert.NotNull(await space.Store.GetAsync("second"));
     }
 
+    [Fact]
+    public async Task Another_goes_for_one_that_was_to_go_and_is_used_before_it_went()
+    {
+        await using var space = await OpenAsync();
+        await space.Store.CreateAsync("used", User);
+        _time.Advance(TimeSpan.FromSeconds(1));
+        using var doomed = new Step("doomed");
+        var other = Create(space, doomed, "other");
+        await doomed.ReachedAsync();
+        _time.Advance(TimeSpan.FromSeconds(1));
+
+        await space.Store.TurnAsync("used", User);
+
+        Assert.Equal(["used"], await space.Store.ListIdsAsync(User));
+        doomed.Go();
+        await other;
+        Assert.Equal(["used"], await space.Store.ListIdsAsync(User));
+        Assert.Null(await space.Store.GetAsync("other"));
+    }
+
     // One session is allowed. Whoever lists them enters those whose makers have not come to it; then "second" takes their place.
     private async Task ReplacedAsync(Space space)
     {
