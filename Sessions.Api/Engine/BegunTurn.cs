@@ -33,6 +33,9 @@ internal sealed record BeginRequest
     /// <summary>The key by which <see cref="SessionLog.ReserveAsync"/> gave the session's id, if it did.</summary>
     public Guid? ReservedBy { get; init; }
 
+    /// <summary>The key of a session that the turn creates, where its id was made of it; else one is drawn.</summary>
+    public Guid? NewKey { get; init; }
+
     /// <summary>How long to wait for another process that holds the session.</summary>
     public required TimeSpan Wait { get; init; }
 
@@ -76,7 +79,7 @@ internal sealed class BegunTurn : IAsyncDisposable
         (_log, Request, Opening, History) = (log, request, opening, request.HistoryTurns == 0 ? [] : opening.History);
         var session = opening.Session;
         SessionId = session?.Id ?? request.Session.Id ?? throw new InvalidOperationException("A session is created by its id.");
-        SessionKey = session?.Key ?? Domain.SessionKey.New();
+        SessionKey = session?.Key ?? request.NewKey ?? Domain.SessionKey.New();
         ExpectedNumber = (session?.TurnCount ?? 0) + 1;
         Nonce = TurnNonce.New(ExpectedNumber);
         Parent = request.AfterTurn ?? session?.TurnCount ?? 0;

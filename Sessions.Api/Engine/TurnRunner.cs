@@ -64,7 +64,8 @@ internal sealed partial class TurnRunner(
 
     private async Task<TurnResult> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
     {
-        var (sessionId, reservedBy) = await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
+        var (sessionId, newKey, reservedBy) =
+            await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
         using var activity = TurnMetrics.Source.StartActivity("turn");
         activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
 
@@ -87,6 +88,8 @@ internal sealed partial class TurnRunner(
             AfterTurn = command.AfterTurn,
             Idempotency = command.Idempotency,
             ReservedBy = reservedBy,
+            // The server's own chains are known by their responses alone, whose ids tell the key.
+            NewKey = command.Kind == SessionKind.Chain ? null : newKey,
             Wait = WaitFor(command.OnBusy),
             MinLifetime = command.Agent.Timeout + CommitMargin,
             ReadsOnly = !command.Store,
@@ -118,6 +121,8 @@ internal sealed partial class TurnRunner(
                     return result;
                 }
 
+                // An erasure may have overtaken it: it comes after that, with a key that was in nobody's hands.
+                request = request with { NewKey = null };
                 Log.Stale(logger, sessionId, attempt);
             }
 
@@ -332,7 +337,7 @@ internal sealed partial class TurnRunner(
 
     private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
-        var (sessionId, _) = await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken);
+        var (sessionId, _, _) = await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken);
         RefuseCallBack(command.CalledFrom, sessionId);
         using var ticket = await EnterAsync(sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
         using var entry = running.Add(sessionId, command.Owner);
@@ -393,23 +398,27 @@ internal sealed partial class TurnRunner(
         throw new DomainException(Error.SessionBusy(sessionId));
     }
 
-    private async ValueTask<(string SessionId, Guid? ReservedBy)> NameAsync(SessionRef? session, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
+    // A session without a name gets one that is new, or the one that the same request got before.
+    private async ValueTask<(string SessionId, Guid? NewKey, Guid? ReservedBy)> NameAsync(
+        SessionRef? session, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
         if (session is { } named)
         {
-            return named.Id is { } id ? (id, null)
-                : await log.GetAsync(named, owner, cancellationToken) is { } found ? (found.Id, null)
+            return named.Id is { } id ? (id, null, null)
+                : await log.GetAsync(named, owner, cancellationToken) is { } found ? (found.Id, null, null)
                 : throw new DomainException(Error.SessionNotFound(named.ToString()));
         }
 
-        var newId = Identifiers.NewSessionId(time);
+        var (newId, newKey) = SessionKey.NewWithId(time);
         if (idempotency is not { } key)
         {
-            return (newId, null);
+            return (newId, newKey, null);
         }
 
         var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
-        return reservation.SameBody ? (reservation.SessionId, key.Key) : throw new DomainException(Error.IdempotencyKeyReused);
+        return reservation.SameBody
+            ? (reservation.SessionId, reservation.IsNew ? newKey : null, key.Key)
+            : throw new DomainException(Error.IdempotencyKeyReused);
     }
 
     // It would wait for the turn that waits for it.

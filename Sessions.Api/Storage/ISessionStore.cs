@@ -111,7 +111,7 @@ internal interface ISessionStore
     /// <summary>
     /// Ties an idempotency key to the id of the session that its request is going to create, or finds the id that it was tied to. Lasts as
     /// long as that session; where none came of it, as long as an idle session would. A key whose session the owner may not have is one
-    /// that was used for another request, and the id is not told.
+    /// that was used for another request, and the id is not told, unless it is the id that the owner asks for.
     /// </summary>
     /// <exception cref="DomainException"><c>storage_full</c>: the store has a bound in all, and no room for one more.</exception>
     ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken);
@@ -628,7 +628,9 @@ internal enum CopyStatus
 
 /// <summary>The session id an idempotency key is tied to.</summary>
 /// <param name="SessionId">The id, where it is the same request.</param>
-/// <param name="SameBody">Whether the key was tied by the same request, on behalf of somebody who may have the session.</param>
+/// <param name="SameBody">
+/// Whether the key was tied by the same request, on behalf of somebody who may have the session or has named its id.
+/// </param>
 /// <param name="IsNew">Whether the key was tied just now.</param>
 internal readonly record struct KeyReservation(string SessionId, bool SameBody, bool IsNew);
 

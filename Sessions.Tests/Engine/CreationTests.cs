@@ -60,6 +60,13 @@ public sealed class CreationTests
         await RefusedAsync("session_exists", log, TestLog.New("alike", "ada"), true, alike, Owner.Of("ada"));
         await RefusedAsync("session_exists", log, TestLog.New("mine", "ada"), true, key, Owner.Of("ada"));
         await RefusedAsync("session_exists", log, TestLog.New("mine", "ada"), true, key, Owner.Of("ada"));
+
+        // Also where it is another user's; once it is free, the same request gets it.
+        var others = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
+        await RefusedAsync("session_exists", log, TestLog.New("mine", "bob"), true, others, Owner.Of("bob"));
+        await RefusedAsync("session_exists", log, TestLog.New("mine", "bob"), true, others, Owner.Of("bob"));
+        await log.Log.DeleteAsync(SessionRef.ById("mine"), Owner.Of("ada"), Cancel);
+        Assert.False((await log.Log.CreateAsync(TestLog.New("mine", "bob"), isOwnId: true, others, Owner.Of("bob"), Cancel)).Replayed);
     }
 
     [Fact]

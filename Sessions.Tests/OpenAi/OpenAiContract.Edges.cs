@@ -357,6 +357,24 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task A_session_that_the_server_named_has_its_key_for_an_id()
+    {
+        var server = await StartAsync();
+        var queried = (string)(await server.SendAsync(HttpMethod.Post, "/query", new { query = "x" })).Json["metadata"]!["thread_id"]!;
+        var created = (string)(await server.SendAsync(HttpMethod.Post, "/sessions", new { })).Json["session_id"]!;
+        Assert.Equal(2, (await server.ItemsAsync(NameOf(queried))).Count);
+        Assert.Equal(200, (await server.GetAsync($"/v1/conversations/{NameOf(created)}")).Status);
+
+        // Its name leads nowhere once it is gone, also where there is a session with that id again.
+        Assert.Equal(200, (await server.SendAsync(HttpMethod.Delete, $"/sessions/{queried}")).Status);
+        await server.SendAsync(HttpMethod.Post, "/query", new { query = "y", thread_id = queried });
+        Assert.Equal(404, (await server.GetAsync($"/v1/conversations/{NameOf(queried)}")).Status);
+        Assert.Equal(200, (await server.GetAsync($"/v1/conversations/{queried}")).Status);
+
+        static string NameOf(string id) => "conv_" + id.Replace("-", "", StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task The_first_turn_of_a_session_is_stopped_by_its_user_and_nobody_else()
     {
         var server = await StartAsync();

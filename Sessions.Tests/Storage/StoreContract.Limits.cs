@@ -245,6 +245,34 @@ public abstract partial class StoreContract
         AssertSame(copied.Session, await store.GetAsync("copy"));
     }
 
+    [Theory]
+    [InlineData("user", false)]
+    [InlineData("user", true)]
+    [InlineData(null, false)]
+    [InlineData(null, true)]
+    public async Task For_an_id_that_is_taken_nothing_makes_room(string? user, bool isChain)
+    {
+        var kind = isChain ? SessionKind.Chain : SessionKind.Session;
+        var policy = NewPolicy(maxPerUser: 2, chainBytes: 3 * Room, unownedBytes: 3 * Room);
+        await using var store = await OpenAsync(policy, new(Start));
+        await FillAsync(store, "0", user, kind);
+        await FillAsync(store, "1", user, SessionKind.Chain);
+
+        foreach (var id in (string[])["0", "1"])
+        {
+            foreach (var bytes in (int[])[0, 2 * Room, 9 * Room])
+            {
+                var session = TestStore.New(id, user, new string('m', bytes), kind);
+                Assert.Equal(CopyStatus.IdTaken, (await store.Store.CopyAsync(new CopyRequest { Session = session }, Cancel)).Status);
+                var fork = new CopyRequest { Session = session, Source = SessionRef.ById("1") };
+                Assert.Equal(CopyStatus.IdTaken, (await store.Store.CopyAsync(fork, Cancel)).Status);
+            }
+        }
+
+        Assert.NotNull(await store.GetAsync("0"));
+        Assert.NotNull(await store.GetAsync("1"));
+    }
+
     [Fact]
     public async Task A_first_failure_that_would_cost_another_session_is_full()
     {

@@ -96,6 +96,10 @@ public abstract partial class StoreContract
         Assert.Equal(has ? new KeyReservation("a", SameBody: true, IsNew: false) : new KeyReservation("b", SameBody: false, IsNew: false),
             await store.Store.ReserveAsync(key, Named(owner), "b", Cancel));
 
+        // Who names the id has it already; whether there is such a session, the creation tells.
+        Assert.Equal(new KeyReservation("a", SameBody: true, IsNew: false), await store.Store.ReserveAsync(key, Named(owner), "a", Cancel));
+        Assert.False((await store.Store.ReserveAsync(key with { Body = Guid.NewGuid() }, Named(owner), "a", Cancel)).SameBody);
+
         // And it is still the victim's, also when it lasts by its session alone.
         Assert.Equal("a", (await store.Store.ReserveAsync(key, Owner.Of(Victim), "c", Cancel)).SessionId);
         store.Time.Advance(TimeSpan.FromHours(20));

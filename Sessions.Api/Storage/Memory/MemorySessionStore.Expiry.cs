@@ -31,7 +31,7 @@ internal sealed partial class MemorySessionStore
                 var isAlive = session?.ExpiresAt > now;
                 if (session?.ReservedBy == key.Key ? isAlive : reserved.ExpiresAt > now)
                 {
-                    return new(!isAlive || owner.MayHave(session!.Owner.UserId)
+                    return new(!isAlive || reserved.SessionId == sessionId || owner.MayHave(session!.Owner.UserId)
                         ? new KeyReservation(reserved.SessionId, reserved.Body == key.Body, IsNew: false)
                         : new KeyReservation(sessionId, SameBody: false, IsNew: false));
                 }

@@ -37,9 +37,8 @@ internal sealed partial class RedisSessionStore
         }
 
         var session = source is null ? request.Session : request.Session with { UserId = source.Session.UserId };
-        var known = (request.Head?.Bytes ?? session.Metadata.Length, request.Head?.TurnCount ?? 0);
         if (source is null
-            && await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(known.Item1, known.Item2)) is { } limit)
+            && await FindLimitAsync(session, request.Head?.Bytes ?? session.Metadata.Length, request.Head?.TurnCount ?? 0) is { } limit)
         {
             return new CopyResult(CopyStatus.Full) { Limit = limit };
         }
@@ -76,8 +75,7 @@ internal sealed partial class RedisSessionStore
 
             // After that: it may be the source that makes room, as its turns have been read.
             if (request.Head is null && (copy.HasTurns || source is not null)
-                && await FindLimitAsync(session.UserId, session.Kind, "", 0, StorePolicy.SizeOf(session.Metadata.Length + copy.Bytes,
-                    copy.Count)) is { } passed)
+                && await FindLimitAsync(session, session.Metadata.Length + copy.Bytes, copy.Count) is { } passed)
             {
                 return new CopyResult(CopyStatus.Full) { Limit = passed };
             }

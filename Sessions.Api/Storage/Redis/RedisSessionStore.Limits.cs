@@ -171,15 +171,21 @@ internal sealed partial class RedisSessionStore
         return await FindLimitAsync(userId, create?.Kind ?? opened.Kind, entry, before, after);
     }
 
-    private async Task<string?> FindLimitAsync(string? userId, SessionKind kind, string entry, long before, long after) =>
-        kind == SessionKind.Chain && policy.ChainBytesPerOwner > 0 && after > policy.ChainBytesPerOwner ? ChainLimit
+    // The limit that a session would pass that is to be made as a whole. Where its id is taken there is none, and nobody makes room.
+    private Task<string?> FindLimitAsync(NewSession made, long bytes, int turns) =>
+        FindLimitAsync(made.UserId, made.Kind, "", before: 0, StorePolicy.SizeOf(bytes, turns), made.Id);
+
+    private async Task<string?> FindLimitAsync(
+        string? userId, SessionKind kind, string entry, long before, long after, string? newId = null) =>
+        kind == SessionKind.Chain && policy.ChainBytesPerOwner > 0 && after > policy.ChainBytesPerOwner
+            && !await IsTakenAsync(newId) ? ChainLimit
         : userId is null && policy.UnownedBytes > 0
-            && await IsFullAsync(after - before, kind == SessionKind.Chain ? before : 0, entry) ? UnownedLimit
+            && await IsFullAsync(after - before, kind == SessionKind.Chain ? before : 0, entry, newId) ? UnownedLimit
         : null;
 
     // Whether what is bound to nobody would pass its bound. Below nine tenths of it, what is known may be a second old; above, the bound
     // may be passed by what is written at the same moment.
-    private async Task<bool> IsFullAsync(long added, long ownChain, string own)
+    private async Task<bool> IsFullAsync(long added, long ownChain, string own, string? newId)
     {
         var max = policy.UnownedBytes;
         if (IsFresh(ref _unownedReadAt) && Volatile.Read(ref _unowned) + added < Near * max)
@@ -189,6 +195,11 @@ internal sealed partial class RedisSessionStore
         }
 
         var (sessions, chains) = await ReadUnownedAsync();
+        if (sessions + chains + added > max && await IsTakenAsync(newId))
+        {
+            return false;
+        }
+
         if (sessions + ownChain + added > max && Math.Abs(Now - Volatile.Read(ref _unownedSweptAt)) >= Microseconds(UnownedView))
         {
             // No chains would make enough room; but some of it may have expired. Looked for now and then only, by the clock that it
@@ -208,6 +219,8 @@ internal sealed partial class RedisSessionStore
         Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
         return sessions + chains + added > max;
     }
+
+    private async Task<bool> IsTakenAsync(string? newId) => newId is not null && !(await LookAsync(newId, key: null)).IsGone;
 
     private static bool IsFresh(ref long at) =>
         Volatile.Read(ref at) is not 0 and var then && Stopwatch.GetElapsedTime(then) < UnownedView;

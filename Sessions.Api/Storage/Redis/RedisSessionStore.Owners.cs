@@ -94,7 +94,7 @@ internal sealed partial class RedisSessionStore
             var found = await LookAsync(id, key: null);
             if (state == 1 || found.Facts?.Reservation == key.Key.ToString("N"))
             {
-                return found.Facts is null || owner.MayHave(found.Facts.UserId)
+                return found.Facts is null || id == sessionId || owner.MayHave(found.Facts.UserId)
                     ? new KeyReservation(id, sameBody, IsNew: false)
                     : new KeyReservation(sessionId, SameBody: false, IsNew: false);
             }

@@ -523,7 +523,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                             "The record of this idempotency key can't be read: it is damaged.");
                     }
 
-                    return Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now && !owner.MayHave(session.UserId)
+                    return reserved != sessionId && Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now
+                        && !owner.MayHave(session.UserId)
                         ? new(sessionId, SameBody: false, IsNew: false)
                         : new(reserved, rows.GuidOrNull(0) == key.Body, IsNew: false);
                 }
