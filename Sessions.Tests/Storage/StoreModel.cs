@@ -185,7 +185,8 @@ internal sealed class StoreModel(StorePolicy policy, TimeProvider time)
             var session = Live(reserved.Id);
             if (reserved.ExpiresAt > Now || session?.ReservedBy == key.Key)
             {
-                return session is null || reserved.Id == id || owner.MayHave(session.User) ? new(reserved.Id, reserved.Body == key.Body, IsNew: false)
+                return session is null || reserved.Id == id || owner.MayHave(session.User)
+                    ? new(reserved.Id, reserved.Body == key.Body, IsNew: false)
                     : new(id, SameBody: false, IsNew: false);
             }
         }

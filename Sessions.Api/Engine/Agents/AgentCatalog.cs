@@ -82,12 +82,10 @@ internal sealed class AgentCatalog : IAsyncDisposable
 
         var client = ProviderClients.Connect(type, settings, configuration, http);
 
-        // The session's id is for the spans. A provider would take it for a conversation of its own, and is not told. Without a logger:
-        // it would log failures with all their causes.
+        // Without a logger: it would log failures with all their causes.
         var discreet = telemetry.IncludeContent ? null : new DiscreetChatClient(client);
         return (discreet ?? client).AsBuilder()
             .UseOpenTelemetry(loggerFactory: null, SourceName, spans => Configure(spans, discreet))
-            .ConfigureOptions(options => options.ConversationId = null)
             .Build();
 
         void Configure(OpenTelemetryChatClient spans, DiscreetChatClient? discreet)

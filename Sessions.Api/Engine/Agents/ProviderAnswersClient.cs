@@ -6,14 +6,15 @@ namespace Sessions.Api.Engine.Agents;
 
 /// <summary>
 /// Keeps what a library tells beside the text of an answer, and has each answer end as it should: a stream that says no reason why it ends
-/// was broken off, and an error within one is a refusal.
+/// was broken off, and an error within one is a refusal. The library is not told the session's id, which is for the spans: it would take
+/// it for a conversation of the provider's own.
 /// </summary>
 internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatClient(inner)
 {
     public override async Task<ChatResponse> GetResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
-        var response = await base.GetResponseAsync(messages, options, cancellationToken);
+        var response = await base.GetResponseAsync(messages, WithoutSession(options), cancellationToken);
         foreach (var content in response.Messages.SelectMany(message => message.Contents))
         {
             ThrowIfError(content);
@@ -29,7 +30,7 @@ internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatC
         [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ChatFinishReason? finished = null;
-        await foreach (var update in base.GetStreamingResponseAsync(messages, options, cancellationToken))
+        await foreach (var update in base.GetStreamingResponseAsync(messages, WithoutSession(options), cancellationToken))
         {
             UsageDetails? usage = null;
             for (var i = 0; i < update.Contents.Count; i++)
@@ -48,6 +49,18 @@ internal sealed class ProviderAnswersClient(IChatClient inner) : DelegatingChatC
         {
             throw new ProviderException(ProviderFault.BrokenOff);
         }
+    }
+
+    private static ChatOptions? WithoutSession(ChatOptions? options)
+    {
+        if (options?.ConversationId is null)
+        {
+            return options;
+        }
+
+        var own = options.Clone();
+        own.ConversationId = null;
+        return own;
     }
 
     private static void ThrowIfError(AIContent content)

@@ -39,7 +39,8 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             if (choice.ValueKind == JsonValueKind.Object)
             {
                 ReadChoice(update.Contents, choice);
-                update.FinishReason = isWhole || TextOf(choice, "finish_reason") is { Length: > 0 } ? new ChatFinishReason(KnownReason) : null;
+                var isLast = isWhole || TextOf(choice, "finish_reason"u8) is { Length: > 0 };
+                update.FinishReason = isLast ? new ChatFinishReason(KnownReason) : null;
             }
             else if (isWhole)
             {
@@ -96,7 +97,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         }
 
         ThrowIfError(root);
-        answer.Model ??= TextOf(root, "model") is { Length: > 0 and <= 256 } model ? model : null;
+        answer.Model ??= TextOf(root, "model"u8) is { Length: > 0 and <= 256 } model ? model : null;
         usage = root.TryGetProperty("usage"u8, out var given) && given.ValueKind == JsonValueKind.Object ? ReadUsage(given) : null;
         answer.Usage = usage ?? answer.Usage;
         var choice = root.TryGetProperty("choices"u8, out var choices) && choices.ValueKind == JsonValueKind.Array && choices.GetArrayLength() > 0 ? choices[0] : default;
@@ -117,7 +118,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         }
 
         // Some servers send the same thoughts under both names. They come before what is said.
-        if ((TextOf(said, "reasoning_content") ?? TextOf(said, "reasoning")) is { Length: > 0 } thoughts)
+        if ((TextOf(said, "reasoning_content"u8) ?? TextOf(said, "reasoning"u8)) is { Length: > 0 } thoughts)
         {
             contents.Add(new TextReasoningContent(thoughts));
         }
@@ -127,7 +128,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             contents.Add(new TextContent(text));
         }
 
-        if (TextOf(said, "refusal") is { Length: > 0 } refusal)
+        if (TextOf(said, "refusal"u8) is { Length: > 0 } refusal)
         {
             contents.Add(new ErrorContent(refusal) { ErrorCode = OutputBuilder.Refusal });
         }
@@ -153,7 +154,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     private static string? ContentOf(JsonElement content) => content.ValueKind switch
     {
         JsonValueKind.String => content.GetString(),
-        JsonValueKind.Array => string.Concat(content.EnumerateArray().Select(part => TextOf(part, "text"))),
+        JsonValueKind.Array => string.Concat(content.EnumerateArray().Select(part => TextOf(part, "text"u8))),
         _ => null,
     };
 
@@ -167,8 +168,9 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
 
     private void ThrowIfError(JsonElement element)
     {
-        var isError = element.TryGetProperty("error", out var error) && error.ValueKind is JsonValueKind.Object or JsonValueKind.String;
-        if (isError || (element.TryGetProperty("object", out var kind) && kind.ValueKind == JsonValueKind.String && kind.ValueEquals("error"u8)))
+        var isError = element.TryGetProperty("error"u8, out var error) && error.ValueKind is JsonValueKind.Object or JsonValueKind.String;
+        if (isError
+            || (element.TryGetProperty("object"u8, out var kind) && kind.ValueKind == JsonValueKind.String && kind.ValueEquals("error"u8)))
         {
             throw Refused(isError ? error : element);
         }
@@ -189,7 +191,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
 
     private void ReadFinishReason(JsonElement choice)
     {
-        if (TextOf(choice, "finish_reason") is { Length: > 0 } reason)
+        if (TextOf(choice, "finish_reason"u8) is { Length: > 0 } reason)
         {
             if (reason.Equals("error", StringComparison.OrdinalIgnoreCase))
             {
@@ -206,16 +208,16 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     // A call is another one when it has another id, or a name at an index that none had; some servers leave out the index, others the id.
     private (int Index, bool IsFirst) Identify(JsonElement piece, JsonElement function, int position)
     {
-        var theirs = piece.ValueKind == JsonValueKind.Object && piece.TryGetProperty("index", out var number) && number.ValueKind == JsonValueKind.Number && number.TryGetInt32(out var given)
-            ? given : position;
-        var id = TextOf(piece, "id");
+        var theirs = piece.ValueKind == JsonValueKind.Object && piece.TryGetProperty("index"u8, out var number)
+            && number.ValueKind == JsonValueKind.Number && number.TryGetInt32(out var given) ? given : position;
+        var id = TextOf(piece, "id"u8);
         var known = _calls.FindLastIndex(call => call.Index == theirs);
         if (known >= 0 && (string.IsNullOrEmpty(id) || _calls[known].Id == id))
         {
             return (known, false);
         }
 
-        if (TextOf(function, "name") is not { Length: > 0 } name)
+        if (TextOf(function, "name"u8) is not { Length: > 0 } name)
         {
             throw new FormatException("A piece of a call that was not begun.");
         }
@@ -227,16 +229,17 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     private static TokenUsage? ReadUsage(JsonElement usage)
     {
         var read = new TokenUsage(
-            Tokens(usage, "prompt_tokens"), Tokens(usage, "completion_tokens"),
-            Tokens(usage, "prompt_tokens_details", "cached_tokens"), Tokens(usage, "completion_tokens_details", "reasoning_tokens"));
+            Tokens(usage, "prompt_tokens"u8), Tokens(usage, "completion_tokens"u8),
+            Tokens(usage, "prompt_tokens_details"u8, "cached_tokens"u8),
+            Tokens(usage, "completion_tokens_details"u8, "reasoning_tokens"u8));
         return read == default ? null : read;
     }
 
-    private static long? Tokens(JsonElement usage, string name, string inner) =>
+    private static long? Tokens(JsonElement usage, ReadOnlySpan<byte> name, ReadOnlySpan<byte> inner) =>
         usage.TryGetProperty(name, out var details) && details.ValueKind == JsonValueKind.Object ? Tokens(details, inner) : null;
 
     // As whole numbers, however they are written; what is no number of tokens is none.
-    private static long? Tokens(JsonElement usage, string name)
+    private static long? Tokens(JsonElement usage, ReadOnlySpan<byte> name)
     {
         if (!usage.TryGetProperty(name, out var value))
         {
@@ -253,7 +256,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     private static bool IsCountable(TokenUsage? usage) =>
         usage is { InputTokens: { } input, OutputTokens: { } output } && input + (Int128)output <= int.MaxValue;
 
-    private static string? TextOf(JsonElement element, string name) =>
+    private static string? TextOf(JsonElement element, ReadOnlySpan<byte> name) =>
         element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String ? text.GetString() : null;
 
     // A call and its arguments, as far as they have come.

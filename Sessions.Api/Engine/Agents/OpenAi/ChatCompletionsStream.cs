@@ -6,22 +6,23 @@ namespace Sessions.Api.Engine.Agents.OpenAi;
 
 /// <summary>A streamed answer, read piece by piece: bounded in bytes and number, and with an end. An answer that lacks its end was broken
 /// off; one that comes whole, although pieces were asked for, is one piece.</summary>
-/// <param name="content">The answer.</param>
 /// <param name="settings">The agent's, which bound it.</param>
-/// <param name="answer">Gets what is told beside the text.</param>
-/// <param name="call">Gets an error.</param>
-internal sealed class ChatCompletionsStream(HttpContent content, AgentSettings settings, ProviderAnswer answer, AgentCall call)
+/// <param name="ask">Asks for the answer.</param>
+internal sealed class ChatCompletionsStream(AgentSettings settings, Func<CancellationToken, Task<HttpResponseMessage>> ask)
 {
-    private readonly ChatCompletionsReader _reader = new(answer, call);
     private int _pieces;
 
-    /// <summary>Reads what comes, as it comes.</summary>
+    /// <summary>Asks, and reads what comes, as it comes. Once.</summary>
     public async IAsyncEnumerable<ChatResponseUpdate> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        using var response = await ask(cancellationToken);
+        var (content, call) = (response.Content, AgentCall.Current!);
+        var answer = call.Answers[^1];
+        var reader = new ChatCompletionsReader(answer, call);
         if (content.Headers.ContentType?.MediaType == ChatCompletionsHandler.Whole)
         {
-            yield return _reader.ReadPiece(await content.ReadAsByteArrayAsync(cancellationToken));
-            if (_reader.Calls(areTold: true) is { } all)
+            yield return reader.ReadPiece(await content.ReadAsByteArrayAsync(cancellationToken));
+            if (reader.Calls(areTold: true) is { } all)
             {
                 yield return all;
             }
@@ -31,7 +32,7 @@ internal sealed class ChatCompletionsStream(HttpContent content, AgentSettings s
 
         await using var body = new BoundedStream(await content.ReadAsStreamAsync(cancellationToken), settings.ProviderBytes);
         var isDone = false;
-        await foreach (var piece in SseParser.Create(body, Parse).EnumerateAsync(cancellationToken))
+        await foreach (var piece in SseParser.Create(body, (type, data) => Parse(reader, type, data)).EnumerateAsync(cancellationToken))
         {
             if (piece.Data is null)
             {
@@ -48,14 +49,14 @@ internal sealed class ChatCompletionsStream(HttpContent content, AgentSettings s
             throw _pieces == 0 ? new FormatException("No event.") : new ProviderException(ProviderFault.BrokenOff);
         }
 
-        if (_reader.Calls(areTold: true) is { } calls)
+        if (reader.Calls(areTold: true) is { } calls)
         {
             yield return calls;
         }
     }
 
     // Null: the provider says that this is the end.
-    private ChatResponseUpdate? Parse(string type, ReadOnlySpan<byte> data)
+    private ChatResponseUpdate? Parse(ChatCompletionsReader reader, string type, ReadOnlySpan<byte> data)
     {
         if (++_pieces > settings.ProviderPieces)
         {
@@ -63,7 +64,7 @@ internal sealed class ChatCompletionsStream(HttpContent content, AgentSettings s
         }
 
         return data.Trim((byte)' ').SequenceEqual("[DONE]"u8) ? null
-            : type == "error" ? throw _reader.RefusedBy(data.ToArray())
-            : _reader.ReadPiece(data);
+            : type == "error" ? throw reader.RefusedBy(data.ToArray())
+            : reader.ReadPiece(data);
     }
 }

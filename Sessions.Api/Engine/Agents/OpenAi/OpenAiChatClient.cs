@@ -1,5 +1,4 @@
 using System.Net.Http.Headers;
-using System.Runtime.CompilerServices;
 using System.Text;
 using Microsoft.Extensions.AI;
 
@@ -30,17 +29,10 @@ internal sealed class OpenAiChatClient(HttpClient http, AgentSettings settings, 
         return new ChatCompletionsReader(call.Answers[^1], call).ReadAnswer(await response.Content.ReadAsByteArrayAsync(cancellationToken));
     }
 
-    public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
-    {
-        using var response = await SendAsync(messages, options, isStreamed: true, cancellationToken);
-        var call = AgentCall.Current!;
-        var stream = new ChatCompletionsStream(response.Content, settings, call.Answers[^1], call);
-        await foreach (var update in stream.ReadAsync(cancellationToken))
-        {
-            yield return update;
-        }
-    }
+    // Not an iterator around the stream's: each that a token goes through costs it as much as to read its JSON.
+    public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+        new ChatCompletionsStream(settings, stop => SendAsync(messages, options, isStreamed: true, stop)).ReadAsync(cancellationToken);
 
     public object? GetService(Type serviceType, object? serviceKey = null) =>
         serviceKey is not null ? null : serviceType == typeof(ChatClientMetadata) ? _metadata : serviceType.IsInstanceOfType(this) ? this : null;
