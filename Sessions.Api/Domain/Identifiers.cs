@@ -47,7 +47,4 @@ internal static class Identifiers
 
         return true;
     }
-
-    /// <summary>A new session's id: a UUIDv7, so that ids sort by time.</summary>
-    public static string NewSessionId(TimeProvider time) => SessionKey.NewWithId(time).Id;
 }

@@ -33,7 +33,7 @@ internal sealed record BeginRequest
     /// <summary>The key by which <see cref="SessionLog.ReserveAsync"/> gave the session's id, if it did.</summary>
     public Guid? ReservedBy { get; init; }
 
-    /// <summary>The key of a session that the turn creates, where its id was made of it; else one is drawn.</summary>
+    /// <summary>The key of a session that the turn creates, where one was drawn with its id.</summary>
     public Guid? NewKey { get; init; }
 
     /// <summary>How long to wait for another process that holds the session.</summary>

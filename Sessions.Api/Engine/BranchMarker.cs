@@ -22,7 +22,7 @@ internal static class BranchMarker
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>An id for a chain that goes on from a turn of a session: it tells the session, so that both go together.</summary>
-    public static string NewId(Guid sessionKey, TimeProvider time) => PrefixOf(sessionKey) + Identifiers.NewSessionId(time);
+    public static string NewId(Guid sessionKey, TimeProvider time) => PrefixOf(sessionKey) + SessionKey.NewWithId(time).Id;
 
     /// <summary>What the ids of all chains begin with that went on from a session.</summary>
     public static string PrefixOf(Guid sessionKey) => $"{sessionKey:N}.";

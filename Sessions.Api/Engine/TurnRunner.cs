@@ -121,8 +121,6 @@ internal sealed partial class TurnRunner(
                     return result;
                 }
 
-                // An erasure may have overtaken it: it comes after that, with a key that was in nobody's hands.
-                request = request with { NewKey = null };
                 Log.Stale(logger, sessionId, attempt);
             }
 
@@ -398,7 +396,7 @@ internal sealed partial class TurnRunner(
         throw new DomainException(Error.SessionBusy(sessionId));
     }
 
-    // A session without a name gets one that is new, or the one that the same request got before.
+    // A session without a name gets one that is new, with its key, or the one that the same request got before.
     private async ValueTask<(string SessionId, Guid? NewKey, Guid? ReservedBy)> NameAsync(
         SessionRef? session, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
@@ -417,7 +415,7 @@ internal sealed partial class TurnRunner(
 
         var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
         return reservation.SameBody
-            ? (reservation.SessionId, reservation.IsNew ? newKey : null, key.Key)
+            ? (reservation.SessionId, newKey, key.Key)
             : throw new DomainException(Error.IdempotencyKeyReused);
     }
 

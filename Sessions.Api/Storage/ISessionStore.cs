@@ -632,7 +632,16 @@ internal enum CopyStatus
 /// Whether the key was tied by the same request, on behalf of somebody who may have the session or has named its id.
 /// </param>
 /// <param name="IsNew">Whether the key was tied just now.</param>
-internal readonly record struct KeyReservation(string SessionId, bool SameBody, bool IsNew);
+internal readonly record struct KeyReservation(string SessionId, bool SameBody, bool IsNew)
+{
+    /// <summary>What is told of a key that was tied before.</summary>
+    /// <param name="reserved">The id that it was tied to.</param>
+    /// <param name="sameBody">Whether the request is the same.</param>
+    /// <param name="asked">The id that the request would have.</param>
+    /// <param name="mayHave">Whether the owner may have the session of that id, or there is none.</param>
+    public static KeyReservation Found(string reserved, bool sameBody, string asked, bool mayHave) =>
+        mayHave || reserved == asked ? new(reserved, sameBody, IsNew: false) : new(asked, SameBody: false, IsNew: false);
+}
 
 /// <summary>What an erasure removed.</summary>
 /// <param name="Sessions">Sessions, chains included.</param>

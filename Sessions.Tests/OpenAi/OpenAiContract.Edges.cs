@@ -371,6 +371,13 @@ public abstract partial class OpenAiContract
         Assert.Equal(404, (await server.GetAsync($"/v1/conversations/{NameOf(queried)}")).Status);
         Assert.Equal(200, (await server.GetAsync($"/v1/conversations/{queried}")).Status);
 
+        // A chain is known by its responses alone: what they tell of it is no session's id.
+        var response = await server.IdOfAsync("/v1/responses", new { model = "advanced", input = "x" });
+        var chain = Guid.ParseExact(response["resp_".Length..][..32], "N");
+        Assert.Equal(404, (await server.SendAsync(HttpMethod.Get, $"/sessions/{chain}")).Status);
+        var other = await server.SendAsync(HttpMethod.Post, "/query", new { query = "x", thread_id = chain });
+        Assert.True((bool)other.Json["metadata"]!["session_created"]!);
+
         static string NameOf(string id) => "conv_" + id.Replace("-", "", StringComparison.Ordinal);
     }
 

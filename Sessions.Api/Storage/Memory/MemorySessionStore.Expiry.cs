@@ -31,9 +31,8 @@ internal sealed partial class MemorySessionStore
                 var isAlive = session?.ExpiresAt > now;
                 if (session?.ReservedBy == key.Key ? isAlive : reserved.ExpiresAt > now)
                 {
-                    return new(!isAlive || reserved.SessionId == sessionId || owner.MayHave(session!.Owner.UserId)
-                        ? new KeyReservation(reserved.SessionId, reserved.Body == key.Body, IsNew: false)
-                        : new KeyReservation(sessionId, SameBody: false, IsNew: false));
+                    return new(KeyReservation.Found(
+                        reserved.SessionId, reserved.Body == key.Body, sessionId, !isAlive || owner.MayHave(session!.Owner.UserId)));
                 }
             }
 

@@ -60,10 +60,9 @@ internal sealed partial class PostgresSessionStore
                         return new KeyReservation(sessionId, SameBody: true, IsNew: true);
                     }
 
-                    var reserved = reader.GetString(0);
-                    return !reader.GetBoolean(2) || reserved == sessionId || owner.MayHave(reader.IsDBNull(3) ? null : reader.GetString(3))
-                        ? new KeyReservation(reserved, reader.GetGuid(1) == key.Body, IsNew: false)
-                        : new KeyReservation(sessionId, SameBody: false, IsNew: false);
+                    return KeyReservation.Found(
+                        reader.GetString(0), reader.GetGuid(1) == key.Body, sessionId,
+                        !reader.GetBoolean(2) || owner.MayHave(reader.IsDBNull(3) ? null : reader.GetString(3)));
                 }, cancel), cancellationToken);
     }
 

@@ -94,9 +94,7 @@ internal sealed partial class RedisSessionStore
             var found = await LookAsync(id, key: null);
             if (state == 1 || found.Facts?.Reservation == key.Key.ToString("N"))
             {
-                return found.Facts is null || id == sessionId || owner.MayHave(found.Facts.UserId)
-                    ? new KeyReservation(id, sameBody, IsNew: false)
-                    : new KeyReservation(sessionId, SameBody: false, IsNew: false);
+                return KeyReservation.Found(id, sameBody, sessionId, found.Facts is null || owner.MayHave(found.Facts.UserId));
             }
 
             replaced = id;
