@@ -29,7 +29,7 @@ internal sealed class TurnContexts(SessionLog log, AgentCatalog agents, LimitSet
         var agent = turn.Status == TurnStatus.Appended ? null : agents.Find(turn.AgentType);
         if (agent is null)
         {
-            return new TurnContext(turn, null, null);
+            return new TurnContext(page.Session.Id, turn, null, null);
         }
 
         // What is asked under /v1 is given all of the history that there is room for.
@@ -49,14 +49,15 @@ internal sealed class TurnContexts(SessionLog log, AgentCatalog agents, LimitSet
             ReadsOnly = true,
         }, cancellationToken);
         var history = ToolCalls.WithoutOrphans(begun.History);
-        return new TurnContext(turn, agent, bounds.MayCut
+        return new TurnContext(page.Session.Id, turn, agent, bounds.MayCut
             ? await agent.WindowAsync(history, TurnRunner.SummaryOf(begun, history), cancellationToken)
             : new AgentWindow(history, null, HasInstructions: (await agent.WindowAsync([], null, cancellationToken)).HasInstructions));
     }
 }
 
 /// <summary>What a turn's agent was given.</summary>
+/// <param name="SessionId">Its session.</param>
 /// <param name="Turn">The turn.</param>
 /// <param name="Agent">Its agent; <see langword="null"/> where none ran here, or it is not configured any more.</param>
 /// <param name="Window">What that one was given beside what was asked.</param>
-internal sealed record TurnContext(Turn Turn, Agent? Agent, AgentWindow? Window);
+internal sealed record TurnContext(string SessionId, Turn Turn, Agent? Agent, AgentWindow? Window);

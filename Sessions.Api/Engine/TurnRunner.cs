@@ -64,8 +64,22 @@ internal sealed partial class TurnRunner(
 
     private async Task<TurnResult> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
     {
-        var (sessionId, newKey, reservedBy) =
-            await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
+        var idempotency = command.Store ? command.Idempotency : null;
+        while (true)
+        {
+            var name = await NameAsync(command.Session, command.Owner, idempotency, cancellationToken);
+            if (await RunOnAsync(name, command, observer, cancellationToken) is { } result)
+            {
+                return result;
+            }
+        }
+    }
+
+    // Null: the name is not the request's any more, which is a new one then.
+    private async Task<TurnResult?> RunOnAsync(
+        SessionName name, TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
+    {
+        var sessionId = name.Id;
         using var activity = TurnMetrics.Source.StartActivity("turn");
         activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
 
@@ -87,9 +101,9 @@ internal sealed partial class TurnRunner(
             HistoryBytes = history.Bytes,
             AfterTurn = command.AfterTurn,
             Idempotency = command.Idempotency,
-            ReservedBy = reservedBy,
+            ReservedBy = name.ReservedBy,
             // The server's own chains are known by their responses alone, whose ids tell the key.
-            NewKey = command.Kind == SessionKind.Chain ? null : newKey,
+            NewKey = command.Kind == SessionKind.Chain ? null : name.NewKey,
             Wait = WaitFor(command.OnBusy),
             MinLifetime = command.Agent.Timeout + CommitMargin,
             ReadsOnly = !command.Store,
@@ -108,13 +122,20 @@ internal sealed partial class TurnRunner(
             null);
         var ended = finishing?.Token ?? cancellationToken;
         var began = time.GetTimestamp();
-        var outcome = "cancelled";
+        string? outcome = "cancelled";
         try
         {
             // What has been told can't be taken back: a turn that is told as it runs is not run again. What tools have done can't either.
             for (var attempt = 1; attempt <= (observer is null && !entry.ToolsRan ? MaxAttempts : 1); attempt++)
             {
-                if (await TryRunAsync(command, request, history.MayCut, observer, entry, ended) is { } result)
+                var (result, isNameLost) = await TryRunAsync(name, command, request, history.MayCut, observer, entry, ended);
+                if (isNameLost)
+                {
+                    outcome = null;
+                    return null;
+                }
+
+                if (result is not null)
                 {
                     activity?.SetTag("sessions.turn", result.Turn.Number);
                     outcome = result.Replayed ? "replayed" : result.Turn.Status == TurnStatus.Incomplete ? "incomplete" : "committed";
@@ -160,7 +181,10 @@ internal sealed partial class TurnRunner(
         }
         finally
         {
-            metrics.Ended(command.Agent.Type, outcome, time.GetElapsedTime(began));
+            if (outcome is not null)
+            {
+                metrics.Ended(command.Agent.Type, outcome, time.GetElapsedTime(began));
+            }
         }
     }
 
@@ -181,17 +205,37 @@ internal sealed partial class TurnRunner(
         return final;
     }
 
-    // Null: the session has moved on meanwhile, and the agent has answered from what is no longer the latest.
-    private async Task<TurnResult?> TryRunAsync(
-        TurnCommand command, BeginRequest request, bool mayCut, ITurnObserver? observer, RunningTurns.Entry entry, CancellationToken cancellationToken)
+    private async Task<Attempt> TryRunAsync(
+        SessionName name, TurnCommand command, BeginRequest request, bool mayCut, ITurnObserver? observer, RunningTurns.Entry entry,
+        CancellationToken cancellationToken)
     {
-        await using var begun = await log.BeginAsync(request, cancellationToken);
+        BegunTurn opened;
+        try
+        {
+            opened = await log.BeginAsync(request, cancellationToken);
+        }
+        catch (DomainException) when (name.IsRepeated)
+        {
+            if (await IsLostAsync(name, command, cancellationToken))
+            {
+                return Attempt.NameLost;
+            }
+
+            throw;
+        }
+
+        await using var begun = opened;
         if (begun.Replay is { } replay)
         {
             // What was deleted since is not given again.
             return command.Response is null || !command.KeepsResponse || !replay.Response.IsEmpty
-                ? new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true)
+                ? new(new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true))
                 : throw new DomainException(Error.ResponseNotFound(new ResponseId(begun.SessionKey, replay.Nonce)));
+        }
+
+        if (await IsLostAsync(name, command, cancellationToken))
+        {
+            return Attempt.NameLost;
         }
 
         if (command.Idempotency is { } key && failures.Find(begun.SessionId, command.Owner, key) is { } failure)
@@ -247,7 +291,7 @@ internal sealed partial class TurnRunner(
         var turn = TurnOf(command, begun, answer, response);
         if (!command.Store)
         {
-            return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId, turn, Replayed: false);
+            return new(new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId, turn, Replayed: false));
         }
 
         // From here on the turn is made: a client that goes away now finds it in the history.
@@ -259,11 +303,11 @@ internal sealed partial class TurnRunner(
 
         if (await commit is not { } committed)
         {
-            return null;
+            return Attempt.Stale;
         }
 
         var told = command.KeepsResponse ? committed : committed with { Response = response };
-        return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, told, Replayed: false);
+        return new(new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, told, Replayed: false));
     }
 
     private static async Task<AgentAnswer> AnswerAsync(
@@ -335,7 +379,7 @@ internal sealed partial class TurnRunner(
 
     private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
-        var (sessionId, _, _) = await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken);
+        var sessionId = (await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken)).Id;
         RefuseCallBack(command.CalledFrom, sessionId);
         using var ticket = await EnterAsync(sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
         using var entry = running.Add(sessionId, command.Owner);
@@ -397,26 +441,40 @@ internal sealed partial class TurnRunner(
     }
 
     // A session without a name gets one that is new, with its key, or the one that the same request got before.
-    private async ValueTask<(string SessionId, Guid? NewKey, Guid? ReservedBy)> NameAsync(
+    private async ValueTask<SessionName> NameAsync(
         SessionRef? session, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
         if (session is { } named)
         {
-            return named.Id is { } id ? (id, null, null)
-                : await log.GetAsync(named, owner, cancellationToken) is { } found ? (found.Id, null, null)
+            return named.Id is { } id ? new(id)
+                : await log.GetAsync(named, owner, cancellationToken) is { } found ? new(found.Id)
                 : throw new DomainException(Error.SessionNotFound(named.ToString()));
         }
 
         var (newId, newKey) = SessionKey.NewWithId(time);
         if (idempotency is not { } key)
         {
-            return (newId, newKey, null);
+            return new(newId) { NewKey = newKey };
         }
 
         var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
         return reservation.SameBody
-            ? (reservation.SessionId, newKey, key.Key)
+            ? new(reservation.SessionId) { NewKey = newKey, ReservedBy = key.Key, IsRepeated = !reservation.IsNew }
             : throw new DomainException(Error.IdempotencyKeyReused);
+    }
+
+    // The session that a key led to may have been deleted before it was opened, and the key with it: then its id leads nowhere any more,
+    // or to what somebody else has made since. Asked again, the key is tied to a session that is yet to be.
+    private async ValueTask<bool> IsLostAsync(SessionName name, TurnCommand command, CancellationToken cancellationToken)
+    {
+        if (!name.IsRepeated)
+        {
+            return false;
+        }
+
+        var (newId, _) = SessionKey.NewWithId(time);
+        var reservation = await log.ReserveAsync(command.Idempotency!.Value, command.Owner, newId, cancellationToken);
+        return reservation.SessionId != name.Id;
     }
 
     // It would wait for the turn that waits for it.
@@ -443,6 +501,31 @@ internal sealed partial class TurnRunner(
     private static DateTimeOffset Later(DateTimeOffset now, DateTimeOffset? created) => created > now ? created.Value : now;
 
     private TimeSpan WaitFor(OnBusy? onBusy) => (onBusy ?? limits.OnBusy) == OnBusy.Reject ? TimeSpan.Zero : TimeSpan.FromSeconds(limits.TurnWaitSeconds);
+
+    /// <summary>The session that a turn is to be on.</summary>
+    /// <param name="Id">Its id.</param>
+    private readonly record struct SessionName(string Id)
+    {
+        /// <summary>The key of the session that the turn creates, where one was drawn with its id.</summary>
+        public Guid? NewKey { get; init; }
+
+        /// <summary>The idempotency key that the id was found by, if it was.</summary>
+        public Guid? ReservedBy { get; init; }
+
+        /// <summary>Whether that key led to it before.</summary>
+        public bool IsRepeated { get; init; }
+    }
+
+    /// <summary>What came of running a turn once.</summary>
+    /// <param name="Result">The turn, if it came about.</param>
+    /// <param name="IsNameLost">Whether the session's name is not the request's any more.</param>
+    private readonly record struct Attempt(TurnResult? Result, bool IsNameLost = false)
+    {
+        /// <summary>The session has moved on meanwhile, and the agent has answered from what is no longer the latest.</summary>
+        public static Attempt Stale => default;
+
+        public static Attempt NameLost => new(null, IsNameLost: true);
+    }
 
     private static partial class Log
     {

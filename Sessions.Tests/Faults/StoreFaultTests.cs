@@ -91,6 +91,42 @@ public sealed class StoreFaultTests
         Assert.Single((await server.GetAsync("/users/eve/sessions")).Json["sessions"]!.AsArray());
     }
 
+    [Theory]
+    [InlineData(null)]
+    [InlineData("ada")]
+    [InlineData("eve")]
+    public async Task A_repeat_whose_session_is_deleted_before_it_is_opened_is_a_new_request(string? madeAgainBy)
+    {
+        await using var server = await StartAsync();
+        var faults = server.Get<FaultySessionStore>();
+        Task<Answer> AskAsync() => server.PostAsync("/query", new { query = "new?", user_id = "ada" }, ("Idempotency-Key", "k"));
+        var first = await AskAsync();
+        var deleted = (string)first.Json["metadata"]!["thread_id"]!;
+        faults.After = async (operation, _) =>
+        {
+            if (operation == "reserve_session_id")
+            {
+                // Between finding the session by the key and opening it.
+                faults.Heal();
+                Assert.Equal(200, (await server.DeleteAsync($"/sessions/{deleted}?user_id=ada")).Status);
+                if (madeAgainBy is not null)
+                {
+                    await server.QueryAsync("mine", deleted, madeAgainBy);
+                }
+            }
+        };
+
+        var (repeat, again) = (await AskAsync(), await AskAsync());
+
+        Assert.True(repeat.Status == 200, repeat.Text);
+        Assert.NotEqual(deleted, (string?)repeat.Json["metadata"]!["thread_id"]);
+        Assert.Equal(1, (int)repeat.Json["metadata"]!["turn"]!);
+        Assert.Equal((false, true, repeat.Text), (Replayed(repeat), Replayed(again), again.Text));
+        var kept = madeAgainBy is null ? [] : await server.HistoryAsync(deleted);
+        Assert.Equal(madeAgainBy is null ? [] : ["mine"], kept);
+        Assert.Equal(madeAgainBy is null ? 404 : 200, (await server.GetAsync($"/sessions/{deleted}")).Status);
+    }
+
     [Fact]
     public async Task A_creation_that_an_erasure_has_overtaken_comes_after_it()
     {

@@ -326,19 +326,22 @@ public abstract partial class OpenAiContract
         Assert.False((bool)query.Json["metadata"]!["session_created"]!);
         Assert.Equal(4, (await server.ItemsAsync(conversation)).Count);
 
-        foreach (var (method, path, body, status) in (IEnumerable<(string, string, object?, int)>)
+        foreach (var (method, path, body, status, session) in (IEnumerable<(string, string, object?, int, string?)>)
         [
-            ("GET", $"/sessions/{conversation}", null, 200),
-            ("GET", $"/sessions/{conversation}/history", null, 200),
-            ("PATCH", $"/sessions/{conversation}", new { metadata = new { a = "b" } }, 200),
-            ("POST", $"/sessions/{conversation}/turns", new { query = "three", response = "3" }, 201),
-            ("POST", $"/sessions/{conversation}/fork", new { after_turn = 1 }, 201),
-            ("POST", $"/sessions/{conversation}/cancel", null, 404),
-            ("POST", "/sessions", new { session_id = conversation }, 409),
+            ("GET", $"/sessions/{conversation}", null, 200, own),
+            ("GET", $"/sessions/{conversation}/history", null, 200, own),
+            ("GET", $"/sessions/{conversation}/turns/2/context", null, 200, own),
+            ("PATCH", $"/sessions/{conversation}", new { metadata = new { a = "b" } }, 200, own),
+            ("POST", $"/sessions/{conversation}/turns", new { query = "three", response = "3" }, 201, null),
+            ("POST", $"/sessions/{conversation}/fork", new { after_turn = 1, session_id = "copy" }, 201, "copy"),
+            ("POST", $"/sessions/{conversation}/cancel", null, 404, null),
+            ("POST", "/sessions", new { session_id = conversation }, 409, null),
         ])
         {
             var answer = await server.SendAsync(new HttpMethod(method), path, body);
             Assert.True(answer.Status == status, $"{method} {path}: {answer.Text}");
+            Assert.Equal(session, (string?)answer.Json["session_id"]);
+            Assert.DoesNotContain(conversation, answer.Headers.GetValueOrDefault("Location", ""), StringComparison.Ordinal);
         }
 
         Assert.Equal(6, (await server.ItemsAsync(conversation)).Count);
@@ -347,7 +350,14 @@ public abstract partial class OpenAiContract
         // A foreign one is refused in the words for any foreign session, and nothing is made under its name.
         var foreign = await server.SendAsync(HttpMethod.Post, "/query", new { query = "mine", thread_id = conversation, user_id = "bob", agent_type = "model" });
         Assert.Equal((404, "session_not_found"), (foreign.Status, foreign.Code));
-        Assert.Equal(200, (await server.SendAsync(HttpMethod.Delete, $"/sessions/{conversation}?user_id=ada")).Status);
+        var running = server.SendAsync(
+            HttpMethod.Post, "/query", new { query = "hold", thread_id = conversation, user_id = "ada", agent_type = "model" });
+        await ServiceProcess.UntilAsync(() => server.Model.Requests.Any(request => request.ToJsonString().Contains("hold", StringComparison.Ordinal)));
+        var cancelled = await server.SendAsync(HttpMethod.Post, $"/sessions/{conversation}/cancel?user_id=ada");
+        Assert.Equal((202, own), (cancelled.Status, (string?)cancelled.Json["session_id"]));
+        await running;
+        var deleted = await server.SendAsync(HttpMethod.Delete, $"/sessions/{conversation}?user_id=ada");
+        Assert.Equal((200, own), (deleted.Status, (string?)deleted.Json["session_id"]));
         Assert.Equal(404, (await server.SendAsync(HttpMethod.Get, $"/sessions/{own}")).Status);
 
         // A session that somebody calls so where there is no such conversation is found by that name under /v1.

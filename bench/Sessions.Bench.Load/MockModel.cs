@@ -101,6 +101,7 @@ internal sealed class MockModel
     private void SendWhatIsDue()
     {
         var token = (byte[])[.. Token];
+        var phases = new Random(1);
         while (true)
         {
             while (_begun.TryDequeue(out var begun))
@@ -115,7 +116,10 @@ internal sealed class MockModel
                 var goesOn = Send(answer.Socket, token);
                 if (--answer.Left > 0 && goesOn)
                 {
-                    _due.DequeueEnqueue(answer, at + answer.Interval);
+                    // Streams that all begin at once would go on in step: how many tokens then come in the same millisecond depends on how
+                    // fast the server passed the requests on, and the faster one would have the worse of it.
+                    _due.DequeueEnqueue(answer, at + (answer.HasBegun ? answer.Interval : phases.NextInt64(answer.Interval)));
+                    answer.HasBegun = true;
                     continue;
                 }
 
@@ -184,5 +188,8 @@ internal sealed class MockModel
         public int Left { get; set; } = tokens;
 
         public long Interval { get; } = interval;
+
+        /// <summary>Whether its first token is out: the second follows after a part of the interval.</summary>
+        public bool HasBegun { get; set; }
     }
 }

@@ -198,11 +198,18 @@ internal static class SessionsApi
     }
 
     private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
-        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        Identifiers.IsSessionId(sessionId)
-        && await log.DeleteAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken)
-            ? new JsonAnswer<DeletedResponse>(new DeletedResponse(sessionId, Deleted: true))
+        [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken)
+    {
+        if (!Identifiers.IsSessionId(sessionId))
+        {
+            return NotFound(sessionId);
+        }
+
+        var session = await log.RefOfAsync(sessionId, cancellationToken);
+        return await log.DeleteAsync(session, owner.Value, cancellationToken)
+            ? new JsonAnswer<DeletedResponse>(new DeletedResponse(session.Id ?? sessionId, Deleted: true))
             : NotFound(sessionId);
+    }
 
     private static async Task<Results<JsonAnswer<HistoryResponse>, Problem>> ReadHistoryAsync(
         [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, SessionLog log,
@@ -237,7 +244,7 @@ internal static class SessionsApi
 
         return new JsonAnswer<HistoryResponse>(
             new HistoryResponse(
-                sessionId,
+                page.Session.Id,
                 [.. page.Turns.Select(turn => TurnResponse.From(turn, withItems ? page.Session.Key : null))],
                 page.HasMore,
                 page.Next is { } next ? Paging.Encode(new PageCursor(next, "")) : null),
@@ -287,7 +294,7 @@ internal static class SessionsApi
                 request.AgentType, request.ExpectedTurn?.ToString(CultureInfo.InvariantCulture)),
         }, cancellationToken);
         RequestKeys.MarkReplayed(http, result.Replayed);
-        return new CreatedAnswer<TurnResponse>($"/sessions/{sessionId}/history", TurnResponse.From(result.Turn, result.SessionKey));
+        return new CreatedAnswer<TurnResponse>($"/sessions/{result.SessionId}/history", TurnResponse.From(result.Turn, result.SessionKey));
     }
 
     private static async Task<IResult> CancelAsync(
@@ -299,9 +306,12 @@ internal static class SessionsApi
             return NotFound(sessionId);
         }
 
-        await turns.StopAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, cancellationToken);
+        var session = await log.RefOfAsync(sessionId, cancellationToken);
+        await turns.StopAsync(session, owner.Value, cancellationToken);
         return TypedResults.Json(
-            new CancelledResponse(sessionId, Cancelled: true), ApiJson.Wire.CancelledResponse, statusCode: StatusCodes.Status202Accepted);
+            new CancelledResponse(session.Id ?? sessionId, Cancelled: true),
+            ApiJson.Wire.CancelledResponse,
+            statusCode: StatusCodes.Status202Accepted);
     }
 
     private static async Task<Results<CreatedAnswer<SessionResponse>, Problem>> ForkAsync(

@@ -33,7 +33,7 @@ internal static class TurnContextApi
         return Identifiers.IsSessionId(sessionId)
             && await contexts.FindAsync(await log.RefOfAsync(sessionId, cancellationToken), owner.Value, number, cancellationToken)
                 is { } found
-            ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(sessionId, found))
+            ? new JsonAnswer<TurnContextResponse>(TurnContextResponse.From(found))
             : Problem.From(Error.SessionNotFound(sessionId));
     }
 }
@@ -73,12 +73,12 @@ internal sealed record TurnContextResponse
     public required IReadOnlyList<string> Tools { get; init; }
 
     /// <summary>It, as the API shows it.</summary>
-    public static TurnContextResponse From(string sessionId, TurnContext context)
+    public static TurnContextResponse From(TurnContext context)
     {
         var (instructions, tools) = ReadRequest(context.Turn.Response);
         return new TurnContextResponse
         {
-            SessionId = sessionId,
+            SessionId = context.SessionId,
             Turn = context.Turn.Number,
             AgentType = context.Turn.AgentType,
             IsKnown = context.Window is not null,
