@@ -70,7 +70,7 @@ internal sealed partial class SqliteSessionStore
                 : (null, new Copy(request, removals));
         }
 
-        if (Find(db, reference, now, out var row, ref keyless) is not { } source || !request.Owner.MayHave(source.UserId)
+        if (Find(db, reference, now, out var row, out _, ref keyless) is not { } source || !request.Owner.MayHave(source.UserId)
             || (request.SourceKey is { } key && key != source.Key))
         {
             return (new CopyResult(CopyStatus.SourceNotFound), null);

@@ -40,12 +40,12 @@ internal sealed partial class SqliteSessionStore
     private static TurnPage? ReadTurns(
         SqliteDatabase db, SessionRef reference, Owner owner, TurnPageRequest request, long now, ref List<long>? keyless)
     {
-        if (Find(db, reference, now, out var row, ref keyless) is not { } session || !owner.MayHave(session.UserId))
+        if (Find(db, reference, now, out var row, out var lastTurn, ref keyless) is not { } session || !owner.MayHave(session.UserId))
         {
             return null;
         }
 
-        var turns = new SqliteTurnReader(db, row, session.Id, session.LastTurn);
+        var turns = new SqliteTurnReader(db, row, session.Id, session.LastTurn, lastTurn);
         if (request.AllBranches)
         {
             var all = turns.ReadAll(session.TurnCount, request);
@@ -120,7 +120,7 @@ internal sealed partial class SqliteSessionStore
             return unchanged;
         }
 
-        if (Find(db, request.Session, Now, out var row, ref keyless) is not { } session)
+        if (Find(db, request.Session, Now, out var row, out var lastTurn, ref keyless) is not { } session)
         {
             return request.Tip is null or 0
                 ? new SqliteOpenedSession(request, OpenStatus.Opened) { Removals = SqliteUnitOfWork.CountRemovals(db) }
@@ -149,7 +149,8 @@ internal sealed partial class SqliteSessionStore
             return new SqliteOpenedSession(request, OpenStatus.NoSuchTurn) { Session = session };
         }
 
-        var (turns, follows, isCut) = ReadHistory(new SqliteTurnReader(db, row, session.Id, session.LastTurn), request, session, tip);
+        var reader = new SqliteTurnReader(db, row, session.Id, session.LastTurn, lastTurn);
+        var (turns, follows, isCut) = ReadHistory(reader, request, session, tip);
         return new SqliteOpenedSession(request, OpenStatus.Opened)
         {
             Session = session,
@@ -193,18 +194,19 @@ internal sealed partial class SqliteSessionStore
         return rows.Next();
     }
 
-    private static Session? Find(SqliteDatabase db, SessionRef session, long now, out long row, ref List<long>? keyless)
+    private static Session? Find(
+        SqliteDatabase db, SessionRef session, long now, out long row, out long lastTurn, ref List<long>? keyless)
     {
         using var rows = session.Id is { } id
             ? db[SqliteSql.FindById].Bind(id).Bind(now).Read()
             : db[SqliteSql.FindByKey].Bind(session.Key).Bind(now).Read();
         if (!rows.Next())
         {
-            row = 0;
+            (row, lastTurn) = (0, 0);
             return null;
         }
 
-        row = rows.Row();
+        (row, lastTurn) = (rows.Row(), rows.LastTurnRow());
         if (rows.IsKeyless())
         {
             (keyless ??= []).Add(row);

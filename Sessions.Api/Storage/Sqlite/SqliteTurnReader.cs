@@ -11,7 +11,8 @@ namespace Sessions.Api.Storage.Sqlite;
 /// <param name="session">The session's row.</param>
 /// <param name="id">Its id, to name what can't be read.</param>
 /// <param name="newest">Its last turn, where that was read already.</param>
-internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, string id, Turn? newest = null)
+/// <param name="newestRow">And the row of that.</param>
+internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, string id, Turn? newest = null, long newestRow = 0)
 {
     // From the landmark behind the turn that is wanted. Never further, whatever is wrong with the file.
     private const int MaxBeside = 16;
@@ -128,6 +129,11 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
     /// <exception cref="StoredDataException">It is missing.</exception>
     public long RowOf(int number)
     {
+        if (number == newest?.Number)
+        {
+            return newestRow;
+        }
+
         var row = StartFrom(number);
         for (var left = MaxBeside + 1; left > 0 && row != 0; left--)
         {
@@ -155,7 +161,7 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         long? row = null;
         for (var number = from; number > 0 && turns.Count < limit;)
         {
-            var (turn, previous) = row is null && number == newest?.Number ? (newest, null) : Decode(row ?? RowOf(number), number);
+            var (turn, previous) = Decode(row ?? RowOf(number), number);
             bytes += turn.Bytes;
             if (turns.Count > 0 && bytes > maxBytes)
             {
@@ -171,13 +177,36 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         return false;
     }
 
-    // False: the page is full.
+    // False: the page is full. Turns are found from the end, and read on the way as long as all of them fit in; of the others only the
+    // rows are noted.
     private bool ReadForwards(int from, int to, TurnPageRequest request, List<Turn> turns, ref long bytes)
     {
-        var number = from;
-        foreach (var row in RowsOf(from, (int)Math.Min(to, from + (long)request.Limit - turns.Count - 1)))
+        to = (int)Math.Min(to, from + (long)request.Limit - turns.Count - 1);
+        if (from > to)
         {
-            var turn = Decode(row, number++).Turn;
+            return turns.Count < request.Limit;
+        }
+
+        var found = new (long Row, Turn? Turn)[to - from + 1];
+        var (row, read) = (RowOf(to), bytes);
+        for (var number = to; number >= from; number--)
+        {
+            if (read <= request.MaxBytes)
+            {
+                var (turn, previous) = Decode(row, number);
+                found[number - from] = (row, turn);
+                (row, read) = (previous, read + turn.Bytes);
+            }
+            else
+            {
+                found[number - from] = (row, null);
+                row = PreviousOf(row, number);
+            }
+        }
+
+        for (var number = from; number <= to; number++)
+        {
+            var turn = found[number - from].Turn ?? Decode(found[number - from].Row, number).Turn;
             bytes += turn.Bytes;
             if (turns.Count > 0 && bytes > request.MaxBytes)
             {
@@ -202,17 +231,18 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         var row = RowOf(to);
         for (var number = to; number >= from; number--)
         {
-            using var rows = db[SqliteSql.LinkByRow].Bind(row).Read();
-            if (!rows.Next() || rows.Long(0) != session || rows.Int(1) != number)
-            {
-                throw SqliteRows.DamagedTurn(id, number);
-            }
-
             rowsOf[number - from] = row;
-            row = rows.Long(2);
+            row = PreviousOf(row, number);
         }
 
         return rowsOf;
+    }
+
+    private long PreviousOf(long row, int number)
+    {
+        using var rows = db[SqliteSql.LinkByRow].Bind(row).Read();
+        return rows.Next() && rows.Long(0) == session && rows.Int(1) == number ? rows.Long(2)
+            : throw SqliteRows.DamagedTurn(id, number);
     }
 
     // The last turn of the path that is not behind the number; 0: none.
@@ -241,7 +271,7 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         return start == 1 ? new Run(1, end, 0) : new Run(start, end, Read(start).Parent);
     }
 
-    private (Turn Turn, long? Previous) Decode(long row, int number)
+    private (Turn Turn, long Previous) Decode(long row, int number)
     {
         using var rows = db[SqliteSql.TurnByRow].Bind(row).Read();
         return (Checked(rows, number), rows.Long(SqliteRows.AfterTurn));

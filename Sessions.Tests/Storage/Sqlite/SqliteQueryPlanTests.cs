@@ -1,4 +1,7 @@
 using System.Reflection;
+using System.Runtime.CompilerServices;
+using Microsoft.Data.Sqlite;
+using SQLitePCL;
 
 namespace Sessions.Tests.Storage.Sqlite;
 
@@ -27,6 +30,35 @@ public sealed class SqliteQueryPlanTests : IDisposable
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Statements))]
+    public void No_statement_is_prepared_anew_for_other_values(string name)
+    {
+        // SQLITE_STMTSTATUS_REPREPARE
+        const int Repreparations = 5;
+        var sql = (string)typeof(SqliteSql).GetField(name)!.GetRawConstantValue()!;
+        using var db = SqliteFile.Prepare(_folder["plan.db"]).OpenReader();
+        var statement = db[sql];
+        foreach (var value in (string?[])["1", "2", null, "a"])
+        {
+            for (var i = raw.sqlite3_bind_parameter_count(HandleOf(statement)); i > 0; i--)
+            {
+                statement.Bind(value);
+            }
+
+            try
+            {
+                statement.Run();
+            }
+            catch (SqliteException)
+            {
+                // Nothing can be written here; it was prepared before that.
+            }
+        }
+
+        Assert.Equal(0, raw.sqlite3_stmt_status(HandleOf(statement), Repreparations, 0));
+    }
+
     [Fact]
     public void A_walk_would_be_seen()
     {
@@ -36,6 +68,9 @@ public sealed class SqliteQueryPlanTests : IDisposable
         Assert.Contains(steps, step => step.StartsWith("SCAN", StringComparison.Ordinal));
         Assert.Contains(steps, step => step.Contains("TEMP B-TREE", StringComparison.Ordinal));
     }
+
+    [UnsafeAccessor(UnsafeAccessorKind.Field, Name = "_statement")]
+    private static extern ref sqlite3_stmt HandleOf(SqliteStatement statement);
 
     private static List<string> Plan(SqliteDatabase db, string sql)
     {
