@@ -38,7 +38,7 @@ internal sealed partial class SessionLog
             switch (result.Status)
             {
                 case CopyStatus.Created:
-                    return (result.Session! with { Metadata = session.Metadata }, false);
+                    return (scope is null ? result.Session! : result.Session! with { Metadata = session.Metadata }, false);
                 // An id that this server has chosen is in nobody's hands but the client's.
                 case CopyStatus.IdTaken when (result.IsOwn || (!isOwnId && idempotency is not null))
                     && await GetAsync(SessionRef.ById(session.Id), owner, cancellationToken) is { } existing:

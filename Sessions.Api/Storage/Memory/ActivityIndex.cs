@@ -9,7 +9,9 @@ internal sealed class ActivityIndex
 {
     private const int MaxChunk = 512;
 
-    private readonly List<Chunk> _chunks = new(1);
+    // Most have one: no object for it, nor for the list of them.
+    private Chunk[] _chunks = new Chunk[1];
+    private int _chunkCount;
 
     /// <summary>How many there are.</summary>
     public int Count { get; private set; }
@@ -17,24 +19,24 @@ internal sealed class ActivityIndex
     public void Add(MemorySession session)
     {
         Count++;
-        if (_chunks.Count == 0)
+        if (_chunkCount == 0)
         {
-            _chunks.Add(new Chunk());
+            InsertChunk(0, new Chunk(new MemorySession[1], 0));
         }
 
         var index = ChunkOf(session);
-        var chunk = _chunks[index];
-        if (chunk.Count == MaxChunk)
+        if (_chunks[index].Count == MaxChunk)
         {
             // Mostly at the end: then the full one stays as it is.
-            var isLast = index == _chunks.Count - 1 && Compare(chunk.Sessions[^1], session) < 0;
-            _chunks.Insert(index + 1, isLast ? new Chunk() : chunk.Split());
+            var isLast = index == _chunkCount - 1 && Compare(_chunks[index].Sessions[^1], session) < 0;
+            InsertChunk(index + 1, isLast ? new Chunk(new MemorySession[1], 0) : _chunks[index].Split());
             if (isLast || Compare(_chunks[index + 1].Sessions[0], session) < 0)
             {
-                chunk = _chunks[index + 1];
+                index++;
             }
         }
 
+        ref var chunk = ref _chunks[index];
         chunk.Insert(chunk.IndexOf(session), session);
     }
 
@@ -43,16 +45,16 @@ internal sealed class ActivityIndex
     {
         Count--;
         var index = ChunkOf(session);
-        var chunk = _chunks[index];
+        ref var chunk = ref _chunks[index];
         chunk.RemoveAt(chunk.IndexOf(session));
         if (chunk.Count == 0)
         {
-            _chunks.RemoveAt(index);
+            RemoveChunk(index);
         }
         else if (index > 0 && chunk.Count + _chunks[index - 1].Count <= MaxChunk / 2)
         {
             _chunks[index - 1].Append(chunk);
-            _chunks.RemoveAt(index);
+            RemoveChunk(index);
         }
     }
 
@@ -63,8 +65,8 @@ internal sealed class ActivityIndex
     public IEnumerable<MemorySession> Behind(PageCursor? after, bool ascending)
     {
         var position = after is { } cursor ? new MemorySession(cursor.Id, cursor.Position) : null;
-        var index = position is null ? (ascending ? 0 : _chunks.Count - 1) : ChunkOf(position);
-        for (var isFirst = true; index >= 0 && index < _chunks.Count; index += ascending ? 1 : -1, isFirst = false)
+        var index = position is null ? (ascending ? 0 : _chunkCount - 1) : ChunkOf(position);
+        for (var isFirst = true; index >= 0 && index < _chunkCount; index += ascending ? 1 : -1, isFirst = false)
         {
             var chunk = _chunks[index];
             var start = position is null || !isFirst ? (ascending ? 0 : chunk.Count) : chunk.IndexOf(position);
@@ -110,25 +112,42 @@ internal sealed class ActivityIndex
     // The last one that begins at it or before it.
     private int ChunkOf(MemorySession session)
     {
-        var (low, high) = (0, _chunks.Count - 1);
+        var (low, high) = (0, _chunkCount - 1);
         while (low < high)
         {
             // The end first.
-            var middle = high == _chunks.Count - 1 ? high : (low + high + 1) / 2;
+            var middle = high == _chunkCount - 1 ? high : (low + high + 1) / 2;
             (low, high) = Compare(_chunks[middle].Sessions[0], session) <= 0 ? (middle, high) : (low, middle - 1);
         }
 
         return low;
     }
 
-    private sealed class Chunk
+    private void InsertChunk(int index, Chunk chunk)
     {
-        public MemorySession[] Sessions { get; private set; } = new MemorySession[1];
+        if (_chunkCount == _chunks.Length)
+        {
+            Array.Resize(ref _chunks, Math.Max(4, 2 * _chunkCount));
+        }
 
-        public int Count { get; private set; }
+        Array.Copy(_chunks, index, _chunks, index + 1, _chunkCount++ - index);
+        _chunks[index] = chunk;
+    }
+
+    private void RemoveChunk(int index)
+    {
+        Array.Copy(_chunks, index + 1, _chunks, index, --_chunkCount - index);
+        _chunks[_chunkCount] = default;
+    }
+
+    private struct Chunk(MemorySession[] sessions, int count)
+    {
+        public MemorySession[] Sessions { get; private set; } = sessions;
+
+        public int Count { get; private set; } = count;
 
         // Of the first that is not before it.
-        public int IndexOf(MemorySession session)
+        public readonly int IndexOf(MemorySession session)
         {
             if (Count > 0 && Compare(Sessions[Count - 1], session) < 0)
             {
@@ -174,7 +193,7 @@ internal sealed class ActivityIndex
         public Chunk Split()
         {
             var half = Count / 2;
-            var upper = new Chunk { Sessions = Sessions[half..Count], Count = Count - half };
+            var upper = new Chunk(Sessions[half..Count], Count - half);
             Array.Clear(Sessions, half, Count - half);
             Count = half;
             return upper;

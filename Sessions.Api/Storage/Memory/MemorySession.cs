@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Storage.Memory;
@@ -185,7 +186,7 @@ internal sealed class MemorySession
 /// <param name="userId">The user; <see langword="null"/>: nobody.</param>
 internal sealed class MemoryOwner(string? userId)
 {
-    private readonly ActivityIndex?[] _sessions = new ActivityIndex?[3];
+    private ByKind _sessions;
 
     public string? UserId { get; } = userId;
 
@@ -195,14 +196,29 @@ internal sealed class MemoryOwner(string? userId)
     /// <summary>What its chains have.</summary>
     public long ChainBytes { get; private set; }
 
-    public bool IsEmpty => Array.TrueForAll(_sessions, index => index is null or { Count: 0 });
+    public bool IsEmpty
+    {
+        get
+        {
+            foreach (var index in _sessions)
+            {
+                if (index is { Count: > 0 })
+                {
+                    return false;
+                }
+            }
+
+            return true;
+        }
+    }
 
     /// <summary>
     /// Those of a kind, if there are any. Of nobody's only chains are kept in order: no list of the others is ever asked for.
     /// </summary>
     public ActivityIndex? this[SessionKind kind] => _sessions[(int)kind];
 
-    public IEnumerable<MemorySession> All => _sessions.SelectMany(index => index?.All ?? []);
+    public IEnumerable<MemorySession> All =>
+        Enum.GetValues<SessionKind>().SelectMany(kind => this[kind]?.All ?? []);
 
     public void Add(MemorySession session)
     {
@@ -223,5 +239,12 @@ internal sealed class MemoryOwner(string? userId)
     {
         Bytes += size;
         ChainBytes += session.Kind == SessionKind.Chain ? size : 0;
+    }
+
+    // In the object itself: there may be as many users as sessions.
+    [InlineArray(3)]
+    private struct ByKind
+    {
+        private ActivityIndex? _first;
     }
 }

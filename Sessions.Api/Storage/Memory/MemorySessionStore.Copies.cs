@@ -12,32 +12,17 @@ internal sealed partial class MemorySessionStore
     public async ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        var (turns, answered, bytes) = (default(MemoryTurns), new Dictionary<Guid, (Guid, int)>(), 0L);
-        var opening = request.Turns is null ? null : Begin(request);
         Effects effects = default;
         CopyResult result;
-        try
+        if (request.Turns is not null)
         {
-            if (request.Turns is not null)
-            {
-                (turns, bytes, var isFull) = await ReadAsync(request, answered, cancellationToken);
-                if (isFull)
-                {
-                    return new CopyResult(CopyStatus.Full) { Limit = StoredBytesLimit };
-                }
-            }
-
-            lock (_lock)
-            {
-                result = opening is { IsEnded: true } ? new CopyResult(CopyStatus.SourceNotFound)
-                    : Copy(request, turns, answered, bytes, ref effects);
-            }
+            (result, effects) = await TakeInAsync(request, cancellationToken);
         }
-        finally
+        else
         {
             lock (_lock)
             {
-                opening?.Unchain(ref _openings);
+                result = Copy(request, default, ref effects);
             }
         }
 
@@ -93,6 +78,32 @@ internal sealed partial class MemorySessionStore
         await Task.CompletedTask;
     }
 
+    // Turns that are handed in are read outside the lock.
+    private async ValueTask<(CopyResult Result, Effects Effects)> TakeInAsync(CopyRequest request, CancellationToken cancellationToken)
+    {
+        var opening = Begin(request);
+        Effects effects = default;
+        try
+        {
+            if (await ReadAsync(request, cancellationToken) is not { } given)
+            {
+                return (new CopyResult(CopyStatus.Full) { Limit = StoredBytesLimit }, effects);
+            }
+
+            lock (_lock)
+            {
+                return (opening.IsEnded ? new CopyResult(CopyStatus.SourceNotFound) : Copy(request, given, ref effects), effects);
+            }
+        }
+        finally
+        {
+            lock (_lock)
+            {
+                opening.Unchain(ref _openings);
+            }
+        }
+    }
+
     private MemoryOpening Begin(CopyRequest request)
     {
         lock (_lock)
@@ -104,10 +115,11 @@ internal sealed partial class MemorySessionStore
         }
     }
 
-    private async ValueTask<(MemoryTurns Turns, long Bytes, bool IsFull)> ReadAsync(
-        CopyRequest request, Dictionary<Guid, (Guid, int)> answered, CancellationToken cancellationToken)
+    // Null: there is no room for that much.
+    private async ValueTask<GivenTurns?> ReadAsync(CopyRequest request, CancellationToken cancellationToken)
     {
         var (turns, bytes, runStart) = (default(MemoryTurns), 0L, 0);
+        Dictionary<Guid, (Guid, int)>? answered = null;
         await foreach (var (turn, answeredTo) in request.Turns!.WithCancellation(cancellationToken))
         {
             runStart = Turn.RunStartOf(turn.Number, turn.Parent, runStart);
@@ -121,12 +133,12 @@ internal sealed partial class MemorySessionStore
             bytes += turn.Bytes;
             if (answeredTo is { } key)
             {
-                answered[key.Key] = (key.Body, turn.Number);
+                (answered ??= [])[key.Key] = (key.Body, turn.Number);
             }
 
             if (_policy.StoredBytes > 0 && StorePolicy.SizeOf(bytes, turns.Count) > _policy.StoredBytes)
             {
-                return (default, 0, true);
+                return null;
             }
         }
 
@@ -136,12 +148,13 @@ internal sealed partial class MemorySessionStore
         }
 
         cancellationToken.ThrowIfCancellationRequested();
-        return (turns, bytes, false);
+        return new GivenTurns(turns, bytes, answered);
     }
 
-    private CopyResult Copy(CopyRequest request, MemoryTurns turns, Dictionary<Guid, (Guid, int)> answered, long bytes, ref Effects effects)
+    private CopyResult Copy(CopyRequest request, GivenTurns given, ref Effects effects)
     {
         var (now, created, summary) = (Now, request.Session, request.Summary);
+        var (turns, bytes, answered) = given;
         if (request.Source is { } sourceName)
         {
             if (Find(sourceName, now) is not { } source || !request.Owner.MayHave(source.Owner.UserId)
@@ -189,7 +202,7 @@ internal sealed partial class MemorySessionStore
         }
 
         var session = Make(request, created, owner, now);
-        (session.Turns, session.Bytes, session.Summary, session.Answered) = (turns, bytes, summary, answered.Count > 0 ? answered : null);
+        (session.Turns, session.Bytes, session.Summary, session.Answered) = (turns, bytes, summary, answered);
         if (request.Head is null)
         {
             MakeRoomInNumber(owner, created.Kind, now, ref effects);
@@ -222,4 +235,10 @@ internal sealed partial class MemorySessionStore
             Errors = (head.ErrorCount, head.LastError),
         };
     }
+
+    /// <summary>Turns that were handed in.</summary>
+    /// <param name="Turns">The turns.</param>
+    /// <param name="Bytes">What they take.</param>
+    /// <param name="Answered">The requests that they answered, if any.</param>
+    private readonly record struct GivenTurns(MemoryTurns Turns, long Bytes, Dictionary<Guid, (Guid Body, int Turn)>? Answered);
 }

@@ -5,6 +5,9 @@ namespace Sessions.Api.Storage.Memory;
 /// <content>Opening and writing.</content>
 internal sealed partial class MemorySessionStore
 {
+    // How many turns a history mostly has at the most.
+    private const int ExpectedTurns = 32;
+
     private MemoryOpening? _openings;
 
     /// <inheritdoc/>
@@ -403,13 +406,13 @@ internal sealed partial class MemorySessionStore
         var known = request is { Remembered: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
             && given.LastTurn <= head.TurnCount
             && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
-        List<Turn> read = [];
+        var read = new List<Turn>(Math.Clamp(request.HistoryTurns, 0, Math.Min(turns.Count, ExpectedTurns)));
         var (bytes, isCut) = (0L, false);
         if (request.HistoryTurns > 0 || known == head.TurnCount)
         {
-            // One more than is asked for: it may be the last one that is remembered.
+            // The one more than is asked for may be the last one that is remembered.
             var path = new MemoryPath(turns, head.LastTurn, request.Tip ?? turns.Count, allBranches: false, _names);
-            foreach (var turn in path.Backward(int.MaxValue, request.HistoryTurns + 1L))
+            foreach (var turn in path.Backward(int.MaxValue, known is null ? request.HistoryTurns : request.HistoryTurns + 1L))
             {
                 if (turn.Number == known)
                 {
