@@ -50,16 +50,17 @@ internal sealed class AgentHost : IAsyncDisposable
             () => AskAsync(Items.OfText("hello"), streamed ? new Recorder() : null, agent: agent))).Error;
 
     public static AgentRequest Request(
-        Items input, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null) => new()
-    {
-        SessionId = "s1",
-        UserId = "ada",
-        Turn = (history?.Count ?? 0) + 1,
-        Summary = summary,
-        History = history ?? [],
-        Input = input,
-        Options = options ?? AnswerOptions.None,
-    };
+        Items input, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null) =>
+        new()
+        {
+            SessionId = "s1",
+            UserId = "ada",
+            Turn = (history?.Count ?? 0) + 1,
+            Summary = summary,
+            History = history ?? [],
+            Input = input,
+            Options = options ?? AnswerOptions.None,
+        };
 
     public static Turn Turn(int number, Items input, Items output, int? parent = null, int? tokens = null) => new()
     {

@@ -33,8 +33,8 @@ public abstract partial class OpenAiContract
         var items = await server.ItemsAsync(conversation);
         Assert.Equal(["message", .. types, "message", "mcp_call", "message"], items.Select(item => (string?)item["type"]));
         Assert.True(JsonNode.DeepEquals(plain["output"]![0], items[1]));
-        var again = await server.MakeAsync("/v1/responses", new { model = "model", input = new JsonArray(
-            [.. items.Select(item => item.DeepClone()), new JsonObject { ["role"] = "user", ["content"] = "say ok" }]) });
+        JsonNode[] input = [.. items.Select(item => item.DeepClone()), new JsonObject { ["role"] = "user", ["content"] = "say ok" }];
+        var again = await server.MakeAsync("/v1/responses", new { model = "model", input = new JsonArray(input) });
         Assert.Equal("ok", (string?)again["output"]![0]!["content"]![0]!["text"]);
         var replayed = await server.ReadAsync(HttpMethod.Get, $"/v1/responses/{plain["id"]}?stream=true", null, int.MaxValue);
         ResponseStream.Check(replayed);
