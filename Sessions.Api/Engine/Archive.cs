@@ -105,7 +105,8 @@ internal static class Archive
             }
 
             await tally.EndAsync();
-            tally.Add(archived.Session, bytes, log.ImportAsync(archived, lines.TurnsAsync(turns, cancellationToken), cancellationToken).AsTask());
+            tally.Add(archived.Session, bytes,
+                log.ImportAsync(archived, lines.TurnsAsync(turns, cancellationToken), cancellationToken).AsTask());
             await tally.EndAsync();
 
             // Turns that the store had no use for.
@@ -199,7 +200,8 @@ internal static class Archive
                     Expired++;
                     break;
                 case var status:
-                    throw new InvalidDataException($"Session '{session.Id}' could not be imported ({status}); {Imported} sessions before it are.");
+                    throw new InvalidDataException(
+                        $"Session '{session.Id}' could not be imported ({status}); {Imported} sessions before it are.");
             }
         }
     }
@@ -256,7 +258,8 @@ internal static class Archive
 
         /// <summary>Takes the turns that come next, as long as they are few.</summary>
         /// <returns>The turns, their bytes, and whether these are all that the session has.</returns>
-        public async ValueTask<(List<ArchivedTurn> Turns, long Bytes, bool IsWhole)> TurnsOfAsync(int count, CancellationToken cancellationToken)
+        public async ValueTask<(List<ArchivedTurn> Turns, long Bytes, bool IsWhole)> TurnsOfAsync(
+            int count, CancellationToken cancellationToken)
         {
             List<ArchivedTurn> turns = [];
             long bytes = 0;

@@ -6,7 +6,9 @@ namespace Sessions.Tests.Agents;
 /// <summary>What models say, as items and as events: the same told piece by piece and at once.</summary>
 public sealed class AgentAnswerTests
 {
-    private const string Call = """{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"city\": \"Oslo\"}"}},{"id":"call_2","type":"function","function":{"name":"time","arguments":"{}"}}]}""";
+    private const string Call = """{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":"""
+        + """{"name":"weather","arguments":"{\"city\": \"Oslo\"}"}},{"id":"call_2","type":"function","function":"""
+        + """{"name":"time","arguments":"{}"}}]}""";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -16,7 +18,10 @@ public sealed class AgentAnswerTests
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
         model.Reply = (_, _, http) => Wire.StreamAsync(
-            http, Wire.Piece("The "), Wire.Piece("sky 😀"), Wire.End(more: ""","usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}"""), "[DONE]");
+            http, Wire.Piece("The "), Wire.Piece("sky 😀"),
+            Wire.End(more: ""","usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18"""
+                + ""","prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}}"""),
+            "[DONE]");
         var told = new Recorder();
 
         var answer = await host.AskAsync(Items.OfText("hello"), told);
@@ -27,11 +32,13 @@ public sealed class AgentAnswerTests
                 """added 0 message {"type":"message","role":"assistant","status":"in_progress","content":[]}""",
                 "text 0.0 The ",
                 "text 0.0 sky 😀",
-                """done 0 message {"type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"The sky \uD83D\uDE00","annotations":[],"logprobs":[]}]}""",
+                """done 0 message {"type":"message","role":"assistant","status":"completed","content":"""
+                + """[{"type":"output_text","text":"The sky \uD83D\uDE00","annotations":[],"logprobs":[]}]}""",
             ],
             told.Told);
         Assert.Equal(Items.OfText("The sky 😀"), answer.Output);
-        Assert.Equal(("openai/test-model", "test-model-2026", "stop", (string?)null), (answer.AgentUsed, answer.Model, answer.FinishReason, answer.IncompleteReason));
+        Assert.Equal(("openai/test-model", "test-model-2026", "stop", (string?)null),
+            (answer.AgentUsed, answer.Model, answer.FinishReason, answer.IncompleteReason));
         Assert.Equal(new TokenUsage(11, 7, 5, 3), answer.Usage);
     }
 
@@ -68,11 +75,14 @@ public sealed class AgentAnswerTests
             [
                 """added 0 message {"type":"message","role":"assistant","status":"in_progress","content":[]}""",
                 "text 0.0 Let me see.",
-                """done 0 message {"type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Let me see.","annotations":[],"logprobs":[]}]}""",
-                """added 1 function_call {"type":"function_call","call_id":"call_1","name":"weather","arguments":"","status":"in_progress"}""",
+                """done 0 message {"type":"message","role":"assistant","status":"completed","content":"""
+                + """[{"type":"output_text","text":"Let me see.","annotations":[],"logprobs":[]}]}""",
+                "added 1 function_call "
+                + """{"type":"function_call","call_id":"call_1","name":"weather","arguments":"","status":"in_progress"}""",
                 """arguments 1 {"city":""",
                 """arguments 1  "Oslo"}""",
-                """done 1 function_call {"type":"function_call","call_id":"call_1","name":"weather","arguments":"{\"city\": \"Oslo\"}","status":"completed"}""",
+                """done 1 function_call {"type":"function_call","call_id":"call_1","name":"weather","arguments":"{\"city\": """
+                + """\"Oslo\"}","status":"completed"}""",
                 """added 2 function_call {"type":"function_call","call_id":"call_2","name":"time","arguments":"","status":"in_progress"}""",
                 "arguments 2 {}",
                 """done 2 function_call {"type":"function_call","call_id":"call_2","name":"time","arguments":"{}","status":"completed"}""",
@@ -81,7 +91,9 @@ public sealed class AgentAnswerTests
         Assert.Equal("tool_calls", answer.FinishReason);
 
         // What is kept are the items that were done, in that order.
-        Assert.Equal($"[{string.Join(',', told.Told.Where(line => line.StartsWith("done", StringComparison.Ordinal)).Select(line => line[line.IndexOf('{', StringComparison.Ordinal)..]))}]", answer.Output.ToString());
+        var done = told.Told.Where(line => line.StartsWith("done", StringComparison.Ordinal))
+            .Select(line => line[line.IndexOf('{', StringComparison.Ordinal)..]);
+        Assert.Equal($"[{string.Join(',', done)}]", answer.Output.ToString());
     }
 
     [Fact]
@@ -96,7 +108,8 @@ public sealed class AgentAnswerTests
 
         // The arguments as the model wrote them, space and all.
         Assert.Equal(
-            """[{"type":"function_call","call_id":"call_1","name":"weather","arguments":"{\"city\": \"Oslo\"}","status":"completed"},{"type":"function_call","call_id":"call_2","name":"time","arguments":"{}","status":"completed"}]""",
+            """[{"type":"function_call","call_id":"call_1","name":"weather","arguments":"{\"city\": \"Oslo\"}","status":"completed"},"""
+            + """{"type":"function_call","call_id":"call_2","name":"time","arguments":"{}","status":"completed"}]""",
             atOnce.Output.ToString());
         Assert.Equal(atOnce.Output, streamed.Output);
     }
@@ -107,13 +120,17 @@ public sealed class AgentAnswerTests
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
         model.Reply = (_, _, http) => Wire.StreamAsync(
-            http, Wire.Delta("""{"role":"assistant","reasoning_content":"Hm. "}"""), Wire.Delta("""{"reasoning_content":"No."}"""), Wire.Piece("Well: "), Wire.Delta("""{"refusal":"I won't."}"""), Wire.End());
+            http, Wire.Delta("""{"role":"assistant","reasoning_content":"Hm. "}"""), Wire.Delta("""{"reasoning_content":"No."}"""),
+            Wire.Piece("Well: "), Wire.Delta("""{"refusal":"I won't."}"""), Wire.End());
         var told = new Recorder();
         var streamed = await host.AskAsync(Items.OfText("hello"), told);
-        model.Reply = (_, _, http) => Wire.JsonAsync(http, Wire.Whole("""{"role":"assistant","content":"Well: ","reasoning_content":"Hm. No.","refusal":"I won't."}"""));
+        model.Reply = (_, _, http) => Wire.JsonAsync(http,
+            Wire.Whole("""{"role":"assistant","content":"Well: ","reasoning_content":"Hm. No.","refusal":"I won't."}"""));
         var atOnce = await host.AskAsync(Items.OfText("hello"));
 
-        const string Items2 = """[{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"Hm. No."}]},{"type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Well: ","annotations":[],"logprobs":[]},{"type":"refusal","refusal":"I won't."}]}]""";
+        const string Items2 = """[{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"Hm. No."}]},"""
+            + """{"type":"message","role":"assistant","status":"completed","content":"""
+            + """[{"type":"output_text","text":"Well: ","annotations":[],"logprobs":[]},{"type":"refusal","refusal":"I won't."}]}]""";
         Assert.Equal(Items2, streamed.Output.ToString());
         Assert.Equal(Items2, atOnce.Output.ToString());
         Assert.Contains("refusal 1.1 I won't.", told.Told);
@@ -122,19 +139,23 @@ public sealed class AgentAnswerTests
 
     // Servers that number calls their own way: the same index for all (Gemini), no ids, no index, arguments as an object (Ollama).
     [Theory]
-    [InlineData("""[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]""", """[{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}]""")]
+    [InlineData("""[{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}]""",
+        """[{"index":0,"id":"b","function":{"name":"g","arguments":"{}"}}]""")]
     [InlineData("""[{"id":"a","function":{"name":"f","arguments":{}}},{"id":"b","function":{"name":"g","arguments":{}}}]""", "[]")]
-    [InlineData("""[{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}]""", """[{"index":0,"id":"a","function":{"name":"f","arguments":"}"}},{"index":7,"id":"b","function":{"name":"g","arguments":"{}"}}]""")]
+    [InlineData("""[{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}]""",
+        """[{"index":0,"id":"a","function":{"name":"f","arguments":"}"}},{"index":7,"id":"b","function":{"name":"g","arguments":"{}"}}]""")]
     public async Task Calls_are_told_apart_however_they_are_numbered(string first, string second)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
-        model.Reply = (_, _, http) => Wire.StreamAsync(http, Wire.Delta($$"""{"tool_calls":{{first}}}"""), Wire.Delta($$"""{"tool_calls":{{second}}}"""), Wire.End());
+        model.Reply = (_, _, http) =>
+            Wire.StreamAsync(http, Wire.Delta($$"""{"tool_calls":{{first}}}"""), Wire.Delta($$"""{"tool_calls":{{second}}}"""), Wire.End());
 
         var answer = await host.AskAsync(Items.OfText("hello"), new Recorder());
 
         Assert.Equal(
-            """[{"type":"function_call","call_id":"a","name":"f","arguments":"{}","status":"completed"},{"type":"function_call","call_id":"b","name":"g","arguments":"{}","status":"completed"}]""",
+            """[{"type":"function_call","call_id":"a","name":"f","arguments":"{}","status":"completed"},"""
+            + """{"type":"function_call","call_id":"b","name":"g","arguments":"{}","status":"completed"}]""",
             answer.Output.ToString());
     }
 
@@ -146,7 +167,8 @@ public sealed class AgentAnswerTests
     [InlineData("\"model_length\"", "model_length", "max_output_tokens")]
     [InlineData("null", null, null)]
     [InlineData("1", null, null)]
-    public async Task The_finish_reason_is_told_as_the_provider_says_and_none_is_a_failure(string told, string? finishReason, string? incompleteReason)
+    public async Task The_finish_reason_is_told_as_the_provider_says_and_none_is_a_failure(
+        string told, string? finishReason, string? incompleteReason)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
@@ -158,8 +180,10 @@ public sealed class AgentAnswerTests
         // A server that does not stream, asked for a stream.
         var inOnePiece = await host.AskAsync(Items.OfText("hello"), new Recorder());
 
-        Assert.Equal((finishReason, incompleteReason, "so far"), (inOnePiece.FinishReason, inOnePiece.IncompleteReason, inOnePiece.Output.ToString()));
-        Assert.Equal((finishReason, incompleteReason, "so far"), (streamed.FinishReason, streamed.IncompleteReason, streamed.Output.ToString()));
+        Assert.Equal((finishReason, incompleteReason, "so far"),
+            (inOnePiece.FinishReason, inOnePiece.IncompleteReason, inOnePiece.Output.ToString()));
+        Assert.Equal((finishReason, incompleteReason, "so far"),
+            (streamed.FinishReason, streamed.IncompleteReason, streamed.Output.ToString()));
         Assert.Equal((finishReason, incompleteReason, "so far"), (atOnce.FinishReason, atOnce.IncompleteReason, atOnce.Output.ToString()));
     }
 
@@ -208,7 +232,8 @@ public sealed class AgentAnswerTests
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
         model.Reply = (_, _, http) => Wire.StreamAsync(http, Enumerable.Range(1, 5).Select(i =>
-            Wire.Delta("""{"content":"x"}""", more: $$""","usage":{"prompt_tokens":10,"completion_tokens":{{i}},"total_tokens":{{10 + i}}}""")).Append(Wire.End()));
+            Wire.Delta("""{"content":"x"}""",
+                more: $$""","usage":{"prompt_tokens":10,"completion_tokens":{{i}},"total_tokens":{{10 + i}}}""")).Append(Wire.End()));
 
         // Not 50 and 15.
         Assert.Equal(new TokenUsage(10, 5), (await host.AskAsync(Items.OfText("hello"), new Recorder())).Usage);
@@ -256,7 +281,8 @@ public sealed class AgentAnswerTests
         await using var host = AgentHost.Start(model.Agent("model"));
         model.Reply = async (_, _, http) =>
         {
-            await Wire.StreamAsync(http, Wire.Piece("Let me see."), Wire.Delta("""{"tool_calls":[{"index":0,"id":"call_1","function":{"name":"f","arguments":"{\"a\":"}}]}"""));
+            await Wire.StreamAsync(http, Wire.Piece("Let me see."),
+                Wire.Delta("""{"tool_calls":[{"index":0,"id":"call_1","function":{"name":"f","arguments":"{\"a\":"}}]}"""));
             await Task.Delay(Timeout.Infinite, http.RequestAborted);
         };
         using var stop = new CancellationTokenSource();
@@ -281,7 +307,8 @@ public sealed class AgentAnswerTests
             await Task.Delay(Timeout.Infinite, http.RequestAborted);
         };
 
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => host.Catalog.Get("model").AnswerAsync(AgentHost.Request(Items.OfText("hello")), null, CancellationToken.None, gone.Token).AsTask());
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => host.Catalog.Get("model")
+            .AnswerAsync(AgentHost.Request(Items.OfText("hello")), null, CancellationToken.None, gone.Token).AsTask());
     }
 
     [Fact]
@@ -295,12 +322,16 @@ public sealed class AgentAnswerTests
         history.AddRange(Enumerable.Range(2, 4).Select(number => AgentHost.Turn(number, Items.OfText($"q{number}"), Items.OfText("a"))));
 
         // Word by word what README.md shows.
-        Assert.Equal("You said: \"I am a Python programmer\". Nothing came before it in this session; I will remember it.", first.Output.ToString());
-        Assert.Equal("To \"What tools do you recommend for work?\" I can say what you told me before: \"I am a Python programmer\".", second.Output.ToString());
-        Assert.Equal(second.Output.ToString(), string.Concat(told.Told.Where(line => line.StartsWith("text 0.0 ", StringComparison.Ordinal)).Select(line => line["text 0.0 ".Length..])));
+        Assert.Equal("You said: \"I am a Python programmer\". Nothing came before it in this session; I will remember it.",
+            first.Output.ToString());
+        Assert.Equal("To \"What tools do you recommend for work?\" I can say what you told me before: \"I am a Python programmer\".",
+            second.Output.ToString());
+        Assert.Equal(second.Output.ToString(), string.Concat(told.Told.Where(line => line.StartsWith("text 0.0 ", StringComparison.Ordinal))
+            .Select(line => line["text 0.0 ".Length..])));
         Assert.Equal(("builtin", (string?)null, "stop"), (first.AgentUsed, first.Model, first.FinishReason));
         Assert.Equal(
-            "To \"and?\" I can say what you told me before: \"q3\"; \"q4\"; \"q5\".", (await host.AskAsync(Items.OfText("and?"), history: history, agent: "advanced")).Output.ToString());
+            "To \"and?\" I can say what you told me before: \"q3\"; \"q4\"; \"q5\".",
+            (await host.AskAsync(Items.OfText("and?"), history: history, agent: "advanced")).Output.ToString());
         Assert.Equal(
             "You said: \"\". Nothing came before it in this session; I will remember it.",
             (await host.AskAsync(AgentHost.Json("""[{"role":"assistant","content":"x"}]"""), agent: "advanced")).Output.ToString());
@@ -314,7 +345,8 @@ public sealed class AgentAnswerTests
         await using var host = AgentHost.Start([]);
         foreach (var observer in (Recorder?[])[null, new Recorder()])
         {
-            var said = await host.AskAsync(Items.OfText("a b"), observer, AnswerOptions.None with { MaxOutputTokens = max }, agent: "advanced");
+            var said = await host.AskAsync(Items.OfText("a b"), observer,
+                AnswerOptions.None with { MaxOutputTokens = max }, agent: "advanced");
             Assert.Equal((answer, reason), (said.Output.ToString(), said.IncompleteReason));
         }
     }
@@ -326,7 +358,8 @@ public sealed class AgentAnswerTests
 
         var answer = await host.AskAsync(Items.OfText(new string('x', 159) + "😀 and more"), agent: "advanced");
 
-        Assert.Equal($"You said: \"{new string('x', 159)}…\". Nothing came before it in this session; I will remember it.", answer.Output.ToString());
+        Assert.Equal($"You said: \"{new string('x', 159)}…\". Nothing came before it in this session; I will remember it.",
+            answer.Output.ToString());
         Assert.Equal(answer.Output.ToString(), Encoding.UTF8.GetString(answer.Output.Bytes.Span));
     }
 }

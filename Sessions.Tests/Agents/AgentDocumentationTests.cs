@@ -23,7 +23,13 @@ public sealed partial class AgentDocumentationTests
         {
             File.WriteAllText(file, yaml);
             var configuration = new ConfigurationBuilder()
-                .AddInMemoryCollection(new Dictionary<string, string?> { ["OPENAI_API_KEY"] = "k", ["ANTHROPIC_API_KEY"] = "k", ["DOCS_TOKEN"] = "t", ["HOME"] = "/root" })
+                .AddInMemoryCollection(new Dictionary<string, string?>
+                {
+                    ["OPENAI_API_KEY"] = "k",
+                    ["ANTHROPIC_API_KEY"] = "k",
+                    ["DOCS_TOKEN"] = "t",
+                    ["HOME"] = "/root",
+                })
                 .Add(new YamlConfigurationSource(file))
                 .Build();
 
@@ -40,7 +46,8 @@ public sealed partial class AgentDocumentationTests
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "The recipe is for a Unix shell.");
         await using var server = SessionsServer.Start([]);
-        var recipe = Assert.Single(Blocks("sh")).Replace("http://localhost:8080", server.Client.BaseAddress!.ToString().TrimEnd('/'), StringComparison.Ordinal);
+        var recipe = Assert.Single(Blocks("sh"))
+            .Replace("http://localhost:8080", server.Client.BaseAddress!.ToString().TrimEnd('/'), StringComparison.Ordinal);
 
         using var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", recipe]) { RedirectStandardOutput = true })!;
         var answer = await shell.StandardOutput.ReadToEndAsync(Cancel);

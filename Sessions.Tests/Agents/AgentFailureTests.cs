@@ -15,14 +15,19 @@ public sealed class AgentFailureTests
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     [Theory]
-    [InlineData(401, "invalid_api_key", "agent_unauthorized", "The agent's provider answered with status 401 (invalid_api_key): it does not accept the key that this server has for it.")]
-    [InlineData(403, "forbidden", "agent_unauthorized", "The agent's provider answered with status 403 (forbidden): it does not accept the key that this server has for it.")]
-    [InlineData(404, "model_not_found", "agent_not_found", "The agent's provider answered with status 404 (model_not_found): it has no such address or model.")]
-    [InlineData(429, "insufficient_quota", "agent_rate_limited", "The agent's provider answered with status 429 (insufficient_quota): it is asked too often, or its quota is used up.")]
+    [InlineData(401, "invalid_api_key", "agent_unauthorized",
+        "The agent's provider answered with status 401 (invalid_api_key): it does not accept the key that this server has for it.")]
+    [InlineData(403, "forbidden", "agent_unauthorized",
+        "The agent's provider answered with status 403 (forbidden): it does not accept the key that this server has for it.")]
+    [InlineData(404, "model_not_found", "agent_not_found",
+        "The agent's provider answered with status 404 (model_not_found): it has no such address or model.")]
+    [InlineData(429, "insufficient_quota", "agent_rate_limited",
+        "The agent's provider answered with status 429 (insufficient_quota): it is asked too often, or its quota is used up.")]
     [InlineData(400, "unsupported_value", "agent_failed", "The agent's provider answered with status 400 (unsupported_value).")]
     [InlineData(500, "server_error", "agent_failed", "The agent's provider answered with status 500 (server_error).")]
     [InlineData(307, "moved", "agent_failed", "The agent's provider answered with status 307 (moved).")]
-    public async Task A_refusal_is_told_with_its_status_and_code_and_never_with_its_words(int status, string providerCode, string code, string message)
+    public async Task A_refusal_is_told_with_its_status_and_code_and_never_with_its_words(
+        int status, string providerCode, string code, string message)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start(model.Agent("model"));
@@ -30,7 +35,8 @@ public sealed class AgentFailureTests
         {
             http.Response.StatusCode = status;
             http.Response.Headers.Location = model.Endpoint + "/elsewhere";
-            return Wire.JsonAsync(http, $$$"""{"error":{"message":"{{{ProvidersWords}}}","type":"some_type","code":"{{{providerCode}}}","param":null}}""");
+            return Wire.JsonAsync(http,
+                $$$"""{"error":{"message":"{{{ProvidersWords}}}","type":"some_type","code":"{{{providerCode}}}","param":null}}""");
         };
         foreach (var streamed in (bool[])[false, true])
         {
@@ -45,7 +51,8 @@ public sealed class AgentFailureTests
         var log = host.Logs.Last(record => record.Category?.EndsWith("Agent", StringComparison.Ordinal) == true);
         Assert.Equal($"Agent model: {model.Endpoint} answered with status {status} (code {providerCode}, type some_type)", log.Message);
         Assert.All(host.Logs, record => Assert.Null(record.Exception));
-        Assert.DoesNotContain(host.Logs, record => record.Message.Contains("ill", StringComparison.Ordinal) && record.Message.Contains("secret", StringComparison.Ordinal));
+        Assert.DoesNotContain(host.Logs, record => record.Message.Contains("ill", StringComparison.Ordinal)
+            && record.Message.Contains("secret", StringComparison.Ordinal));
     }
 
     [Theory]
@@ -68,7 +75,9 @@ public sealed class AgentFailureTests
         var error = await host.FailAsync();
 
         Assert.Equal((400, providerCode), error.Provider);
-        Assert.Equal(providerCode is null ? "The agent's provider answered with status 400." : $"The agent's provider answered with status 400 ({providerCode}).", error.Message);
+        Assert.Equal(providerCode is null
+            ? "The agent's provider answered with status 400."
+            : $"The agent's provider answered with status 400 ({providerCode}).", error.Message);
     }
 
     [Fact]
@@ -103,7 +112,9 @@ public sealed class AgentFailureTests
         {
             if (before == 2)
             {
-                return streamed ? Wire.StreamAsync(http, Wire.Piece("now"), Wire.End()) : Wire.JsonAsync(http, Wire.Whole("""{"content":"now"}"""));
+                return streamed
+                    ? Wire.StreamAsync(http, Wire.Piece("now"), Wire.End())
+                    : Wire.JsonAsync(http, Wire.Whole("""{"content":"now"}"""));
             }
 
             http.Response.StatusCode = status;
@@ -135,12 +146,14 @@ public sealed class AgentFailureTests
             port = ((IPEndPoint)listener.LocalEndpoint).Port;
         }
 
-        await using var host = AgentHost.Start([("agents:model:provider", "openai"), ("agents:model:model", "m"), ("agents:model:endpoint", $"http://127.0.0.1:{port}/v1"), ("agents:model:max_retries", "0")]);
+        await using var host = AgentHost.Start([("agents:model:provider", "openai"), ("agents:model:model", "m"),
+            ("agents:model:endpoint", $"http://127.0.0.1:{port}/v1"), ("agents:model:max_retries", "0")]);
 
         var error = await host.FailAsync();
 
         Assert.Equal(("agent_failed", "The agent's provider can't be reached."), (error.Code, error.Message));
-        Assert.Equal($"Agent model: http://127.0.0.1:{port}/v1 can't be reached (ConnectionRefused)", Assert.Single(host.Logs, record => record.Level >= LogLevel.Warning).Message);
+        Assert.Equal($"Agent model: http://127.0.0.1:{port}/v1 can't be reached (ConnectionRefused)",
+            Assert.Single(host.Logs, record => record.Level >= LogLevel.Warning).Message);
         Assert.All(host.Logs, record => Assert.Null(record.Exception));
     }
 
@@ -161,15 +174,22 @@ public sealed class AgentFailureTests
         var error = await host.FailAsync(streamed);
 
         Assert.Equal(("agent_failed", "The agent's provider broke its answer off."), (error.Code, error.Message));
-        Assert.Contains(host.Logs, record => record.Message.StartsWith($"Agent model: {model.Endpoint} broke its answer off (", StringComparison.Ordinal));
+        Assert.Contains(host.Logs,
+            record => record.Message.StartsWith($"Agent model: {model.Endpoint} broke its answer off (", StringComparison.Ordinal));
     }
 
     public static TheoryData<string[], string> BadStreams => new()
     {
         // An error object inside a stream, before or after text, by its own name, in a choice, or as a reason to finish.
-        { [Wire.Piece("The sky"), """{"error":{"message":"overloaded","code":"server_overloaded"}}"""], "The agent's provider answered with an error (server_overloaded)." },
+        {
+            [Wire.Piece("The sky"), """{"error":{"message":"overloaded","code":"server_overloaded"}}"""],
+            "The agent's provider answered with an error (server_overloaded)."
+        },
         { ["""{"error":"overloaded"}"""], "The agent's provider answered with an error." },
-        { [Wire.Piece("The sky"), """{"choices":[{"index":0,"delta":{},"error":{"code":502},"finish_reason":null}]}"""], "The agent's provider answered with an error (502)." },
+        {
+            [Wire.Piece("The sky"), """{"choices":[{"index":0,"delta":{},"error":{"code":502},"finish_reason":null}]}"""],
+            "The agent's provider answered with an error (502)."
+        },
         { [Wire.Piece("The sky"), Wire.End("\"error\"")], "The agent's provider answered with an error." },
 
         // A stream without an end.
@@ -239,9 +259,11 @@ public sealed class AgentFailureTests
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var host = AgentHost.Start([.. model.Agent("model"), ("limits:response_bytes", "1000")]);
-        foreach (var (text, fits) in ((string, bool)[])[(new string('x', 1000), true), (new string('x', 1001), false), (new string('é', 501), false)])
+        foreach (var (text, fits) in ((string, bool)[])
+            [(new string('x', 1000), true), (new string('x', 1001), false), (new string('é', 501), false)])
         {
-            model.Reply = (_, _, http) => streamed ? Wire.StreamAsync(http, text.Chunk(100).Select(piece => Wire.Piece(new string(piece))).Append(Wire.End()))
+            model.Reply = (_, _, http) => streamed
+                ? Wire.StreamAsync(http, text.Chunk(100).Select(piece => Wire.Piece(new string(piece))).Append(Wire.End()))
                 : ChatCompletionsServer.AnswerAsync(http, text);
             if (fits)
             {
@@ -249,7 +271,8 @@ public sealed class AgentFailureTests
             }
             else
             {
-                Assert.Equal("The agent's answer is longer than the 1000 bytes that limits.response_bytes allows.", (await host.FailAsync(streamed)).Message);
+                Assert.Equal("The agent's answer is longer than the 1000 bytes that limits.response_bytes allows.",
+                    (await host.FailAsync(streamed)).Message);
             }
         }
     }
@@ -261,7 +284,8 @@ public sealed class AgentFailureTests
     public async Task An_endless_answer_is_read_no_further_than_allowed(bool streamed, bool empty)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
-        await using var host = AgentHost.Start([.. model.Agent("model"), ("agents:model:provider_bytes", "100000"), ("agents:model:provider_pieces", empty ? "100" : "1000000"), ("limits:response_bytes", "1000")]);
+        await using var host = AgentHost.Start([.. model.Agent("model"), ("agents:model:provider_bytes", "100000"),
+            ("agents:model:provider_pieces", empty ? "100" : "1000000"), ("limits:response_bytes", "1000")]);
         var ended = new TaskCompletionSource();
         model.Reply = async (_, _, http) =>
         {
@@ -272,7 +296,8 @@ public sealed class AgentFailureTests
                 await http.Response.WriteAsync(streamed ? "" : "{\"x\":\"", Cancel);
                 while (!http.RequestAborted.IsCancellationRequested)
                 {
-                    await http.Response.WriteAsync(streamed ? empty ? $"data: {Wire.Piece("")}\n\n" : ": still here\n\n" : "0123456789", http.RequestAborted);
+                    await http.Response.WriteAsync(
+                        streamed ? empty ? $"data: {Wire.Piece("")}\n\n" : ": still here\n\n" : "0123456789", http.RequestAborted);
                 }
             }
             finally

@@ -27,7 +27,8 @@ internal sealed class AgentHost : IAsyncDisposable
     public static AgentHost Start(IEnumerable<(string Key, string Value)> settings, TimeProvider? time = null)
     {
         var builder = Host.CreateApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true });
-        builder.Configuration.AddInMemoryCollection(settings.GroupBy(setting => setting.Key).Select(group => KeyValuePair.Create(group.Key, (string?)group.Last().Value)));
+        builder.Configuration.AddInMemoryCollection(settings.GroupBy(setting => setting.Key)
+            .Select(group => KeyValuePair.Create(group.Key, (string?)group.Last().Value)));
         builder.AddServiceDefaults();
         builder.Logging.AddFakeLogging();
         builder.Services.AddSingleton(time ?? TimeProvider.System);
@@ -38,23 +39,28 @@ internal sealed class AgentHost : IAsyncDisposable
     }
 
     /// <summary>Asks the agent <c>model</c>.</summary>
-    public Task<AgentAnswer> AskAsync(Items input, Recorder? observer = null, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null, string agent = "model") =>
+    public Task<AgentAnswer> AskAsync(
+        Items input, Recorder? observer = null, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null,
+        string agent = "model") =>
         Catalog.Get(agent).AnswerAsync(Request(input, options, history, summary), observer, CancellationToken.None, Cancel).AsTask();
 
     /// <summary>Asks the agent <c>model</c>, which fails.</summary>
     public async Task<Error> FailAsync(bool streamed = false, string agent = "model") =>
-        (await Assert.ThrowsAsync<AgentException>(() => AskAsync(Items.OfText("hello"), streamed ? new Recorder() : null, agent: agent))).Error;
+        (await Assert.ThrowsAsync<AgentException>(
+            () => AskAsync(Items.OfText("hello"), streamed ? new Recorder() : null, agent: agent))).Error;
 
-    public static AgentRequest Request(Items input, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null) => new()
-    {
-        SessionId = "s1",
-        UserId = "ada",
-        Turn = (history?.Count ?? 0) + 1,
-        Summary = summary,
-        History = history ?? [],
-        Input = input,
-        Options = options ?? AnswerOptions.None,
-    };
+    public static AgentRequest Request(
+        Items input, AnswerOptions? options = null, IReadOnlyList<Turn>? history = null, Summary? summary = null) =>
+        new()
+        {
+            SessionId = "s1",
+            UserId = "ada",
+            Turn = (history?.Count ?? 0) + 1,
+            Summary = summary,
+            History = history ?? [],
+            Input = input,
+            Options = options ?? AnswerOptions.None,
+        };
 
     public static Turn Turn(int number, Items input, Items output, int? parent = null, int? tokens = null) => new()
     {
@@ -148,17 +154,20 @@ internal static class Wire
     }
 
     /// <summary>A piece of text.</summary>
-    public static string Piece(string content, string id = "c1") => Delta($$"""{"role":"assistant","content":{{JsonSerializer.Serialize(content)}}}""", id: id);
+    public static string Piece(string content, string id = "c1") =>
+        Delta($$"""{"role":"assistant","content":{{JsonSerializer.Serialize(content)}}}""", id: id);
 
     /// <summary>A piece.</summary>
     public static string Delta(string delta, string finishReason = "null", string id = "c1", string more = "") =>
-        $$"""{"id":"{{id}}","object":"chat.completion.chunk","created":1767225600,"model":"test-model-2026","choices":[{"index":0,"delta":{{delta}},"finish_reason":{{finishReason}}}]{{more}}}""";
+        $$"""{"id":"{{id}}","object":"chat.completion.chunk","created":1767225600,"model":"test-model-2026","choices":[{"index":0"""
+        + $$""","delta":{{delta}},"finish_reason":{{finishReason}}}]{{more}}}""";
 
     /// <summary>The last piece.</summary>
     public static string End(string finishReason = "\"stop\"", string more = "") => Delta("{}", finishReason, more: more);
 
     public static string Whole(string message, string finishReason = "\"stop\"", string more = "") =>
-        $$"""{"id":"c1","object":"chat.completion","created":1767225600,"model":"test-model-2026","choices":[{"index":0,"message":{{message}},"finish_reason":{{finishReason}}}]{{more}}}""";
+        $$"""{"id":"c1","object":"chat.completion","created":1767225600,"model":"test-model-2026","choices":[{"index":0,"message":"""
+        + $$"""{{message}},"finish_reason":{{finishReason}}}]{{more}}}""";
 
     public static string Whole(JsonNode message, string finishReason = "\"stop\"") => Whole(message.ToJsonString(), finishReason);
 }

@@ -12,17 +12,20 @@ public sealed class AgentListTests
         await using var model = await ChatCompletionsServer.StartAsync();
         await using var server = SessionsServer.Start(
             [
-                .. model.Agent("model"), ("agents:model:description", "For pictures."), ("agents:model:aliases", "gpt-x"), ("agents:model:accepts", "image"),
+                .. model.Agent("model"), ("agents:model:description", "For pictures."), ("agents:model:aliases", "gpt-x"),
+                ("agents:model:accepts", "image"),
             ]);
 
         var agents = (await server.GetAsync("/agents")).Json["agents"]!.AsArray();
 
         Assert.Equal(["advanced", "model"], agents.Select(agent => (string?)agent!["name"]));
         Assert.Equal(
-            """{"name":"model","is_default":false,"description":"For pictures.","provider":"openai","model":"test-model","aliases":["gpt-x"],"accepts":["text","image"],"takes_functions":true,"tools":[],"health":{"status":"unknown","at":null}}""",
+            """{"name":"model","is_default":false,"description":"For pictures.","provider":"openai","model":"test-model","aliases":"""
+            + """["gpt-x"],"accepts":["text","image"],"takes_functions":true,"tools":[],"health":{"status":"unknown","at":null}}""",
             agents[1]!.ToJsonString());
         Assert.Equal(
-            """{"name":"advanced","is_default":true,"description":null,"provider":"builtin","model":null,"aliases":[],"accepts":["text"],"takes_functions":false,"tools":[],"health":{"status":"unknown","at":null}}""",
+            """{"name":"advanced","is_default":true,"description":null,"provider":"builtin","model":null,"aliases":[],"accepts":["text"]"""
+            + ""","takes_functions":false,"tools":[],"health":{"status":"unknown","at":null}}""",
             agents[0]!.ToJsonString());
     }
 
@@ -40,7 +43,8 @@ public sealed class AgentListTests
         };
         (await server.TryQueryAsync("hello", agent: "model")).IsProblem(502, "agent_unauthorized");
 
-        Assert.Contains("\"status\":\"failing\",\"at\":\"2026-01-01T00:00:00.000000Z\",\"code\":\"agent_unauthorized\"", (await HealthAsync(server))!, StringComparison.Ordinal);
+        Assert.Contains("\"status\":\"failing\",\"at\":\"2026-01-01T00:00:00.000000Z\",\"code\":\"agent_unauthorized\"",
+            (await HealthAsync(server))!, StringComparison.Ordinal);
     }
 
     [Fact]

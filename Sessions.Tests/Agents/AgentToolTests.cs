@@ -24,7 +24,8 @@ public sealed class AgentToolTests
         var call = turn["output"]![1]!.AsObject();
         call.Remove("id");
         Assert.Equal(
-            """{"type":"mcp_call","server_label":"tools","name":"echo","arguments":"{\"round\":2}","output":"echo 2","error":null,"approval_request_id":null,"status":"completed"}""",
+            """{"type":"mcp_call","server_label":"tools","name":"echo","arguments":"{\"round\":2}","output":"echo 2","error":null"""
+            + ""","approval_request_id":null,"status":"completed"}""",
             call.ToJsonString(new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }));
 
         // All that the model took, of all rounds.
@@ -43,7 +44,8 @@ public sealed class AgentToolTests
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model")]);
-        await using var events = await EventReader.OpenAsync(server, """{"query":"call echo 1","thread_id":"a","agent_type":"model","stream":true}""");
+        await using var events = await EventReader.OpenAsync(server,
+            """{"query":"call echo 1","thread_id":"a","agent_type":"model","stream":true}""");
 
         var told = await events.RestAsync();
 
@@ -75,7 +77,8 @@ public sealed class AgentToolTests
     {
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
-        await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:timeout_seconds", "20")]);
+        await using var server = SessionsServer.Start(
+            [.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:timeout_seconds", "20")]);
         var asked = AskAsync(server, "call hang 1");
         await tools.Hanging.WaitAsync(Cancel);
         server.Time.Advance(TimeSpan.FromSeconds(20));
@@ -88,7 +91,8 @@ public sealed class AgentToolTests
     {
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
-        await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:timeout_seconds", "60")]);
+        await using var server = SessionsServer.Start(
+            [.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:timeout_seconds", "60")]);
         var asked = server.TryQueryAsync("call hang 1", "a", agent: "model");
         await tools.Hanging.WaitAsync(Cancel);
         server.Time.Advance(TimeSpan.FromSeconds(30));
@@ -168,7 +172,8 @@ public sealed class AgentToolTests
         stream.IsProblem(502, "agent_tools_unavailable");
         var health = (await server.GetAsync("/health")).Json;
         Assert.Equal("Degraded", (string?)health["status"]);
-        Assert.Equal("Tool servers: model/tools can't be reached (ConnectionRefused).", (string?)health["checks"]!["tools"]!["description"]);
+        Assert.Equal("Tool servers: model/tools can't be reached (ConnectionRefused).",
+            (string?)health["checks"]!["tools"]!["description"]);
         Assert.Empty(model.Requests);
 
         await tools.StartAgainAsync();
@@ -190,7 +195,8 @@ public sealed class AgentToolTests
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start(
             [
-                .. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:allowed", "echo"), ("agents:model:tools:tools:headers:x-tools-key", "Key ${TOOLS__TEST_KEY}"),
+                .. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:tools:allowed", "echo"),
+                ("agents:model:tools:tools:headers:x-tools-key", "Key ${TOOLS__TEST_KEY}"),
             ]);
         Assert.Equal("""[{"server":"tools","name":"echo","description":null}]""", await ListAsync(server));
 
@@ -207,7 +213,8 @@ public sealed class AgentToolTests
         Assert.StartsWith("after 1 calls: Error", await AskAsync(server, "call fail 1"), StringComparison.Ordinal);
         Assert.Empty(tools.Calls);
 
-        static async Task<string> ListAsync(SessionsServer server) => (await server.GetAsync("/agents")).Json["agents"]![1]!["tools"]!.ToJsonString();
+        static async Task<string> ListAsync(SessionsServer server) =>
+            (await server.GetAsync("/agents")).Json["agents"]![1]!["tools"]!.ToJsonString();
     }
 
     [Fact]
@@ -215,7 +222,8 @@ public sealed class AgentToolTests
     {
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
-        await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model"), ("agents:model:max_tool_rounds", "2")]);
+        await using var server = SessionsServer.Start(
+            [.. model.Agent("model"), .. tools.Of("model"), ("agents:model:max_tool_rounds", "2")]);
 
         // This model goes on calling.
         var failed = (await server.TryQueryAsync("call echo 9", "a", agent: "model")).IsProblem(502, "agent_failed");
@@ -231,7 +239,8 @@ public sealed class AgentToolTests
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start(
-            [.. model.Agent("model"), .. tools.Of("model"), ("limits:response_bytes", "10000"), ("agents:model:tools:tools:result_bytes", "20000000")]);
+            [.. model.Agent("model"), .. tools.Of("model"), ("limits:response_bytes", "10000"),
+                ("agents:model:tools:tools:result_bytes", "20000000")]);
 
         Assert.Equal(
             "after 1 calls: Error: The tool's result does not fit into the 10000 bytes that limits.response_bytes allows an answer.",
@@ -249,7 +258,8 @@ public sealed class AgentToolTests
         model.Reply = (request, before, http) => before == 0 ? CallAsync(http, "echo", arguments)
             : ChatCompletionsServer.AnswerAsync(http, (string?)request["messages"]!.AsArray()[^1]!["content"]);
 
-        Assert.Equal("Error: The arguments are not a JSON object.", (string?)(await server.QueryAsync("hello", agent: "model"))["response"]);
+        Assert.Equal("Error: The arguments are not a JSON object.",
+            (string?)(await server.QueryAsync("hello", agent: "model"))["response"]);
         Assert.Empty(tools.Calls);
     }
 
@@ -274,11 +284,13 @@ public sealed class AgentToolTests
     public async Task A_local_program_is_a_tool_server_too_and_ends_with_this_one()
     {
         await using var model = await ScriptedModel.StartAsync();
-        await using (var server = SessionsServer.Start([.. model.Agent("model"), .. TestTools.LocalOf("model"), ("agents:model:tools:local:env", "HOME")]))
+        await using (var server = SessionsServer.Start(
+            [.. model.Agent("model"), .. TestTools.LocalOf("model"), ("agents:model:tools:local:env", "HOME")]))
         {
             Assert.Equal("after 2 calls: echo 1, echo 2", await AskAsync(server, "call echo 2"));
             Assert.Equal("after 1 calls: Error: An error occurred invoking 'fail': no luck with 1", await AskAsync(server, "call fail 1"));
-            Assert.Equal("after 1 calls: Error: The tool's result is longer than the 262144 bytes that it may have.", await AskAsync(server, "call large 1"));
+            Assert.Equal("after 1 calls: Error: The tool's result is longer than the 262144 bytes that it may have.",
+                await AskAsync(server, "call large 1"));
             Assert.Equal("local", (string?)(await TurnAsync(server))["output"]![0]!["server_label"]);
         }
     }
@@ -291,7 +303,8 @@ public sealed class AgentToolTests
 
         (await server.TryQueryAsync("say hi", "a", agent: "model")).IsProblem(502, "agent_tools_unavailable");
 
-        Assert.Equal("Tool servers: model/x can't be reached (the command can't be started).", (string?)(await server.GetAsync("/health")).Json["checks"]!["tools"]!["description"]);
+        Assert.Equal("Tool servers: model/x can't be reached (the command can't be started).",
+            (string?)(await server.GetAsync("/health")).Json["checks"]!["tools"]!["description"]);
     }
 
     [Fact]
@@ -300,7 +313,8 @@ public sealed class AgentToolTests
         await using var model = await ScriptedModel.StartAsync();
         await using var tools = await TestTools.StartAsync();
         await using var server = SessionsServer.Start(
-            [.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:more:url", tools.Url), ("agents:model:tools:more:allowed", "echo")]);
+            [.. model.Agent("model"), .. tools.Of("model"), ("agents:model:tools:more:url", tools.Url),
+                ("agents:model:tools:more:allowed", "echo")]);
 
         Assert.Equal("after 1 calls: echo 1", await AskAsync(server, "call more_echo 1"));
         Assert.Equal("more", (string?)(await TurnAsync(server))["output"]![0]!["server_label"]);
@@ -330,7 +344,8 @@ public sealed class AgentToolTests
             return (string)(await server.QueryAsync(query, "a", agent: "model"))["response"]!;
         }
 
-        await using var events = await EventReader.OpenAsync(server, $$"""{"query":"{{query}}","thread_id":"a","agent_type":"model","stream":true}""");
+        await using var events = await EventReader.OpenAsync(server,
+            $$"""{"query":"{{query}}","thread_id":"a","agent_type":"model","stream":true}""");
         var last = (await events.RestAsync())[^1];
         Assert.True(last.Name == "done", last.Data.ToJsonString());
         return (string)last.Data["response"]!;

@@ -5,10 +5,13 @@ namespace Sessions.Tests.Agents;
 /// <summary>Providers other than chat completions, each over real HTTP, by its own wire format.</summary>
 public sealed class ProviderTests
 {
-    private const string Picture = """[{"type":"message","role":"user","content":[{"type":"input_text","text":"look"},{"type":"input_image","image_url":"data:image/png;base64,AAAA"}]}]""";
-    private const string Link = """[{"type":"message","role":"user","content":[{"type":"input_image","image_url":"https://example.com/a.png"}]}]""";
+    private const string Picture = """[{"type":"message","role":"user","content":[{"type":"input_text","text":"look"},"""
+        + """{"type":"input_image","image_url":"data:image/png;base64,AAAA"}]}]""";
+    private const string Link = """[{"type":"message","role":"user","content":"""
+        + """[{"type":"input_image","image_url":"https://example.com/a.png"}]}]""";
 
-    private static readonly JsonElement Schema = JsonElement.Parse("""{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}""");
+    private static readonly JsonElement Schema = JsonElement.Parse(
+        """{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}""");
 
     private static readonly AnswerOptions Weather = AnswerOptions.None with
     {
@@ -23,26 +26,36 @@ public sealed class ProviderTests
     public async Task Anthropic_answers_with_thoughts_texts_and_calls(bool streamed)
     {
         await using var wire = await WireServer.StartAsync();
-        await using var host = AgentHost.Start([.. wire.Agent("anthropic"), ("agents:model:accepts", "image,file"), ("agents:model:instructions", "Be brief.")]);
-        wire.Reply = (request, http) => (bool?)request["stream"] == true ? WireServer.EventsAsync(http, AnthropicEvents()) : WireServer.JsonAsync(http, AnthropicAnswer);
+        await using var host = AgentHost.Start(
+            [.. wire.Agent("anthropic"), ("agents:model:accepts", "image,file"), ("agents:model:instructions", "Be brief.")]);
+        wire.Reply = (request, http) => (bool?)request["stream"] == true
+            ? WireServer.EventsAsync(http, AnthropicEvents())
+            : WireServer.JsonAsync(http, AnthropicAnswer);
 
         var answer = await host.AskAsync(AgentHost.Json(Picture), streamed ? new Recorder() : null, Weather);
 
-        const string Expected = """[{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},{"type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Let me see.","annotations":[],"logprobs":[]}]},{"type":"function_call","call_id":"toolu_1","name":"weather","arguments":"{\"city\":\"Oslo\"}","status":"completed"}]""";
+        const string Expected = """[{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},"""
+            + """{"type":"message","role":"assistant","status":"completed","content":"""
+            + """[{"type":"output_text","text":"Let me see.","annotations":[],"logprobs":[]}]}"""
+            + """,{"type":"function_call","call_id":"toolu_1","name":"weather","arguments":"{\"city\":\"Oslo\"}","status":"completed"}]""";
         Assert.Equal(Expected, answer.Output.ToString());
         Assert.Equal(("anthropic/test-model", "claude-x", "tool_calls"), (answer.AgentUsed, answer.Model, answer.FinishReason));
-        Assert.Equal((14L, 7L, 3L), (answer.Usage!.Value.InputTokens, answer.Usage.Value.OutputTokens, answer.Usage.Value.CachedInputTokens));
+        Assert.Equal((14L, 7L, 3L),
+            (answer.Usage!.Value.InputTokens, answer.Usage.Value.OutputTokens, answer.Usage.Value.CachedInputTokens));
         var (path, body, headers) = wire.Last;
-        Assert.Equal(("/v1/messages", 99, "END", "Be brief."), (path, (int)body["max_tokens"]!, (string?)body["stop_sequences"]![0], (string?)body["system"]![0]!["text"]));
+        Assert.Equal(("/v1/messages", 99, "END", "Be brief."),
+            (path, (int)body["max_tokens"]!, (string?)body["stop_sequences"]![0], (string?)body["system"]![0]!["text"]));
         Assert.Equal(["text", "image"], body["messages"]![0]!["content"]!.AsArray().Select(part => (string?)part!["type"]));
         Assert.Equal("weather", (string?)body["tools"]![0]!["name"]);
-        Assert.Contains("k3y", string.Concat(headers.GetValueOrDefault("Authorization"), headers.GetValueOrDefault("x-api-key")), StringComparison.Ordinal);
+        Assert.Contains("k3y", string.Concat(headers.GetValueOrDefault("Authorization"), headers.GetValueOrDefault("x-api-key")),
+            StringComparison.Ordinal);
 
         // What it thought, it is given again; what another one thought, it is not.
         var own = AgentHost.Turn(1, Items.OfText("weather?"), answer.Output) with { AgentUsed = answer.AgentUsed };
         var output = AgentHost.Json("""[{"type":"function_call_output","call_id":"toolu_1","output":"sunny"}]""");
         await host.AskAsync(output, options: Weather, history: [own]);
-        Assert.Equal(["thinking", "text", "tool_use"], wire.Last.Body["messages"]![1]!["content"]!.AsArray().Select(part => (string?)part!["type"]));
+        Assert.Equal(["thinking", "text", "tool_use"],
+            wire.Last.Body["messages"]![1]!["content"]!.AsArray().Select(part => (string?)part!["type"]));
         Assert.Equal("SEAL", (string?)wire.Last.Body["messages"]![1]!["content"]![0]!["signature"]);
         Assert.Equal("tool_result", (string?)wire.Last.Body["messages"]![2]!["content"]![0]!["type"]);
         await host.AskAsync(output, options: Weather, history: [own with { AgentUsed = "openai/other" }]);
@@ -62,18 +75,23 @@ public sealed class ProviderTests
         };
         var limited = await host.FailAsync();
         Assert.Equal(("agent_rate_limited", TimeSpan.FromSeconds(7)), (limited.Code, limited.RetryAfter));
-        Assert.Contains(host.Logs, record => record.Message.Contains("status 429 (code (null), type rate_limit_error)", StringComparison.Ordinal));
+        Assert.Contains(host.Logs,
+            record => record.Message.Contains("status 429 (code (null), type rate_limit_error)", StringComparison.Ordinal));
 
-        wire.Reply = (_, http) => WireServer.EventsAsync(http, [.. AnthropicEvents().Take(9), """{"type":"error","error":{"type":"overloaded_error","message":"sk-secret"}}"""]);
+        wire.Reply = (_, http) => WireServer.EventsAsync(http,
+            [.. AnthropicEvents().Take(9), """{"type":"error","error":{"type":"overloaded_error","message":"sk-secret"}}"""]);
         Assert.Equal("The agent's provider answered with an error (overloaded_error).", (await host.FailAsync(streamed: true)).Message);
         wire.Reply = (_, http) => WireServer.EventsAsync(http, AnthropicEvents().Take(9));
         Assert.Equal("The agent's provider broke its answer off.", (await host.FailAsync(streamed: true)).Message);
-        Assert.DoesNotContain(host.Logs, record => record.Message.Contains("secret", StringComparison.Ordinal) || record.Exception is not null);
+        Assert.DoesNotContain(host.Logs,
+            record => record.Message.Contains("secret", StringComparison.Ordinal) || record.Exception is not null);
 
         // What its library would drop is refused.
         var agent = host.Catalog.Get("model");
         Assert.Equal("parameters.seed", Refused(() => agent.Check(Items.OfText("a"), AnswerOptions.None with { Seed = 7 })).Field);
-        Assert.Equal("content_not_supported", Refused(() => agent.Check(AgentHost.Json("""[{"type":"message","role":"user","content":[{"type":"input_file","file_data":"data:text/csv;base64,AAAA"}]}]"""), AnswerOptions.None)).Code);
+        Assert.Equal("content_not_supported", Refused(() => agent.Check(AgentHost.Json(
+            """[{"type":"message","role":"user","content":[{"type":"input_file","file_data":"data:text/csv;base64,AAAA"}]}]"""),
+            AnswerOptions.None)).Code);
     }
 
     [Theory]
@@ -84,27 +102,43 @@ public sealed class ProviderTests
         await using var wire = await WireServer.StartAsync();
         await using var host = AgentHost.Start([.. wire.Agent("ollama"), ("agents:model:accepts", "image")]);
         wire.Reply = (request, http) => WireServer.JsonAsync(http, (bool?)request["stream"] == false
-            ? """{"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"Let me see.","tool_calls":[{"function":{"name":"weather","arguments":{"city":"Oslo"}}}]},"done":true,"done_reason":"stop","prompt_eval_count":11,"eval_count":7}"""
+            ? """{"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":"""
+                + """{"role":"assistant","content":"Let me see.","tool_calls":[{"function":{"name":"weather","arguments":"""
+                + """{"city":"Oslo"}}}]},"done":true,"done_reason":"stop","prompt_eval_count":11,"eval_count":7}"""
             : """
               {"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"Let me "},"done":false}
-              {"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"see.","tool_calls":[{"function":{"name":"weather","arguments":{"city":"Oslo"}}}]},"done":false}
-              {"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":11,"eval_count":7}
+              {"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":
+              """
+              + """{"role":"assistant","content":"see.","tool_calls":[{"function":{"name":"weather","arguments":{"city":"Oslo"}}}]}"""
+              + """
+              ,"done":false}
+              {"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":""},"done":true
+              """
+              + """
+              ,"done_reason":"stop","prompt_eval_count":11,"eval_count":7}
 
               """, "application/x-ndjson");
 
-        var options = Weather with { Others = new Dictionary<string, JsonElement> { ["num_ctx"] = JsonElement.Parse("8192") }, Format = new ResponseFormat("json_schema", "city", null, Schema, true) };
+        var options = Weather with
+        {
+            Others = new Dictionary<string, JsonElement> { ["num_ctx"] = JsonElement.Parse("8192") },
+            Format = new ResponseFormat("json_schema", "city", null, Schema, true),
+        };
         var answer = await host.AskAsync(AgentHost.Json(Picture), streamed ? new Recorder() : null, options);
 
         Assert.Equal("Let me see.", answer.Output.TextOf(ItemSide.Output).ToString());
-        Assert.Contains("\"name\":\"weather\",\"arguments\":\"{\\\"city\\\":\\\"Oslo\\\"}\"", answer.Output.ToString(), StringComparison.Ordinal);
+        Assert.Contains("\"name\":\"weather\",\"arguments\":\"{\\\"city\\\":\\\"Oslo\\\"}\"", answer.Output.ToString(),
+            StringComparison.Ordinal);
         Assert.Equal(("ollama/test-model", "llama-x", new TokenUsage(11, 7)), (answer.AgentUsed, answer.Model, answer.Usage));
         var (path, body, _) = wire.Last;
-        Assert.Equal(("/api/chat", "AAAA", 8192, 99), (path, (string?)body["messages"]![0]!["images"]![0], (int)body["options"]!["num_ctx"]!, (int)body["options"]!["num_predict"]!));
+        Assert.Equal(("/api/chat", "AAAA", 8192, 99),
+            (path, (string?)body["messages"]![0]!["images"]![0], (int)body["options"]!["num_ctx"]!, (int)body["options"]!["num_predict"]!));
         Assert.Equal("object", (string?)body["format"]!["type"]);
 
         // A result is told as the text that it is.
         var callId = JsonElement.Parse(answer.Output.ToString())[1].GetProperty("call_id").GetString();
-        await host.AskAsync(AgentHost.Json($$"""[{"type":"function_call_output","call_id":"{{callId}}","output":"sunny"}]"""), options: Weather, history: [AgentHost.Turn(1, Items.OfText("weather?"), answer.Output)]);
+        await host.AskAsync(AgentHost.Json($$"""[{"type":"function_call_output","call_id":"{{callId}}","output":"sunny"}]"""),
+            options: Weather, history: [AgentHost.Turn(1, Items.OfText("weather?"), answer.Output)]);
         Assert.Equal("sunny", (string?)wire.Last.Body["messages"]![2]!["content"]);
 
         Assert.Equal("input[0].content[0]", Refused(() => host.Catalog.Get("model").Check(AgentHost.Json(Link), AnswerOptions.None)).Field);
@@ -133,24 +167,32 @@ public sealed class ProviderTests
     public async Task Responses_keep_what_a_model_thought()
     {
         await using var wire = await WireServer.StartAsync();
-        await using var host = AgentHost.Start([.. wire.Agent("openai", "/v1"), ("agents:model:api", "responses"), ("agents:model:instructions", "Be brief.")]);
-        wire.Reply = (_, http) => WireServer.JsonAsync(http, Response("""{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Sunny.","annotations":[],"logprobs":[]}]}"""));
+        await using var host = AgentHost.Start(
+            [.. wire.Agent("openai", "/v1"), ("agents:model:api", "responses"), ("agents:model:instructions", "Be brief.")]);
+        wire.Reply = (_, http) => WireServer.JsonAsync(http, Response("""{"type":"reasoning","id":"rs_1","summary":"""
+            + """[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},"""
+            + """{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":"""
+            + """[{"type":"output_text","text":"Sunny.","annotations":[],"logprobs":[]}]}"""));
 
         var answer = await host.AskAsync(Items.OfText("weather?"), options: Weather with { ReasoningEffort = "low" });
 
         Assert.Equal(
-            """[{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},{"type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Sunny.","annotations":[],"logprobs":[]}]}]""",
+            """[{"type":"reasoning","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"SEAL"},"""
+            + """{"type":"message","role":"assistant","status":"completed","content":"""
+            + """[{"type":"output_text","text":"Sunny.","annotations":[],"logprobs":[]}]}]""",
             answer.Output.ToString());
         Assert.Equal(new TokenUsage(11, 7, 3, 2), answer.Usage);
         var (path, body, _) = wire.Last;
-        Assert.Equal(("/v1/responses", false, "reasoning.encrypted_content", "low"), (path, (bool)body["store"]!, (string?)body["include"]![0], (string?)body["reasoning"]!["effort"]));
+        Assert.Equal(("/v1/responses", false, "reasoning.encrypted_content", "low"),
+            (path, (bool)body["store"]!, (string?)body["include"]![0], (string?)body["reasoning"]!["effort"]));
         Assert.Null(body["previous_response_id"]);
 
         await host.AskAsync(Items.OfText("and tomorrow?"), history: [AgentHost.Turn(1, Items.OfText("weather?"), answer.Output)]);
         var again = wire.Last.Body["input"]!.AsArray().Single(item => (string?)item!["type"] == "reasoning")!;
         Assert.Equal("SEAL", (string?)again["encrypted_content"]);
 
-        await using var plain = AgentHost.Start([.. wire.Agent("openai", "/v1"), ("agents:model:api", "responses"), ("agents:model:keep_reasoning", "false")]);
+        await using var plain = AgentHost.Start(
+            [.. wire.Agent("openai", "/v1"), ("agents:model:api", "responses"), ("agents:model:keep_reasoning", "false")]);
         await plain.AskAsync(Items.OfText("weather?"));
         Assert.Null(wire.Last.Body["include"]);
     }
@@ -165,8 +207,10 @@ public sealed class ProviderTests
         await using var upstream = SessionsServer.Start([.. model.Agent("model"), ("agents:model:accepts", "image")]);
         await using var host = AgentHost.Start(
             [
-                ("agents:model:provider", "openai"), ("agents:model:api", "responses"), ("agents:model:model", "model"), ("agents:model:max_retries", "0"),
-                ("agents:model:endpoint", $"{upstream.Client.BaseAddress}v1"), ("agents:model:accepts", "image"), ("agents:model:instructions", "Be brief."),
+                ("agents:model:provider", "openai"), ("agents:model:api", "responses"), ("agents:model:model", "model"),
+                ("agents:model:max_retries", "0"),
+                ("agents:model:endpoint", $"{upstream.Client.BaseAddress}v1"), ("agents:model:accepts", "image"),
+                ("agents:model:instructions", "Be brief."),
             ]);
         Recorder? observer = streamed ? new Recorder() : null;
 
@@ -181,14 +225,19 @@ public sealed class ProviderTests
         var cut = await host.AskAsync(Items.OfText("long"), observer);
         Assert.Equal(("This was going to be", "max_output_tokens"), (cut.Output.ToString(), cut.IncompleteReason));
         var options = JsonElement.Parse((await host.AskAsync(
-            Items.OfText("options"), observer, AnswerOptions.None with { Temperature = 0.5f, Format = new ResponseFormat("json_schema", "city", null, Schema, true) })).Output.ToString());
+            Items.OfText("options"), observer, AnswerOptions.None with
+            {
+                Temperature = 0.5f,
+                Format = new ResponseFormat("json_schema", "city", null, Schema, true),
+            })).Output.ToString());
         Assert.Equal(("Be brief.", 0.5), (options.GetProperty("system")[0].GetString(), options.GetProperty("temperature").GetDouble()));
         Assert.Equal("city", options.GetProperty("response_format").GetProperty("json_schema").GetProperty("name").GetString());
 
         var failed = (await Assert.ThrowsAsync<AgentException>(() => host.AskAsync(Items.OfText("fail"), observer))).Error;
         Assert.Equal("agent_failed", failed.Code);
         Assert.Equal("agent_failed", failed.Provider?.Code);
-        Assert.Equal("agent_failed", (await Assert.ThrowsAsync<AgentException>(() => host.AskAsync(Items.OfText("break"), observer))).Error.Code);
+        Assert.Equal("agent_failed",
+            (await Assert.ThrowsAsync<AgentException>(() => host.AskAsync(Items.OfText("break"), observer))).Error.Code);
     }
 
     [Theory]
@@ -200,19 +249,28 @@ public sealed class ProviderTests
         var fault = Assert.Throws<Sessions.ServiceDefaults.SettingsException>(() => AgentHost.Start(settings));
         Assert.Contains($"set the environment variable {variable} or AGENTS__MODEL__API_KEY", fault.Message, StringComparison.Ordinal);
         AgentHost.Start([.. settings, (variable, "k")]);
-        Assert.Throws<Sessions.ServiceDefaults.SettingsException>(() => AgentHost.Start([("agents:model:provider", "ollama"), ("agents:model:model", "m"), ("agents:model:accepts", "file")]));
+        Assert.Throws<Sessions.ServiceDefaults.SettingsException>(
+            () => AgentHost.Start([("agents:model:provider", "ollama"), ("agents:model:model", "m"), ("agents:model:accepts", "file")]));
     }
 
     private static Error Refused(Action check) => Assert.Throws<DomainException>(check).Error;
 
     private static string Response(string output) =>
-        $$$"""{"id":"resp_1","object":"response","created_at":1767225600,"status":"completed","model":"test-model-2026","output":[{{{output}}}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":18},"metadata":{}}""";
+        $$$"""{"id":"resp_1","object":"response","created_at":1767225600,"status":"completed","model":"test-model-2026","output":"""
+        + $$$"""[{{{output}}}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":"""
+        + """{"input_tokens":11,"input_tokens_details":{"cached_tokens":3},"output_tokens":7"""
+        + ""","output_tokens_details":{"reasoning_tokens":2},"total_tokens":18},"metadata":{}}""";
 
-    private const string AnthropicAnswer = """{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[{"type":"thinking","thinking":"Hm.","signature":"SEAL"},{"type":"text","text":"Let me see."},{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Oslo"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":7,"cache_read_input_tokens":3,"cache_creation_input_tokens":0}}""";
+    private const string AnthropicAnswer = """{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":"""
+        + """[{"type":"thinking","thinking":"Hm.","signature":"SEAL"},{"type":"text","text":"Let me see."},"""
+        + """{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Oslo"}}],"stop_reason":"tool_use","stop_sequence":null"""
+        + ""","usage":{"input_tokens":11,"output_tokens":7,"cache_read_input_tokens":3,"cache_creation_input_tokens":0}}""";
 
     private static IEnumerable<string> AnthropicEvents() =>
     [
-        """{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[],"model":"claude-x","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":1,"cache_read_input_tokens":3,"cache_creation_input_tokens":0}}}""",
+        """{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","content":[]"""
+        + ""","model":"claude-x","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":11,"output_tokens":1"""
+        + ""","cache_read_input_tokens":3,"cache_creation_input_tokens":0}}}""",
         """{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}""",
         """{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"Hm."}}""",
         """{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"SEAL"}}""",

@@ -130,7 +130,8 @@ public sealed class ToolFaultTests
         for (var i = 0; i < 2; i++)
         {
             var failed = (await server.PostAsync(
-                "/query", """{"query":"call echo 1","thread_id":"a","agent_type":"model"}""", ("Idempotency-Key", "k"))).IsProblem(503, code);
+                "/query", """{"query":"call echo 1","thread_id":"a","agent_type":"model"}""",
+                ("Idempotency-Key", "k"))).IsProblem(503, code);
             Assert.Equal("false", failed.Headers["x-should-retry"]);
             Assert.DoesNotContain("Retry-After", failed.Headers.Keys);
             Assert.Equal(["echo"], tools.Calls);

@@ -31,7 +31,8 @@ public abstract partial class ApiContract
         Assert.Equal(1, (int)empty["context"]!["error_count"]!);
         Assert.Equal(0, (int)empty["metadata"]!["query_count"]!);
 
-        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, string.Join('|', ChatCompletionsServer.Messages(request).Select(message => message.Text)));
+        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http,
+            string.Join('|', ChatCompletionsServer.Messages(request).Select(message => message.Text)));
         var next = await server.QueryAsync("fourth", "a", agent: "model");
         Assert.Equal(2, (int)next["metadata"]!["turn"]!);
         Assert.Equal("first|echo first|fourth", (string?)next["response"]);
@@ -45,14 +46,16 @@ public abstract partial class ApiContract
         await using var model = await ChatCompletionsServer.StartAsync();
         var server = Start([.. model.Agent("model")]);
 
-        (await server.PostAsync("/query", $$"""{"query":"hello","agent_type":"model","parameters":{{parameters}}}""")).IsProblem(422, "invalid_request");
+        (await server.PostAsync("/query", $$"""{"query":"hello","agent_type":"model","parameters":{{parameters}}}"""))
+            .IsProblem(422, "invalid_request");
         Assert.Empty(model.Requests);
     }
 
     [Fact]
     public async Task A_provider_that_cannot_be_reached_fails_the_turn()
     {
-        var server = Start(("agents:gone:provider", "openai"), ("agents:gone:model", "m"), ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0"));
+        var server = Start(("agents:gone:provider", "openai"), ("agents:gone:model", "m"),
+            ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0"));
 
         var failed = (await server.TryQueryAsync("hello", agent: "gone")).IsProblem(502, "agent_failed");
 
@@ -113,12 +116,14 @@ public abstract partial class ApiContract
             agent_type = "model",
             parameters = new { temperature = 0.5, top_p = 0.25, max_output_tokens = 99, seed = 7, stop = "END", unheard_of = "yes" },
         });
-        await server.PostAsync("/query", """{"query":"five","thread_id":"a","agent_type":"model","parameters":{"history_turns":1,"temperature":null}}""");
+        await server.PostAsync("/query",
+            """{"query":"five","thread_id":"a","agent_type":"model","parameters":{"history_turns":1,"temperature":null}}""");
         await server.PostAsync("/query", """{"query":"six","thread_id":"a","agent_type":"model","parameters":{"history_turns":0}}""");
 
         var request = model.Requests[3];
         Assert.Equal(
-            [("system", "Be brief."), ("user", "two"), ("assistant", "echo two"), ("user", "three"), ("assistant", "echo three"), ("user", "four")],
+            [("system", "Be brief."), ("user", "two"), ("assistant", "echo two"), ("user", "three"),
+                ("assistant", "echo three"), ("user", "four")],
             ChatCompletionsServer.Messages(request));
         Assert.Equal("test-model", (string?)request["model"]);
         Assert.Equal(0.5, (double)request["temperature"]!);
@@ -128,7 +133,8 @@ public abstract partial class ApiContract
         Assert.Equal("END", (string?)request["stop"]![0]);
         Assert.Equal("""{"input_tokens":11,"output_tokens":7}""", answer.Json["metadata"]!["usage"]!.ToJsonString());
         Assert.Equal("openai/test-model", (string?)answer.Json["metadata"]!["agent_used"]);
-        Assert.Equal(["four", "echo four", "five"], ChatCompletionsServer.Messages(model.Requests[4]).Skip(1).Select(message => message.Text));
+        Assert.Equal(["four", "echo four", "five"],
+            ChatCompletionsServer.Messages(model.Requests[4]).Skip(1).Select(message => message.Text));
         Assert.Equal(["six"], ChatCompletionsServer.Messages(model.Requests[5]).Skip(1).Select(message => message.Text));
     }
 
@@ -154,7 +160,9 @@ public abstract partial class ApiContract
         await using var model = await ChatCompletionsServer.StartAsync();
         var server = Start([.. model.Agent("model"), ("agents:model:summarize", "true"), ("agents:model:history_turns", "2")]);
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(
-            http, ChatCompletionsServer.Messages(request)[^1].Role == "system" ? "SUMMARY" : $"r{ChatCompletionsServer.Messages(request)[^1].Text}");
+            http, ChatCompletionsServer.Messages(request)[^1].Role == "system"
+                ? "SUMMARY"
+                : $"r{ChatCompletionsServer.Messages(request)[^1].Text}");
 
         for (var i = 1; i <= 12; i++)
         {
@@ -162,7 +170,8 @@ public abstract partial class ApiContract
         }
 
         // Up to the fifth turn all were given. The sixth found five, twice the two and one more: three became the summary.
-        var turns = model.Requests.Where(request => ChatCompletionsServer.Messages(request)[^1].Role == "user").Select(ChatCompletionsServer.Messages).ToList();
+        var turns = model.Requests.Where(request => ChatCompletionsServer.Messages(request)[^1].Role == "user")
+            .Select(ChatCompletionsServer.Messages).ToList();
         Assert.Equal(["q1", "rq1", "q2", "rq2", "q3", "rq3", "q4", "rq4", "q5"], turns[4].Select(message => message.Text));
         Assert.Equal(["SUMMARY", "q4", "rq4", "q5", "rq5", "q6"], turns[5].Select(message => message.Text));
         Assert.All(turns, messages => Assert.InRange(messages.Count, 1, 10));
@@ -172,7 +181,8 @@ public abstract partial class ApiContract
         Assert.Equal("SUMMARY", summaries[1][0].Text);
 
         Assert.Equal(Enumerable.Range(1, 12), (await AllTurnsAsync(server, "a")).Select(turn => (int)turn["turn"]!));
-        Assert.Contains("\"summary\":{\"text\":\"SUMMARY\",\"covers_turns\":9}", (await server.GetAsync("/users/ada/export")).Text, StringComparison.Ordinal);
+        Assert.Contains("\"summary\":{\"text\":\"SUMMARY\",\"covers_turns\":9}", (await server.GetAsync("/users/ada/export")).Text,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -229,7 +239,8 @@ public abstract partial class ApiContract
     {
         var server = Start();
 
-        var refused = (await server.PostAsync("/query", $"{{\"query\":\"hello\",\"parameters\":{{\"{name}\":{value}}}}}")).IsProblem(422, "invalid_request");
+        var refused = (await server.PostAsync("/query", $"{{\"query\":\"hello\",\"parameters\":{{\"{name}\":{value}}}}}"))
+            .IsProblem(422, "invalid_request");
 
         Assert.StartsWith("parameters", refused.Json["errors"]!.AsObject().Single().Key, StringComparison.Ordinal);
         Assert.Equal(0, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);

@@ -29,7 +29,8 @@ public abstract partial class ApiContract
         var last = server.Time.GetUtcNow().UtcDateTime;
         Assert.Equal(
             [$"{Date(last.AddDays(-1))} advanced 1 0/0 1", $"{Date(last.AddDays(-1))} model 2 22/14 0", $"{Date(last)} advanced 1 0/0 1"],
-            usage["days"]!.AsArray().Select(day => $"{day!["date"]} {day["agent_type"]} {day["turns"]} {day["input_tokens"]}/{day["output_tokens"]} {day["turns_without_tokens"]}"));
+            usage["days"]!.AsArray().Select(day => $"{day!["date"]} {day["agent_type"]} {day["turns"]} "
+                + $"{day["input_tokens"]}/{day["output_tokens"]} {day["turns_without_tokens"]}"));
         Assert.Equal(5, (int)(await server.GetAsync("/users/ada/usage")).Json["turns"]!);
         Assert.Empty((await server.GetAsync("/users/nobody/usage")).Json["days"]!.AsArray());
         (await server.GetAsync("/users/ada/usage?days=0")).IsProblem(422, "invalid_request");
@@ -44,7 +45,8 @@ public abstract partial class ApiContract
     public async Task What_a_turns_agent_was_given_is_what_its_provider_was_sent()
     {
         await using var model = await ScriptedModel.StartAsync();
-        var server = Start([.. model.Agent("advanced"), ("agents:advanced:history_turns", "2"), ("agents:advanced:instructions", "Be brief.")], null);
+        var server = Start(
+            [.. model.Agent("advanced"), ("agents:advanced:history_turns", "2"), ("agents:advanced:instructions", "Be brief.")], null);
         foreach (var text in (IEnumerable<string>)["one", "two", "three", "four"])
         {
             await server.QueryAsync($"say {text}", "s", "ada");
@@ -56,7 +58,8 @@ public abstract partial class ApiContract
         foreach (var turn in (IEnumerable<int>)[1, 2, 4, 5])
         {
             var context = (await server.GetAsync($"/sessions/s/turns/{turn}/context?user_id=ada")).Json;
-            var said = model.Requests[turn - 1]["messages"]!.AsArray().Where(message => (string?)message!["role"] == "user").SkipLast(1).Select(message => (string)message!["content"]!);
+            var said = model.Requests[turn - 1]["messages"]!.AsArray().Where(message => (string?)message!["role"] == "user").SkipLast(1)
+                .Select(message => (string)message!["content"]!);
             var turns = (await HistoryOf(server)).ToDictionary(entry => (int)entry!["turn"]!, entry => (string?)entry!["query"]);
             Assert.Equal(said, context["turns"]!.AsArray().Select(number => turns[(int)number!]));
             Assert.True((bool)context["is_known"]!);
@@ -78,7 +81,8 @@ public abstract partial class ApiContract
         var server = Start(model.Agent("model"), null);
         await server.PostAsync("/sessions", new { session_id = "s" });
         var answer = await server.PostAsync("/v1/responses", """
-            {"model":"model","conversation":"s","input":"say yes","instructions":"Be kind.","tools":[{"type":"function","name":"get_weather","parameters":{"type":"object","properties":{}}}]}
+            {"model":"model","conversation":"s","input":"say yes","instructions":"Be kind.",
+             "tools":[{"type":"function","name":"get_weather","parameters":{"type":"object","properties":{}}}]}
             """);
         Assert.True(answer.Status == 200, answer.Text);
 
@@ -155,13 +159,17 @@ public abstract partial class ApiContract
         });
 
         Assert.Equal(Enumerable.Range(1, samples.Count), samples.Select(sample => (int)sample["number"]!));
-        Assert.Equal((2, 1), (samples.Sum(sample => (int)sample["turns"]!["count"]!), samples.Sum(sample => (int)sample["turns"]!["failed"]!)));
-        Assert.All(samples.Where(sample => (int)sample["store"]!["count"]! > 0), sample => Assert.True((double)sample["store"]!["max"]! >= (double)sample["store"]!["p50"]!));
+        Assert.Equal((2, 1),
+            (samples.Sum(sample => (int)sample["turns"]!["count"]!), samples.Sum(sample => (int)sample["turns"]!["failed"]!)));
+        Assert.All(samples.Where(sample => (int)sample["store"]!["count"]! > 0),
+            sample => Assert.True((double)sample["store"]!["max"]! >= (double)sample["store"]!["p50"]!));
         var now = (await server.GetAsync("/activity")).Json;
-        Assert.Equal(["advanced 1 0", "model 1 1"], now["agents"]!.AsArray().Select(agent => $"{agent!["name"]} {agent["latency"]!["count"]} {agent["latency"]!["failed"]}"));
+        Assert.Equal(["advanced 1 0", "model 1 1"],
+            now["agents"]!.AsArray().Select(agent => $"{agent!["name"]} {agent["latency"]!["count"]} {agent["latency"]!["failed"]}"));
         Assert.Contains("commit_turn", now["store_operations"]!.AsArray().Select(operation => (string?)operation!["name"]));
         (await server.GetAsync("/activity?after=x")).IsProblem(422, "invalid_request");
     }
 
-    private static async Task<JsonArray> HistoryOf(SessionsServer server) => (await server.GetAsync("/sessions/s/history?branches=all")).Json["turns"]!.AsArray();
+    private static async Task<JsonArray> HistoryOf(SessionsServer server) =>
+        (await server.GetAsync("/sessions/s/history?branches=all")).Json["turns"]!.AsArray();
 }

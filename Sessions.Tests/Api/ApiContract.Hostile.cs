@@ -61,7 +61,8 @@ public abstract partial class ApiContract
         var server = Start();
 
         var answer = await server.PostAsync("/query", """
-            {"query":"hello","agent_type":null,"thread_id":null,"user_id":null,"parameters":null,"on_busy":null,"colour":"red","nested":{"a":[1]}}
+            {"query":"hello","agent_type":null,"thread_id":null,"user_id":null,"parameters":null,"on_busy":null,
+             "colour":"red","nested":{"a":[1]}}
             """);
 
         Assert.Equal(200, answer.Status);
@@ -100,14 +101,19 @@ public abstract partial class ApiContract
         await RefusedAsync("/query", new { query = new string('x', 2 << 20) }, 413, "limits.request_body_bytes");
         await RefusedAsync("/query", new { query = new string('x', (64 << 10) + 1) }, 422, "limits.query_bytes");
         await RefusedAsync("/query", new { query = new string('é', (32 << 10) + 1) }, 422, "limits.query_bytes");
-        await RefusedAsync("/sessions", new { metadata = Enumerable.Range(0, 65).ToDictionary(i => $"k{i}", i => i) }, 422, "limits.metadata_keys");
+        await RefusedAsync("/sessions", new { metadata = Enumerable.Range(0, 65).ToDictionary(i => $"k{i}", i => i) }, 422,
+            "limits.metadata_keys");
         await RefusedAsync("/sessions", new { metadata = new { a = new string('x', 16 << 10) } }, 422, "limits.metadata_bytes");
-        Assert.Equal(200, (await server.PostAsync("/query", new { query = new string('x', 64 << 10), user_id = new string('u', 256), thread_id = new string('t', 128) })).Status);
-        Assert.Equal(201, (await server.PostAsync("/sessions", new { metadata = Enumerable.Range(0, 64).ToDictionary(i => $"k{i}", i => i) })).Status);
+        Assert.Equal(200, (await server.PostAsync("/query",
+            new { query = new string('x', 64 << 10), user_id = new string('u', 256), thread_id = new string('t', 128) })).Status);
+        Assert.Equal(201,
+            (await server.PostAsync("/sessions", new { metadata = Enumerable.Range(0, 64).ToDictionary(i => $"k{i}", i => i) })).Status);
         (await server.PostAsync("/query", new { query = "a", user_id = new string('u', 257) })).IsProblem(422, "invalid_request");
         (await server.PostAsync("/query", new { query = "a", thread_id = new string('t', 129) })).IsProblem(422, "invalid_request");
-        var id = (string)(await server.PostAsync("/sessions", new { metadata = Enumerable.Range(0, 60).ToDictionary(i => $"k{i}", i => i) })).Json["session_id"]!;
-        (await server.SendAsync(HttpMethod.Patch, $"/sessions/{id}", System.Text.Json.JsonSerializer.Serialize(new { metadata = Enumerable.Range(100, 5).ToDictionary(i => $"k{i}", i => i) })))
+        var id = (string)(await server.PostAsync("/sessions",
+            new { metadata = Enumerable.Range(0, 60).ToDictionary(i => $"k{i}", i => i) })).Json["session_id"]!;
+        (await server.SendAsync(HttpMethod.Patch, $"/sessions/{id}",
+            System.Text.Json.JsonSerializer.Serialize(new { metadata = Enumerable.Range(100, 5).ToDictionary(i => $"k{i}", i => i) })))
             .IsProblem(422, "limit_exceeded");
     }
 
@@ -125,7 +131,8 @@ public abstract partial class ApiContract
     public async Task Metadata_as_deep_as_is_allowed_can_be_read_wherever_it_is_shown()
     {
         // The body and the metadata are two levels.
-        static string Nested(int depth) => $"{{\"user_id\":\"ada\",\"metadata\":{{\"x\":{new string('[', depth - 2)}{new string(']', depth - 2)}}}}}";
+        static string Nested(int depth) =>
+            $"{{\"user_id\":\"ada\",\"metadata\":{{\"x\":{new string('[', depth - 2)}{new string(']', depth - 2)}}}}}";
         var server = Start();
 
         (await server.PostAsync("/sessions", Nested(57))).IsProblem(400, "invalid_json");
@@ -209,7 +216,8 @@ public abstract partial class ApiContract
         body.Headers.Remove("Content-Type");
         body.Headers.TryAddWithoutValidation("Content-Type", contentType);
 
-        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, TestContext.Current.CancellationToken);
+        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body,
+            TestContext.Current.CancellationToken);
 
         (await Answer.ReadAsync(response)).IsProblem(415, "unsupported_media_type");
     }
@@ -221,7 +229,8 @@ public abstract partial class ApiContract
         using var body = new ByteArrayContent([.. "{\"query\":\""u8, 0xC3, 0x28, 0xFF, .. "\"}"u8]);
         body.Headers.ContentType = new("application/json");
 
-        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, TestContext.Current.CancellationToken);
+        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body,
+            TestContext.Current.CancellationToken);
 
         Assert.InRange((int)response.StatusCode, 400, 422);
     }
@@ -230,7 +239,11 @@ public abstract partial class ApiContract
     public async Task Any_text_comes_back_as_it_was_sent()
     {
         var server = Start();
-        foreach (var text in (string[])["control \u0001\u001f\u007f and \0", "emoji 👩‍👩‍👧‍👦 🏴󠁧󠁢󠁳󠁣󠁴󠁿", "rtl שלום \u202Eevil", "<script>alert(1)</script>", "'; DROP TABLE sessions; --", "{{7*7}} ${x} %s \\ \" /", "\uFEFF bom \uFFFF"])
+        foreach (var text in (string[])
+        [
+            "control \u0001\u001f\u007f and \0", "emoji 👩‍👩‍👧‍👦 🏴󠁧󠁢󠁳󠁣󠁴󠁿", "rtl שלום \u202Eevil",
+            "<script>alert(1)</script>", "'; DROP TABLE sessions; --", "{{7*7}} ${x} %s \\ \" /", "\uFEFF bom \uFFFF",
+        ])
         {
             var answer = await server.QueryAsync(text, "a");
             Assert.Equal(text, (string?)(await server.GetAsync("/sessions/a")).Json["context"]!["last_query"]);
@@ -241,9 +254,12 @@ public abstract partial class ApiContract
     public async Task A_body_in_pieces_and_one_that_breaks_off_are_dealt_with()
     {
         var server = Start();
-        var broken = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n{\"query\":", closeEarly: true);
-        var chunked = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n9\r\n{\"query\":\r\n8\r\n\"hello\"}\r\n0\r\n\r\n");
-        var senseless = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nFFFFFFFFFFFFFFFF\r\nabc");
+        var broken = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + "Content-Length: 100\r\nConnection: close\r\n\r\n{\"query\":", closeEarly: true);
+        var chunked = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json; charset=utf-8\r\n"
+            + "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n9\r\n{\"query\":\r\n8\r\n\"hello\"}\r\n0\r\n\r\n");
+        var senseless = await RawAsync(server, "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nFFFFFFFFFFFFFFFF\r\nabc");
 
         Assert.DoesNotContain("HTTP/1.1 5", broken, StringComparison.Ordinal);
         Assert.StartsWith("HTTP/1.1 200 ", chunked, StringComparison.Ordinal);

@@ -80,7 +80,8 @@ public abstract partial class ApiContract
         Assert.Equal(1, await CountAsync(server, "created_after=2026-01-31T12:00:00.000004Z"));
         Assert.Equal(0, await CountAsync(server, "created_after=2026-01-31T12:00:00.000005Z"));
         Assert.Equal(1, await CountAsync(server, "created_from=2026-01-31T12:00:00.000005Z"));
-        Assert.Equal(1, await CountAsync(server, "created_after=2026-01-31t13:00:00.000004%2B01:00&created_before=2026-01-31T06:30:00.000006000000-05:30"));
+        Assert.Equal(1, await CountAsync(server,
+            "created_after=2026-01-31t13:00:00.000004%2B01:00&created_before=2026-01-31T06:30:00.000006000000-05:30"));
         Assert.Equal(1, await CountAsync(server, "active_after=2026-01-31T12:00:00z&active_before=2026-01-31T12:00:01-00:00"));
     }
 

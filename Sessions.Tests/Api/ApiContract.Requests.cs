@@ -17,7 +17,8 @@ public abstract partial class ApiContract
 
         Assert.Equal("a", Thread(first.Json));
         Assert.Equal(2, (int)second.Json["metadata"]!["turn"]!);
-        foreach (var body in (string[])["""{"query":"three","session_id":"a","thread_id":"b"}""", """{"query":"three","session_id":"a/b"}"""])
+        foreach (var body in (string[])
+            ["""{"query":"three","session_id":"a","thread_id":"b"}""", """{"query":"three","session_id":"a/b"}"""])
         {
             var refused = (await server.PostAsync("/query", body)).IsProblem(422, "invalid_request");
             Assert.Equal("session_id", refused.Json["errors"]!.AsObject().Single().Key);
@@ -46,7 +47,8 @@ public abstract partial class ApiContract
     [InlineData("POST", "/sessions/old/fork", """{"afterTurn":1}""", "afterTurn", "after_turn")]
     [InlineData("POST", "/sessions/old/fork", """{"session.id":"new"}""", "session.id", "session_id")]
     [InlineData("PATCH", "/sessions/old", """{"Metadata":{"a":1}}""", "Metadata", "metadata")]
-    public async Task A_field_that_is_almost_a_known_one_is_refused_by_name(string method, string path, string body, string field, string known)
+    public async Task A_field_that_is_almost_a_known_one_is_refused_by_name(
+        string method, string path, string body, string field, string known)
     {
         var server = Start();
         await server.QueryAsync("hello", "old", "ada");
@@ -64,7 +66,8 @@ public abstract partial class ApiContract
     [Theory]
     [InlineData("""{"query":"a","user_id":"ada","userId":"eve"}""")]
     [InlineData("""{"userId":"eve","query":"a","user_id":"ada"}""")]
-    [InlineData("""{"query":"a","user_id":"ada","users_id":"eve","id":1,"x_user_id":1,"_":1,"":1,"ｕser_id":1,"colour":"red","colour":"red"}""")]
+    [InlineData(
+        """{"query":"a","user_id":"ada","users_id":"eve","id":1,"x_user_id":1,"_":1,"":1,"ｕser_id":1,"colour":"red","colour":"red"}""")]
     [InlineData("""{"query":"a","user_id":"ada","k":{"k":1,"k":"\ud800"}}""")]
     public async Task Fields_that_nobody_knows_are_ignored(string body)
     {
@@ -89,7 +92,8 @@ public abstract partial class ApiContract
     {
         var server = Start();
 
-        var refused = (await server.PostAsync("/query", $"{{\"query\":\"hello\",\"parameters\":{{\"{name}\":{value}}}}}")).IsProblem(422, "invalid_request");
+        var refused = (await server.PostAsync("/query", $"{{\"query\":\"hello\",\"parameters\":{{\"{name}\":{value}}}}}"))
+            .IsProblem(422, "invalid_request");
 
         Assert.Equal($"parameters.{name}", refused.Json["errors"]!.AsObject().Single().Key);
         Assert.Equal(0, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
@@ -111,7 +115,8 @@ public abstract partial class ApiContract
 
         (await server.SendAsync(verb, path + "?user_id=bob", body)).IsProblem(404, "session_not_found");
         (await server.SendAsync(verb, path + "?USER_ID=ADA", body)).IsProblem(404, "session_not_found");
-        (await server.SendAsync(verb, path.Replace("adas", "nobodys", StringComparison.Ordinal) + "?user_id=bob", body)).IsProblem(404, "session_not_found");
+        (await server.SendAsync(verb, path.Replace("adas", "nobodys", StringComparison.Ordinal) + "?user_id=bob", body))
+            .IsProblem(404, "session_not_found");
         foreach (var query in (string[])["?user_id=", "?user_id=ada&user_id=bob", "?user_id=%00", "?userId=ada", "?user-id=bob"])
         {
             (await server.SendAsync(verb, path + query, body)).IsProblem(422, "invalid_request");
@@ -181,7 +186,8 @@ public abstract partial class ApiContract
         using var body = new ByteArrayContent(compressed.ToArray());
         body.Headers.ContentType = new("application/json");
         body.Headers.TryAddWithoutValidation("Content-Encoding", encoding);
-        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, TestContext.Current.CancellationToken);
+        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body,
+            TestContext.Current.CancellationToken);
 
         var refused = (await Answer.ReadAsync(response)).IsProblem(415, "unsupported_media_type");
         Assert.Contains("Content-Encoding", (string)refused.Json["detail"]!, StringComparison.Ordinal);
@@ -198,7 +204,8 @@ public abstract partial class ApiContract
         using var body = new ByteArrayContent(isUtf16 ? Encoding.Unicode.GetBytes(json) : Encoding.UTF8.GetBytes(json));
         body.Headers.TryAddWithoutValidation("Content-Type", $"application/json; charset={charset}");
 
-        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, TestContext.Current.CancellationToken);
+        using var response = await server.Client.PostAsync(new Uri("/query", UriKind.Relative), body,
+            TestContext.Current.CancellationToken);
 
         Assert.Equal(status, (int)response.StatusCode);
     }
@@ -217,7 +224,8 @@ public abstract partial class ApiContract
 
         foreach (var number in (string[])[following, "1000", "2147483646", "2147483647", "2147483648", "-1", ""])
         {
-            var refused = (await server.PostAsync("/query", Streamed, ("Last-Event-ID", $"{stream}:{number}"))).IsProblem(422, "invalid_request");
+            var refused = (await server.PostAsync("/query", Streamed, ("Last-Event-ID", $"{stream}:{number}")))
+                .IsProblem(422, "invalid_request");
             Assert.Equal("Last-Event-ID", refused.Json["errors"]!.AsObject().Single().Key);
         }
 
@@ -248,7 +256,8 @@ public abstract partial class ApiContract
 
         string[] all =
         [
-            query.ToJsonString(), created.Text, (await server.GetAsync("/users/ada/sessions")).Text, (await server.GetAsync("/users/ada/export")).Text,
+            query.ToJsonString(), created.Text, (await server.GetAsync("/users/ada/sessions")).Text,
+            (await server.GetAsync("/users/ada/export")).Text,
             (await server.GetAsync("/sessions/stats")).Text, (await server.DeleteAsync("/users/bob/sessions")).Text,
         ];
         foreach (var text in all)

@@ -10,7 +10,8 @@ public abstract partial class ApiContract
     {
         var server = Start();
 
-        var answer = (await server.PostAsync("/query", """{"query":"a","input":[{"type":"input_video"}]}""")).IsProblem(422, "invalid_request");
+        var answer = (await server.PostAsync("/query", """{"query":"a","input":[{"type":"input_video"}]}"""))
+            .IsProblem(422, "invalid_request");
 
         Assert.Matches(@"[^.]\.$", (string?)answer.Json["detail"]);
     }
@@ -62,7 +63,9 @@ public abstract partial class ApiContract
         var seen = new ConcurrentBag<int>();
         await Task.WhenAll(Enumerable.Range(0, 64).Select(async i =>
         {
-            var created = i % 2 == 0 ? await server.PostAsync("/sessions", """{"user_id":"ada"}""") : await server.TryQueryAsync("hello", user: "ada");
+            var created = i % 2 == 0
+                ? await server.PostAsync("/sessions", """{"user_id":"ada"}""")
+                : await server.TryQueryAsync("hello", user: "ada");
             Assert.InRange(created.Status, 200, 201);
             seen.Add(Ids(await server.GetAsync("/users/ada/sessions")).Count());
         }));
@@ -131,14 +134,16 @@ public abstract partial class ApiContract
 
         // The model answers with a digest of what it was given: how many queries, and a hash over all of them.
         model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(
-            http, ChatCompletionsServer.Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user").Select(message => message.Text)));
+            http, ChatCompletionsServer.Digest(ChatCompletionsServer.Messages(request).Where(message => message.Role == "user")
+                .Select(message => message.Text)));
 
         var answers = await Task.WhenAll(Enumerable.Range(0, Clients).Select(client => Task.Run(async () =>
         {
             List<int> turns = [];
             for (var i = 0; i < Each; i++)
             {
-                var answer = await server.PostAsync("/query", new { query = $"{client}-{i}", thread_id = "a", agent_type = "model", parameters = new { history_turns = 1000 } });
+                var answer = await server.PostAsync("/query",
+                    new { query = $"{client}-{i}", thread_id = "a", agent_type = "model", parameters = new { history_turns = 1000 } });
                 Assert.True(answer.Status == 200, answer.Text);
                 turns.Add((int)answer.Json["metadata"]!["turn"]!);
             }
@@ -152,7 +157,8 @@ public abstract partial class ApiContract
         Assert.All(answers, turns => Assert.Equal(turns.Order(), turns));
         var queries = history.Select(turn => (string)turn["query"]!).ToList();
         Assert.Equal(Clients * Each, queries.Distinct().Count());
-        Assert.All(history, turn => Assert.Equal(ChatCompletionsServer.Digest(queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
+        Assert.All(history,
+            turn => Assert.Equal(ChatCompletionsServer.Digest(queries.Take((int)turn["turn"]!)), (string)turn["response"]!));
     }
 
     [Fact]
@@ -197,7 +203,8 @@ public abstract partial class ApiContract
         };
         var server = Start([.. model.Agent("model")]);
         using var gone = new CancellationTokenSource();
-        using var body = new StringContent("""{"query":"never mind","thread_id":"a","agent_type":"model"}""", System.Text.Encoding.UTF8, "application/json");
+        using var body = new StringContent("""{"query":"never mind","thread_id":"a","agent_type":"model"}""",
+            System.Text.Encoding.UTF8, "application/json");
         var running = server.Client.PostAsync(new Uri("/query", UriKind.Relative), body, gone.Token);
         await entered.WaitAsync(TestContext.Current.CancellationToken);
         await gone.CancelAsync();
@@ -234,7 +241,8 @@ public abstract partial class ApiContract
     {
         var server = Start();
         (string, string) key = ("Idempotency-Key", "key-1");
-        foreach (var body in (string[])["""{"query":"hello"}""", """{"query":"hello","thread_id":"a"}""", """{"query":"hello","user_id":"ada"}"""])
+        foreach (var body in (string[])
+            ["""{"query":"hello"}""", """{"query":"hello","thread_id":"a"}""", """{"query":"hello","user_id":"ada"}"""])
         {
             var first = await server.PostAsync("/query", body, key);
             await server.QueryAsync("in between", Thread(first.Json));
@@ -245,11 +253,13 @@ public abstract partial class ApiContract
             Assert.Equal("true", again.Headers["Idempotency-Replayed"]);
             Assert.Equal(first.Text, again.Text);
             Assert.Equal(2, (await server.GetAsync($"/sessions/{Thread(first.Json)}/history")).Json["turns"]!.AsArray().Count);
-            (await server.PostAsync("/query", body.Replace("hello", "other", StringComparison.Ordinal), key)).IsProblem(422, "idempotency_key_reused");
+            (await server.PostAsync("/query", body.Replace("hello", "other", StringComparison.Ordinal), key))
+                .IsProblem(422, "idempotency_key_reused");
         }
 
         Assert.Equal(3, (int)(await server.GetAsync("/sessions/stats")).Json["active_sessions"]!);
-        (await server.PostAsync("/query", """{"query":"hello"}""", ("Idempotency-Key", new string('k', 256)))).IsProblem(422, "invalid_request");
+        (await server.PostAsync("/query", """{"query":"hello"}""", ("Idempotency-Key", new string('k', 256))))
+            .IsProblem(422, "invalid_request");
         (await server.PostAsync("/query", """{"query":"hello"}""", ("Idempotency-Key", ""))).IsProblem(422, "invalid_request");
     }
 
@@ -341,7 +351,8 @@ public abstract partial class ApiContract
     {
         using var socket = new System.Net.Sockets.TcpClient();
         await socket.ConnectAsync("127.0.0.1", server.Client.BaseAddress!.Port, TestContext.Current.CancellationToken);
-        var request = $"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\nContent-Length: {body.Length}\r\n\r\n{body}";
+        var request = $"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nIdempotency-Key: {key}\r\n"
+            + $"Content-Length: {body.Length}\r\n\r\n{body}";
         await socket.GetStream().WriteAsync(System.Text.Encoding.ASCII.GetBytes(request), TestContext.Current.CancellationToken);
         if (body.Length % 2 > 0)
         {

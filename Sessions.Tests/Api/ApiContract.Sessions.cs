@@ -63,7 +63,8 @@ public abstract partial class ApiContract
         Assert.Equal(new string('q', 100) + "…", (string?)metadata["last_query"]);
         Assert.Equal("advanced", (string?)metadata["last_agent_type"]);
         Assert.Equal("api", (string?)metadata["created_from"]);
-        Assert.Equal("""{"n":[1,null,"é"]}""", metadata["nested"]!.ToJsonString(new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }));
+        Assert.Equal("""{"n":[1,null,"é"]}""",
+            metadata["nested"]!.ToJsonString(new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }));
         var context = session["context"]!;
         AssertKeys(context, "last_query", "last_response", "last_execution_time", "last_agent_used", "error_count", "last_error");
         Assert.Equal(query, (string?)context["last_query"]);
@@ -215,8 +216,10 @@ public abstract partial class ApiContract
 
         Assert.Equal(304, (await server.GetAsync(path, ("If-None-Match", first))).Status);
         Assert.Equal(200, (await server.SendAsync(HttpMethod.Patch, path, """{"metadata":{"a":1}}""", ("If-Match", first))).Status);
-        (await server.SendAsync(HttpMethod.Patch, path, """{"metadata":{"a":2}}""", ("If-Match", first))).IsProblem(412, "version_mismatch");
-        (await server.SendAsync(HttpMethod.Patch, path, """{"metadata":{"a":2}}""", ("If-Match", "nonsense"))).IsProblem(412, "version_mismatch");
+        (await server.SendAsync(HttpMethod.Patch, path, """{"metadata":{"a":2}}""", ("If-Match", first)))
+            .IsProblem(412, "version_mismatch");
+        (await server.SendAsync(HttpMethod.Patch, path, """{"metadata":{"a":2}}""", ("If-Match", "nonsense")))
+            .IsProblem(412, "version_mismatch");
         var now = await server.GetAsync(path, ("If-None-Match", first));
         Assert.Equal(200, now.Status);
         Assert.NotEqual(first, now.Headers["ETag"]);
@@ -264,7 +267,8 @@ public abstract partial class ApiContract
         Assert.Equal("fork", (string?)fork.Json["metadata"]!["created_from"]);
         Assert.Equal("try", (string?)fork.Json["metadata"]!["why"]);
         Assert.Equal(2, (int)fork.Json["metadata"]!["query_count"]!);
-        Assert.Equal(["question 1", "question 2", "other"], (await server.GetAsync("/sessions/b/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!));
+        Assert.Equal(["question 1", "question 2", "other"],
+            (await server.GetAsync("/sessions/b/history")).Json["turns"]!.AsArray().Select(turn => (string)turn!["query"]!));
         Assert.Equal(3, (await server.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Count);
         Assert.Equal(201, (await server.PostAsync("/sessions/a/fork")).Status);
         (await server.PostAsync("/sessions/a/fork", """{"session_id":"b"}""")).IsProblem(409, "session_exists");
@@ -286,7 +290,8 @@ public abstract partial class ApiContract
         var lines = export.Text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!).ToList();
         Assert.Equal("application/x-ndjson", export.ContentType);
         Assert.Equal(["a", "b"], lines.Where(line => line["session"] is not null).Select(line => (string)line["session"]!["session_id"]!));
-        Assert.Equal(["one", "two", "three"], lines.Where(line => line["turn"] is not null).Select(line => (string)line["turn"]!["query"]!));
+        Assert.Equal(["one", "two", "three"],
+            lines.Where(line => line["turn"] is not null).Select(line => (string)line["turn"]!["query"]!));
         Assert.DoesNotContain("foreign", export.Text, StringComparison.Ordinal);
 
         var receipt = await server.DeleteAsync("/users/ada/sessions");

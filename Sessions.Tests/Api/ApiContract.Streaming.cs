@@ -11,7 +11,8 @@ public abstract partial class ApiContract
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(0);
-        model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(http.RequestAborted));
+        model.Reply = (_, _, http) =>
+            ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(http.RequestAborted));
         var server = Start([.. model.Agent("model")]);
         await using var reader = await EventReader.OpenAsync(server, Streamed);
 
@@ -31,7 +32,8 @@ public abstract partial class ApiContract
         Assert.Equal("done", done!.Value.Name);
         Assert.Null(await reader.NextAsync());
         Assert.Equal("Once upon a time", (string?)done.Value.Data["response"]);
-        Assert.Equal(18, (int)done.Value.Data["metadata"]!["usage"]!["input_tokens"]! + (int)done.Value.Data["metadata"]!["usage"]!["output_tokens"]!);
+        Assert.Equal(18,
+            (int)done.Value.Data["metadata"]!["usage"]!["input_tokens"]! + (int)done.Value.Data["metadata"]!["usage"]!["output_tokens"]!);
         AssertKeys(done.Value.Data, "response", "agent_type", "metadata");
         Assert.Equal(5, ids.Append(done.Value.Id).Distinct().Count());
         Assert.Equal("Once upon a time", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["response"]);
@@ -57,7 +59,8 @@ public abstract partial class ApiContract
     {
         await using var model = await ChatCompletionsServer.StartAsync();
         var next = new SemaphoreSlim(1);
-        model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(http.RequestAborted));
+        model.Reply = (_, _, http) =>
+            ChatCompletionsServer.StreamAsync(http, ["Once ", "upon ", "a time"], _ => next.WaitAsync(http.RequestAborted));
         var server = Start([.. model.Agent("model")]);
         string seen;
         await using (var reader = await EventReader.OpenAsync(server, Streamed))
@@ -72,14 +75,16 @@ public abstract partial class ApiContract
 
         Assert.Equal(["upon ", "a time"], rest[..^1].Select(delta => (string)delta.Data["text"]!));
         Assert.Equal("Once upon a time", (string?)rest[^1].Data["response"]);
-        Assert.Equal("Once upon a time", (string?)Assert.Single((await server.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray())!["response"]);
+        Assert.Equal("Once upon a time",
+            (string?)Assert.Single((await server.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray())!["response"]);
         Assert.Single(model.Requests);
 
         // Not by another user, and not after a minute.
         var foreign = await server.PostAsync("/query", """{"query":"tell me","user_id":"eve","stream":true}""", ("Last-Event-ID", seen));
         foreign.IsProblem(404, "stream_not_found");
         server.Time.Advance(TimeSpan.FromSeconds(60));
-        await PollAsync(() => server.PostAsync("/query", Streamed, ("Last-Event-ID", seen)), answer => answer.Status == 404 && answer.Code == "stream_not_found");
+        await PollAsync(() => server.PostAsync("/query", Streamed, ("Last-Event-ID", seen)),
+            answer => answer.Status == 404 && answer.Code == "stream_not_found");
         (await server.PostAsync("/query", Streamed, ("Last-Event-ID", "nonsense"))).IsProblem(422, "invalid_request");
         Assert.Single(model.Requests);
     }
@@ -121,7 +126,8 @@ public abstract partial class ApiContract
         await first.NextAsync();
         await first.NextAsync();
         await using var second = await EventReader.OpenAsync(server, Streamed, key);
-        (await server.PostAsync("/query", Streamed.Replace(",\"stream\":true", "", StringComparison.Ordinal), key)).IsProblem(409, "idempotency_in_progress");
+        (await server.PostAsync("/query", Streamed.Replace(",\"stream\":true", "", StringComparison.Ordinal), key))
+            .IsProblem(409, "idempotency_in_progress");
         next.Release();
 
         var all = await second.RestAsync();
@@ -146,11 +152,13 @@ public abstract partial class ApiContract
             await ChatCompletionsServer.StreamAsync(http, ["Once "], _ => Task.CompletedTask);
             http.Abort();
         };
-        var server = Start([.. model.Agent("model"), ("agents:gone:provider", "openai"), ("agents:gone:model", "m"), ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0")]);
+        var server = Start([.. model.Agent("model"), ("agents:gone:provider", "openai"), ("agents:gone:model", "m"),
+            ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0")]);
         await server.QueryAsync("hello", "mine", "ada");
 
         (await server.PostAsync("/query", """{"query":"","stream":true}""")).IsProblem(422, "invalid_request");
-        (await server.PostAsync("/query", """{"query":"a","thread_id":"mine","user_id":"eve","stream":true}""")).IsProblem(404, "session_not_found");
+        (await server.PostAsync("/query", """{"query":"a","thread_id":"mine","user_id":"eve","stream":true}"""))
+            .IsProblem(404, "session_not_found");
         (await server.PostAsync("/query", """{"query":"a","stream":"yes"}""")).IsProblem(422, "invalid_request");
 
         await using var reader = await EventReader.OpenAsync(server, """{"query":"a","thread_id":"b","agent_type":"gone","stream":true}""");
@@ -191,8 +199,10 @@ public abstract partial class ApiContract
     {
         var server = Start();
 
-        Assert.Equal("application/json", (await server.PostAsync("/query", """{"query":"hello"}""", ("Accept", "application/json, text/event-stream"))).ContentType);
-        Assert.Equal("application/json", (await server.PostAsync("/query", """{"query":"hello","stream":false}""", ("Accept", "text/event-stream"))).ContentType);
+        Assert.Equal("application/json",
+            (await server.PostAsync("/query", """{"query":"hello"}""", ("Accept", "application/json, text/event-stream"))).ContentType);
+        Assert.Equal("application/json",
+            (await server.PostAsync("/query", """{"query":"hello","stream":false}""", ("Accept", "text/event-stream"))).ContentType);
     }
 
     [Theory]
@@ -250,7 +260,10 @@ public abstract partial class ApiContract
         var next = new SemaphoreSlim(0);
         model.Reply = (_, _, http) => ChatCompletionsServer.StreamAsync(http, ["at last"], _ => next.WaitAsync(http.RequestAborted));
         var server = Start([.. model.Agent("model", timeoutSeconds: 3600)]);
-        using var request = new HttpRequestMessage(HttpMethod.Post, "/query") { Content = new StringContent(Streamed, System.Text.Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/query")
+        {
+            Content = new StringContent(Streamed, System.Text.Encoding.UTF8, "application/json"),
+        };
         await using var first = isResumed ? await EventReader.OpenAsync(server, Streamed) : null;
         if (first is not null)
         {
@@ -258,7 +271,8 @@ public abstract partial class ApiContract
         }
 
         // The headers come before anything is told.
-        using var response = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestContext.Current.CancellationToken);
+        using var response = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead,
+            TestContext.Current.CancellationToken);
         using var lines = new StreamReader(await response.Content.ReadAsStreamAsync(TestContext.Current.CancellationToken));
         var heartbeat = Task.Run(async () =>
         {

@@ -37,7 +37,8 @@ public abstract partial class ApiContract : IAsyncLifetime
 
     private static string Thread(JsonNode answer) => (string)answer["metadata"]!["thread_id"]!;
 
-    private static IEnumerable<string> Ids(Answer list) => list.Json["sessions"]!.AsArray().Select(session => (string)session!["session_id"]!);
+    private static IEnumerable<string> Ids(Answer list) =>
+        list.Json["sessions"]!.AsArray().Select(session => (string)session!["session_id"]!);
 
     private static void AssertKeys(JsonNode? node, params string[] keys) =>
         Assert.Equal(keys.Order(), node!.AsObject().Select(property => property.Key).Order());

@@ -15,7 +15,8 @@ public sealed class BodyTests
     private const string Head = "POST /sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
     private static readonly (string, string)[] Small =
-        [("limits:request_body_bytes", "800000"), ("limits:content_bytes", "800000"), ("limits:request_bodies_bytes", "1048576"), ("limits:request_bodies_bytes_per_caller", "1048576")];
+        [("limits:request_body_bytes", "800000"), ("limits:content_bytes", "800000"), ("limits:request_bodies_bytes", "1048576"),
+            ("limits:request_bodies_bytes_per_caller", "1048576")];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -46,7 +47,8 @@ public sealed class BodyTests
     {
         await using var server = SessionsServer.Start(Small, kind == "http2" ? AlsoHttp2 : null);
         using var client = new HttpClient { BaseAddress = server.Client.BaseAddress };
-        using var held = kind == "http2" ? null : await SendAsync(server, kind == "length" ? "Content-Length: 800000\r\n\r\n" : "Transfer-Encoding: chunked\r\n\r\naae60\r\n", 700_000);
+        using var held = kind == "http2" ? null : await SendAsync(server,
+            kind == "length" ? "Content-Length: 800000\r\n\r\n" : "Transfer-Encoding: chunked\r\n\r\naae60\r\n", 700_000);
         using var gone = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         var streamed = held is null ? PostAsync(client, kind, new EndlessBody(700_000), gone.Token) : Task.CompletedTask;
         await ServiceProcess.UntilAsync(() => server.Get<BodyBudget>().Bytes == 700_000);
@@ -71,7 +73,8 @@ public sealed class BodyTests
     {
         var (first, second) = (ApiKeys.NewKey(), ApiKeys.NewKey());
         await using var server = SessionsServer.Start(
-            [.. Small, ("limits:request_bodies_bytes", "4000000"), ("auth:mode", "api_key"), .. AuthTests.Setting("first", first, "service"), .. AuthTests.Setting("second", second, "service")]);
+            [.. Small, ("limits:request_bodies_bytes", "4000000"), ("auth:mode", "api_key"),
+                .. AuthTests.Setting("first", first, "service"), .. AuthTests.Setting("second", second, "service")]);
         using var held = await SendAsync(server, $"X-API-Key: {first}\r\nTransfer-Encoding: chunked\r\n\r\naae60\r\n", 700_000);
         await ServiceProcess.UntilAsync(() => server.Get<BodyBudget>().Bytes == 700_000);
 
@@ -87,10 +90,12 @@ public sealed class BodyTests
     [InlineData(true)]
     public async Task Where_content_is_sent_a_body_may_be_larger(bool chunked)
     {
-        await using var server = SessionsServer.Start([("limits:content_bytes", "3000000")], services => services.AddSingleton<IStartupFilter>(new ContentRoute()));
+        await using var server = SessionsServer.Start([("limits:content_bytes", "3000000")],
+            services => services.AddSingleton<IStartupFilter>(new ContentRoute()));
 
         foreach (var (path, bytes, limit) in ((string, int, string?)[])
-            [("/content", 3_000_000, null), ("/content", 3_000_001, "limits.content_bytes"), ("/sessions", 1_048_576, null), ("/sessions", 1_048_577, "limits.request_body_bytes")])
+            [("/content", 3_000_000, null), ("/content", 3_000_001, "limits.content_bytes"), ("/sessions", 1_048_576, null),
+                ("/sessions", 1_048_577, "limits.request_body_bytes")])
         {
             using var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = Json("{}".PadRight(bytes)) };
             request.Headers.TransferEncodingChunked = chunked;
@@ -111,13 +116,15 @@ public sealed class BodyTests
     public async Task A_larger_body_has_more_time()
     {
         await using var server = SessionsServer.Start(
-            [("limits:request_body_bytes", "100000"), ("limits:receive_seconds", "30")], services => services.AddSingleton<IStartupFilter>(new ContentRoute()));
+            [("limits:request_body_bytes", "100000"), ("limits:receive_seconds", "30")],
+            services => services.AddSingleton<IStartupFilter>(new ContentRoute()));
         using var client = await SendAsync(server, "Connection: close\r\nContent-Length: 450000\r\n\r\n", 0, "/content");
         for (var sent = 0; sent < 450_000; sent += 50_000)
         {
             // More than 30 s in all, though no more for any 100,000 bytes.
             server.Time.Advance(TimeSpan.FromSeconds(12));
-            await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(sent == 0 ? "{}".PadRight(50_000) : new string(' ', 50_000)), Cancel);
+            await client.GetStream().WriteAsync(
+                Encoding.ASCII.GetBytes(sent == 0 ? "{}".PadRight(50_000) : new string(' ', 50_000)), Cancel);
             var arrived = sent + 50_000;
             await ServiceProcess.UntilAsync(() => server.Get<BodyBudget>().Bytes == arrived || arrived == 450_000);
         }
@@ -131,11 +138,17 @@ public sealed class BodyTests
     private static StringContent Json(string json) => new(json, Encoding.UTF8, "application/json");
 
     private static void AlsoHttp2(IServiceCollection services) =>
-        services.Configure<KestrelServerOptions>(kestrel => kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2));
+        services.Configure<KestrelServerOptions>(
+            kestrel => kestrel.ConfigureEndpointDefaults(endpoint => endpoint.Protocols = HttpProtocols.Http2));
 
-    private static Task<HttpResponseMessage> PostAsync(HttpClient client, string kind, HttpContent body, CancellationToken cancellationToken)
+    private static Task<HttpResponseMessage> PostAsync(
+        HttpClient client, string kind, HttpContent body, CancellationToken cancellationToken)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, "/sessions") { Content = body, VersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        var request = new HttpRequestMessage(HttpMethod.Post, "/sessions")
+        {
+            Content = body,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
         if (kind == "http2")
         {
             request.Version = HttpVersion.Version20;
@@ -153,7 +166,8 @@ public sealed class BodyTests
     {
         var client = new TcpClient { NoDelay = true };
         await client.ConnectAsync(server.Client.BaseAddress!.Host, server.Client.BaseAddress.Port, Cancel);
-        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(Head.Replace("/sessions", path, StringComparison.Ordinal) + headers + new string(' ', bytes)), Cancel);
+        var head = Head.Replace("/sessions", path, StringComparison.Ordinal);
+        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(head + headers + new string(' ', bytes)), Cancel);
         return client;
     }
 
@@ -168,7 +182,8 @@ public sealed class BodyTests
             Headers.ContentType = new("application/json");
         }
 
-        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) => SerializeToStreamAsync(stream, context, default);
+        protected override Task SerializeToStreamAsync(Stream stream, TransportContext? context) =>
+            SerializeToStreamAsync(stream, context, default);
 
         protected override async Task SerializeToStreamAsync(Stream stream, TransportContext? context, CancellationToken cancellationToken)
         {

@@ -16,8 +16,10 @@ public sealed partial class BrowserTests
         var session = (await server.PostAsync("/sessions", new { user_id = "ada" })).Headers["Location"];
         Answer[] answers =
         [
-            await server.TryQueryAsync("hello"), await server.GetAsync(session + "/history"), await server.GetAsync("/users/ada/sessions"), await server.GetAsync("/users/ada/export"),
-            await server.GetAsync("/nowhere"), await server.SendAsync(HttpMethod.Put, "/query"), await server.TryQueryAsync(""), await server.PostAsync("/query", "{"), await server.GetAsync("/health"),
+            await server.TryQueryAsync("hello"), await server.GetAsync(session + "/history"), await server.GetAsync("/users/ada/sessions"),
+            await server.GetAsync("/users/ada/export"),
+            await server.GetAsync("/nowhere"), await server.SendAsync(HttpMethod.Put, "/query"), await server.TryQueryAsync(""),
+            await server.PostAsync("/query", "{"), await server.GetAsync("/health"),
             await server.PostAsync("/query", """{"query":"hello","stream":true}"""),
         ];
 
@@ -42,7 +44,8 @@ public sealed partial class BrowserTests
         var again = await server.GetAsync(session, ("If-None-Match", first.Headers["ETag"]));
 
         Assert.Equal(304, again.Status);
-        Assert.All((Answer[])[first, again], answer => Assert.Equal(["no-cache", "private"], answer.Headers["Cache-Control"].Split(", ").Order()));
+        Assert.All((Answer[])[first, again],
+            answer => Assert.Equal(["no-cache", "private"], answer.Headers["Cache-Control"].Split(", ").Order()));
         Assert.Equal(first.Headers["ETag"], again.Headers["ETag"]);
     }
 
@@ -78,11 +81,14 @@ public sealed partial class BrowserTests
     public async Task No_other_page_may_call_it_unless_its_origin_is_configured()
     {
         await using var closed = SessionsServer.Start([]);
-        await using var open = SessionsServer.Start([("cors:origins", "https://app.example.com, http://localhost:3000"), ("limits:query_bytes", "100")]);
-        (string, string)[] preflight = [("Origin", "https://app.example.com"), ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "content-type,idempotency-key")];
+        await using var open = SessionsServer.Start(
+            [("cors:origins", "https://app.example.com, http://localhost:3000"), ("limits:query_bytes", "100")]);
+        (string, string)[] preflight = [("Origin", "https://app.example.com"), ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "content-type,idempotency-key")];
 
         Assert.DoesNotContain("Access-Control-Allow-Origin", (await closed.GetAsync("/", preflight[0])).Headers.Keys);
-        Assert.DoesNotContain("Access-Control-Allow-Origin", (await closed.SendAsync(HttpMethod.Options, "/query", null, preflight)).Headers.Keys);
+        Assert.DoesNotContain("Access-Control-Allow-Origin",
+            (await closed.SendAsync(HttpMethod.Options, "/query", null, preflight)).Headers.Keys);
 
         var asked = await open.SendAsync(HttpMethod.Options, "/query", null, preflight);
         Assert.Equal(204, asked.Status);

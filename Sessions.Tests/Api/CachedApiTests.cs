@@ -10,7 +10,8 @@ public sealed class CachedApiTests(RedisFixture redis) : ApiContract
     private string _connection = "";
 
     private protected override IEnumerable<(string Key, string Value)> Storage =>
-        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:redis", _connection)];
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["sessions.db"]), ("sessions:cache", "redis"),
+            ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "sqlite";
 
@@ -24,7 +25,8 @@ public sealed class CachedApiTests(RedisFixture redis) : ApiContract
         await ServiceProcess.UntilAsync(async () =>
         {
             await server.QueryAsync("hello", "a");
-            var outcomes = requests.GetMeasurementSnapshot().Select(measurement => (string)measurement.Tags["sessions.cache.outcome"]!).ToList();
+            var outcomes = requests.GetMeasurementSnapshot()
+                .Select(measurement => (string)measurement.Tags["sessions.cache.outcome"]!).ToList();
             Assert.Subset(new HashSet<string> { "miss", "hit", "stale", "bypassed" }, outcomes.ToHashSet());
             return outcomes.Contains("hit");
         });

@@ -17,7 +17,8 @@ public sealed class ContentTests
         await using var server = SessionsServer.Start([]);
         var refused = (await server.PostAsync("/query", body)).IsProblem(422, "invalid_request");
         Assert.NotNull(refused.Json["errors"]![field]);
-        refused = (await server.PostAsync("/sessions/a/turns", """{"input":[{"role":"user","content":"\ud800"}]}""")).IsProblem(422, "invalid_request");
+        refused = (await server.PostAsync("/sessions/a/turns", """{"input":[{"role":"user","content":"\ud800"}]}"""))
+            .IsProblem(422, "invalid_request");
         Assert.NotNull(refused.Json["errors"]!["input[0]"]);
     }
 
@@ -29,7 +30,8 @@ public sealed class ContentTests
         await using var server = SessionsServer.Start([("limits:request_body_bytes", "2000")]);
         using var request = new HttpRequestMessage(HttpMethod.Post, "/query")
         {
-            Content = new StringContent($$"""{"query":"x","parameters":{"a":"{{new string('x', 3000)}}"} }""", Encoding.UTF8, "application/json"),
+            Content = new StringContent($$"""{"query":"x","parameters":{"a":"{{new string('x', 3000)}}"} }""",
+                Encoding.UTF8, "application/json"),
         };
         request.Headers.TransferEncodingChunked = isChunked;
         using var response = await server.Client.SendAsync(request, Cancel);
@@ -55,7 +57,8 @@ public sealed class ContentTests
         }
 
         // Of the request itself a Response needs little.
-        var echoed = Sessions.Api.Http.OpenAi.ResponseRequest.Read(JsonElement.Parse($$"""{"input":"{{text}}","user":"ada","temperature":1}""")).Echoed();
+        var echoed = Sessions.Api.Http.OpenAi.ResponseRequest.Read(
+            JsonElement.Parse($$"""{"input":"{{text}}","user":"ada","temperature":1}""")).Echoed();
         Assert.InRange(echoed.Bytes, 1, 1000);
         Assert.Null(echoed.Text);
         Assert.Equal("""{"temperature":1,"user":"ada"}""", echoed.Body.GetRawText());
@@ -64,7 +67,8 @@ public sealed class ContentTests
     [Fact]
     public async Task A_failure_is_told_the_same_plainly_and_as_a_stream()
     {
-        foreach (var failure in (Exception[])[new StoreUnavailableException("On fire.", TimeSpan.FromSeconds(7)), new StoredDataException("session 'a'", "It is damaged.")])
+        foreach (var failure in (Exception[])
+            [new StoreUnavailableException("On fire.", TimeSpan.FromSeconds(7)), new StoredDataException("session 'a'", "It is damaged.")])
         {
             await using var server = SessionsServer.Start([], FaultySessionStore.Around);
             server.Get<FaultySessionStore>().Fail("begin_turn", tookEffect: false, failure);

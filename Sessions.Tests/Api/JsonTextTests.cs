@@ -6,7 +6,8 @@ namespace Sessions.Tests.Api;
 /// <summary>Texts are written as the library writes them, whichever way they take.</summary>
 public sealed class JsonTextTests
 {
-    private static readonly JsonSerializerOptions Library = ApiJson.Configure(new JsonSerializerOptions { TypeInfoResolver = JsonSerializerOptions.Default.TypeInfoResolver });
+    private static readonly JsonSerializerOptions Library = ApiJson.Configure(
+        new JsonSerializerOptions { TypeInfoResolver = JsonSerializerOptions.Default.TypeInfoResolver });
 
     [Fact]
     public void Every_character_is_written_as_the_library_does() =>

@@ -33,6 +33,7 @@ public sealed class ObservabilityTests(RedisFixture redis)
         var documentation = await File.ReadAllTextAsync(Repository.File("docs", "observability.md"), TestContext.Current.CancellationToken);
 
         Assert.True(instruments.Count >= least, $"{instruments.Count} instruments");
-        Assert.All(instruments, instrument => Assert.Contains($"| `{instrument.Name}` | {instrument.Unit} |", documentation, StringComparison.Ordinal));
+        Assert.All(instruments,
+            instrument => Assert.Contains($"| `{instrument.Name}` | {instrument.Unit} |", documentation, StringComparison.Ordinal));
     }
 }

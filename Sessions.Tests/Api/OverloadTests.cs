@@ -46,7 +46,8 @@ public sealed class OverloadTests
         await using var server = SessionsServer.Start([.. model.Agent("model"), ("limits:concurrent_requests", "2")]);
         for (var i = 0; i < 2; i++)
         {
-            await using var reader = await EventReader.OpenAsync(server, $$"""{"query":"hello","thread_id":"s{{i}}","agent_type":"model","stream":true}""");
+            await using var reader = await EventReader.OpenAsync(server,
+                $$"""{"query":"hello","thread_id":"s{{i}}","agent_type":"model","stream":true}""");
             Assert.Equal("session", (await reader.NextAsync())!.Value.Name);
         }
 

@@ -9,7 +9,8 @@ public sealed class RateLimitTests
     [Fact]
     public async Task More_than_allowed_is_refused_until_later_and_health_is_not_counted()
     {
-        await using var server = SessionsServer.Start([("rate_limit:requests_per_minute", "1"), ("rate_limit:burst", "3"), ("rate_limit:loopback", "true")]);
+        await using var server = SessionsServer.Start(
+            [("rate_limit:requests_per_minute", "1"), ("rate_limit:burst", "3"), ("rate_limit:loopback", "true")]);
 
         for (var i = 0; i < 3; i++)
         {
@@ -28,7 +29,8 @@ public sealed class RateLimitTests
     [Fact]
     public async Task It_comes_back_with_time()
     {
-        await using var server = SessionsServer.Start([("rate_limit:requests_per_minute", "600"), ("rate_limit:burst", "1"), ("rate_limit:loopback", "true")]);
+        await using var server = SessionsServer.Start(
+            [("rate_limit:requests_per_minute", "600"), ("rate_limit:burst", "1"), ("rate_limit:loopback", "true")]);
 
         // One every 100 ms of the machine's own time.
         await ServiceProcess.UntilAsync(async () => (await server.GetAsync("/")).Status == 429);
@@ -49,7 +51,8 @@ public sealed class RateLimitTests
     [Fact]
     public async Task Without_a_rate_nobody_is_limited()
     {
-        await using var server = SessionsServer.Start([("rate_limit:requests_per_minute", "0"), ("rate_limit:burst", "1"), ("rate_limit:loopback", "true")]);
+        await using var server = SessionsServer.Start(
+            [("rate_limit:requests_per_minute", "0"), ("rate_limit:burst", "1"), ("rate_limit:loopback", "true")]);
 
         for (var i = 0; i < 20; i++)
         {

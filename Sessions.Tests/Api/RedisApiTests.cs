@@ -4,7 +4,8 @@ public sealed class RedisApiTests(RedisFixture redis) : ApiContract
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage =>
+        [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 
@@ -23,7 +24,8 @@ public sealed class RedisClusterApiTests(RedisClusterApiTests.Cluster cluster) :
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage =>
+        [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 
@@ -47,7 +49,8 @@ public sealed class GarnetApiTests(GarnetApiTests.Garnet garnet) : ApiContract, 
 {
     private string _connection = "";
 
-    private protected override IEnumerable<(string Key, string Value)> Storage => [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
+    private protected override IEnumerable<(string Key, string Value)> Storage =>
+        [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", _connection)];
 
     private protected override string StorageName => "redis";
 

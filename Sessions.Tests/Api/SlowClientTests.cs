@@ -6,7 +6,8 @@ namespace Sessions.Tests.Api;
 /// <summary>Clients that send so slowly that they only hold a place.</summary>
 public sealed class SlowClientTests
 {
-    private const string Head = "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n";
+    private const string Head = "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        + "Content-Length: 100000\r\n\r\n";
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -70,7 +71,8 @@ public sealed class SlowClientTests
     {
         await using var server = SessionsServer.Start([]);
         using var client = await PlainClient.ConnectAsync(server.Client.BaseAddress!);
-        await SendAsync(client, "POST /query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"que");
+        await SendAsync(client, "POST /query HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            + "Content-Length: 17\r\n\r\n{\"que");
         await ServiceProcess.UntilAsync(() => server.Get<Admission>().Requests == 1);
         await SendAsync(client, "ry\":\"hello");
         await SendAsync(client, "\"}");
@@ -78,7 +80,8 @@ public sealed class SlowClientTests
         Assert.StartsWith("HTTP/1.1 200 ", await ReadToEndAsync(client), StringComparison.Ordinal);
     }
 
-    private static async Task SendAsync(TcpClient client, string text) => await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(text), Cancel);
+    private static async Task SendAsync(TcpClient client, string text) =>
+        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes(text), Cancel);
 
     private static async Task TrySendAsync(TcpClient client, string text)
     {

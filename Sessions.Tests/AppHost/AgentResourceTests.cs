@@ -12,7 +12,9 @@ using Microsoft.Extensions.Hosting;
 
 namespace Sessions.Tests.AppHost;
 
-/// <summary>An agent written with Microsoft Agent Framework, as a resource of the AppHost beside the API. This assembly is its program.</summary>
+/// <summary>
+/// An agent written with Microsoft Agent Framework, as a resource of the AppHost beside the API. This assembly is its program.
+/// </summary>
 public sealed class AgentResourceTests
 {
     private const string AddressVariable = "SESSIONS_TESTS_AGENT_PORT";
@@ -25,8 +27,10 @@ public sealed class AgentResourceTests
     public async Task It_answers_through_the_API_by_its_name_with_its_session_known()
     {
         var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(Cancel);
-        string[] arguments = ["exec", typeof(Program).Assembly.Location, "-noLogo", "-explicit", "only", "-method", $"{typeof(Program).FullName}.{nameof(Program.Main)}"];
-        var agent = builder.AddExecutable("my-agent", "dotnet", AppContext.BaseDirectory, arguments).WithHttpEndpoint(env: AddressVariable).WithHttpHealthCheck("/health");
+        string[] arguments = ["exec", typeof(Program).Assembly.Location, "-noLogo", "-explicit", "only", "-method",
+            $"{typeof(Program).FullName}.{nameof(Program.Main)}"];
+        var agent = builder.AddExecutable("my-agent", "dotnet", AppContext.BaseDirectory, arguments).WithHttpEndpoint(env: AddressVariable)
+            .WithHttpHealthCheck("/health");
         builder.CreateResourceBuilder<ProjectResource>("api")
             .WithReference(agent.GetEndpoint("http"))
             .WaitFor(agent)
@@ -47,7 +51,8 @@ public sealed class AgentResourceTests
 
         async Task<JsonNode> AskAsync(string query)
         {
-            using var answer = await client.PostAsJsonAsync("/query", new { query, thread_id = "demo", user_id = "ada", agent_type = "mine" }, Cancel);
+            using var answer = await client.PostAsJsonAsync("/query",
+                new { query, thread_id = "demo", user_id = "ada", agent_type = "mine" }, Cancel);
             var body = await answer.Content.ReadAsStringAsync(Cancel);
             Assert.True(answer.IsSuccessStatusCode, body);
             return JsonNode.Parse(body)!;
@@ -66,9 +71,11 @@ public sealed class AgentResourceTests
             app.MapPost("/v1/chat/completions", async (HttpContext http) =>
             {
                 var request = (await JsonNode.ParseAsync(http.Request.Body, cancellationToken: http.RequestAborted))!;
-                var messages = request["messages"]!.AsArray().Select(message => new ChatMessage(new ChatRole((string)message!["role"]!), (string?)message["content"]));
+                var messages = request["messages"]!.AsArray()
+                    .Select(message => new ChatMessage(new ChatRole((string)message!["role"]!), (string?)message["content"]));
                 var said = await agent.RunAsync(messages, cancellationToken: http.RequestAborted);
-                var session = $"turn {http.Request.Headers["X-Sessions-Turn"]} of {http.Request.Headers["X-Sessions-Session-Id"]} for {http.Request.Headers["X-Sessions-User-Id"]}";
+                var session = $"turn {http.Request.Headers["X-Sessions-Turn"]} of {http.Request.Headers["X-Sessions-Session-Id"]} "
+                    + $"for {http.Request.Headers["X-Sessions-User-Id"]}";
                 await ChatCompletionsServer.AnswerAsync(http, $"{session}: {said.Text}");
             });
             app.Urls.Add($"http://127.0.0.1:{Environment.GetEnvironmentVariable(AddressVariable)}");
@@ -80,12 +87,15 @@ public sealed class AgentResourceTests
     // A model that needs no network: says all that users have said.
     private sealed class Parrot : IChatClient
     {
-        public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
+        public Task<ChatResponse> GetResponseAsync(
+            IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
             Task.FromResult(new ChatResponse(new ChatMessage(
-                ChatRole.Assistant, string.Join(" / ", messages.Where(message => message.Role == ChatRole.User).Select(message => message.Text)))));
+                ChatRole.Assistant,
+                string.Join(" / ", messages.Where(message => message.Role == ChatRole.User).Select(message => message.Text)))));
 
         public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-            IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+            IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+            [EnumeratorCancellation] CancellationToken cancellationToken = default)
         {
             foreach (var update in (await GetResponseAsync(messages, options, cancellationToken)).ToChatResponseUpdates())
             {

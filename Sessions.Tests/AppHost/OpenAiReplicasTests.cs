@@ -21,7 +21,10 @@ public sealed class OpenAiReplicasTests(NodeClientTests.Packages packages) : ICl
         using var redis = await RedisProcess.StartAsync();
         await using var model = await ScriptedModel.StartAsync();
         await using var app = await StartAsync(redis, model);
-        using var client = new HttpClient(new SocketsHttpHandler { PooledConnectionLifetime = TimeSpan.Zero }) { BaseAddress = app.GetEndpoint("api", "http") };
+        using var client = new HttpClient(new SocketsHttpHandler { PooledConnectionLifetime = TimeSpan.Zero })
+        {
+            BaseAddress = app.GetEndpoint("api", "http"),
+        };
 
         // Each request on a connection of its own, and so by either replica.
         var conversation = (string)(await SendAsync(HttpMethod.Post, "/v1/conversations", new { }))["id"]!;
@@ -30,7 +33,8 @@ public sealed class OpenAiReplicasTests(NodeClientTests.Packages packages) : ICl
         {
             var made = await SendAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = $"c{round}", conversation });
             Assert.StartsWith($"I heard {round}: c1", TextOf(made), StringComparison.Ordinal);
-            var next = await SendAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = $"r{round}", previous_response_id = chain });
+            var next = await SendAsync(HttpMethod.Post, "/v1/responses",
+                new { model = "model", input = $"r{round}", previous_response_id = chain });
             Assert.StartsWith($"I heard {round}: r1", TextOf(next), StringComparison.Ordinal);
             chain = (string)next["id"]!;
             foreach (var one in (JsonNode[])[made, next, made, next])
@@ -95,7 +99,8 @@ public sealed class OpenAiReplicasTests(NodeClientTests.Packages packages) : ICl
         var api = builder.CreateResourceBuilder<ProjectResource>("api");
         IEnumerable<(string Key, string Value)> settings =
         [
-            .. model.Agent("model"), ("agents:model:accepts:0", "image"), ("agents:model:accepts:1", "file"), ("agents:model:api_key", "none"),
+            .. model.Agent("model"), ("agents:model:accepts:0", "image"), ("agents:model:accepts:1", "file"),
+            ("agents:model:api_key", "none"),
             ("limits:turn_queue", "100"),
         ];
         foreach (var (key, value) in settings)

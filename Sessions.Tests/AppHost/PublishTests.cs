@@ -88,7 +88,9 @@ public sealed partial class PublishTests : IDisposable
 
         // What stands in {{ }} is filled in by azd; a YAML reader is not to trip over it.
         template = IfStore.Replace(template, condition =>
-            condition.Groups[condition.Groups["stores"].Value.Contains($"\"{storage}\"", StringComparison.Ordinal) ? "then" : "else"].Value);
+            condition.Groups[condition.Groups["stores"].Value.Contains($"\"{storage}\"", StringComparison.Ordinal)
+                ? "then"
+                : "else"].Value);
         var app = Yaml(Placeholder.Replace(template, "0"));
 
         var container = app["properties"]["template"]["containers"][0];

@@ -45,7 +45,8 @@ public sealed class RunTests
         var janitor = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "janitor");
         Assert.Equal(18099, api.Annotations.OfType<EndpointAnnotation>().Single().Port);
         Assert.Equal(("7", "2"), (await VariableAsync(api, "LIMITS__PAGE_SIZE"), await VariableAsync(api, "SESSIONS__TIMEOUT_HOURS")));
-        Assert.Equal((null, "2"), (await VariableAsync(janitor, "LIMITS__PAGE_SIZE"), await VariableAsync(janitor, "SESSIONS__TIMEOUT_HOURS")));
+        Assert.Equal((null, "2"),
+            (await VariableAsync(janitor, "LIMITS__PAGE_SIZE"), await VariableAsync(janitor, "SESSIONS__TIMEOUT_HOURS")));
 
         async Task<string?> VariableAsync(ProjectResource resource, string name)
         {

@@ -29,7 +29,8 @@ public sealed class AuthTests
     public async Task Without_a_good_key_nothing_is_to_be_had(string method, string path)
     {
         await using var server = StartWithKeys();
-        foreach (var header in ((string, string)[])[("Accept", "*/*"), ("X-API-Key", ApiKeys.NewKey()), ("Authorization", $"Bearer {Ada[..^1]}"), ("Authorization", $"Basic {Ada}"), ("X-API-Key", "")])
+        foreach (var header in ((string, string)[])[("Accept", "*/*"), ("X-API-Key", ApiKeys.NewKey()),
+            ("Authorization", $"Bearer {Ada[..^1]}"), ("Authorization", $"Basic {Ada}"), ("X-API-Key", "")])
         {
             var answer = await server.SendAsync(new HttpMethod(method), path, null, header);
             answer.IsProblem(401, "unauthorized");
@@ -54,7 +55,8 @@ public sealed class AuthTests
         await using var server = StartWithKeys();
         var first = await server.PostAsync("/query", """{"query":"hello","thread_id":"a"}""", ("Authorization", $"Bearer {Ada}"));
         Assert.Equal("ada", (string?)first.Json["metadata"]!["user_id"]);
-        Assert.Equal(2, (int)(await server.PostAsync("/query", """{"query":"again","thread_id":"a","user_id":"ada"}""", Key(Ada))).Json["metadata"]!["turn"]!);
+        Assert.Equal(2, (int)(await server.PostAsync("/query", """{"query":"again","thread_id":"a","user_id":"ada"}""",
+            Key(Ada))).Json["metadata"]!["turn"]!);
         Assert.Equal(200, (await server.GetAsync("/sessions/a", Key(Ada))).Status);
         Assert.Single((await server.GetAsync("/users/ada/sessions", Key(Ada))).Json["sessions"]!.AsArray());
     }
@@ -178,9 +180,11 @@ public sealed class AuthTests
     public async Task A_signed_token_says_who_it_is()
     {
         await using var server = StartWithTokens();
-        Assert.Equal("ada", (string?)(await server.PostAsync("/query", """{"query":"hello"}""", Bearer(Token("ada")))).Json["metadata"]!["user_id"]);
+        Assert.Equal("ada",
+            (string?)(await server.PostAsync("/query", """{"query":"hello"}""", Bearer(Token("ada")))).Json["metadata"]!["user_id"]);
         Assert.Equal(200, (await server.GetAsync("/sessions/stats", Bearer(Token("boss", role: "sessions-admin")))).Status);
-        Assert.Equal("bob", (string?)(await server.PostAsync("/query", """{"query":"hello","user_id":"bob"}""", Bearer(Token("app", role: "sessions-service")))).Json["metadata"]!["user_id"]);
+        Assert.Equal("bob", (string?)(await server.PostAsync("/query", """{"query":"hello","user_id":"bob"}""",
+            Bearer(Token("app", role: "sessions-service")))).Json["metadata"]!["user_id"]);
     }
 
     [Fact]
@@ -191,7 +195,8 @@ public sealed class AuthTests
         var none = $"{Encode("""{"alg":"none","typ":"JWT"}""")}.{good[1]}.";
         foreach (var token in (string[])
             [
-                Token("ada", minutes: -10), Token("ada", audience: "other"), Token("ada", key: SigningKey.Replace('0', '9')), Token(""), none, $"{good[0]}.{good[1]}.",
+                Token("ada", minutes: -10), Token("ada", audience: "other"), Token("ada", key: SigningKey.Replace('0', '9')), Token(""),
+                none, $"{good[0]}.{good[1]}.",
                 $"{good[0]}.{Encode("""{"sub":"bob","aud":"sessions","exp":99999999999}""")}.{good[2]}", "x.y.z", "",
             ])
         {
@@ -208,7 +213,8 @@ public sealed class AuthTests
         var lines = made.Split('\n', StringSplitOptions.TrimEntries);
         var key = Assert.Single(lines, line => line.StartsWith(ApiKeys.Prefix, StringComparison.Ordinal));
         var hash = Assert.Single(lines, line => line.StartsWith("hash: ", StringComparison.Ordinal))[6..];
-        await using var server = SessionsServer.Start([("auth:mode", "api_key"), ("auth:keys:ci:hash", hash), ("auth:keys:ci:scopes", "user,admin"), ("auth:keys:ci:user_id", "ada")]);
+        await using var server = SessionsServer.Start([("auth:mode", "api_key"), ("auth:keys:ci:hash", hash),
+            ("auth:keys:ci:scopes", "user,admin"), ("auth:keys:ci:user_id", "ada")]);
 
         Assert.Equal(201, (await server.PostAsync("/sessions", null, Key(key))).Status);
         Assert.Equal(200, (await server.GetAsync("/sessions/stats", Key(key))).Status);
@@ -218,7 +224,8 @@ public sealed class AuthTests
     [Fact]
     public async Task An_identity_provider_that_can_not_be_reached_is_no_fault_of_the_token()
     {
-        await using var server = SessionsServer.Start([("auth:mode", "jwt"), ("auth:jwt:authority", "http://127.0.0.1:1/"), ("auth:jwt:audience", "sessions")]);
+        await using var server = SessionsServer.Start(
+            [("auth:mode", "jwt"), ("auth:jwt:authority", "http://127.0.0.1:1/"), ("auth:jwt:audience", "sessions")]);
 
         foreach (var path in (string[])["/sessions/a", "/users/ada/sessions", "/sessions/stats"])
         {
@@ -239,7 +246,8 @@ public sealed class AuthTests
     [InlineData("AUTH__MODE=open", "allowed: none, api_key, jwt")]
     public async Task What_can_not_be_meant_stops_the_start(string environment, string message)
     {
-        await using var process = ServiceProcess.Api(environment.Split(' ').Select(pair => pair.Split('=')).Select(pair => (pair[0], pair[1])));
+        await using var process = ServiceProcess.Api(environment.Split(' ').Select(pair => pair.Split('='))
+            .Select(pair => (pair[0], pair[1])));
         Assert.Equal(1, await process.ExitAsync());
         await process.SaysAsync(message);
     }
@@ -267,16 +275,19 @@ public sealed class AuthTests
     }
 
     private static SessionsServer StartWithKeys(params (string, string)[] more) => SessionsServer.Start(
-        [("auth:mode", "api_key"), .. Setting("ada", Ada, "user", "ada"), .. Setting("service", Service, "service"), .. Setting("admin", Admin, "admin"), .. more]);
+        [("auth:mode", "api_key"), .. Setting("ada", Ada, "user", "ada"), .. Setting("service", Service, "service"),
+            .. Setting("admin", Admin, "admin"), .. more]);
 
     private static SessionsServer StartWithTokens() => SessionsServer.Start(
-        [("auth:mode", "jwt"), ("auth:jwt:signing_key", SigningKey), ("auth:jwt:audience", "sessions"), ("auth:jwt:admin_role", "sessions-admin"), ("auth:jwt:service_role", "sessions-service")]);
+        [("auth:mode", "jwt"), ("auth:jwt:signing_key", SigningKey), ("auth:jwt:audience", "sessions"),
+            ("auth:jwt:admin_role", "sessions-admin"), ("auth:jwt:service_role", "sessions-service")]);
 
     private static (string, string) Bearer(string token) => ("Authorization", $"Bearer {token}");
 
     private static string Encode(string json) => System.Buffers.Text.Base64Url.EncodeToString(Encoding.UTF8.GetBytes(json));
 
-    private static string Token(string subject, string audience = "sessions", int minutes = 10, string? role = null, string key = SigningKey)
+    private static string Token(
+        string subject, string audience = "sessions", int minutes = 10, string? role = null, string key = SigningKey)
     {
         var now = DateTime.UtcNow;
         Dictionary<string, object> claims = new() { ["sub"] = subject };
@@ -292,7 +303,8 @@ public sealed class AuthTests
             NotBefore = now.AddMinutes(-30),
             IssuedAt = now.AddMinutes(-30),
             Expires = now.AddMinutes(minutes),
-            SigningCredentials = new SigningCredentials(new SymmetricSecurityKey(Encoding.UTF8.GetBytes(key)), SecurityAlgorithms.HmacSha256),
+            SigningCredentials = new SigningCredentials(new SymmetricSecurityKey(Encoding.UTF8.GetBytes(key)),
+                SecurityAlgorithms.HmacSha256),
         });
     }
 }

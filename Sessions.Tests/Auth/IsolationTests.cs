@@ -28,7 +28,8 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
             _ => [("sessions:db_path", _folder["sessions.db"])],
         };
         await using var server = SessionsServer.Start(
-            [("sessions:storage_type", store), .. storage, ("auth:mode", "api_key"), .. AuthTests.Setting("attacker", Attacker, "user", "mallory"), .. AuthTests.Setting("service", Service, "service")]);
+            [("sessions:storage_type", store), .. storage, ("auth:mode", "api_key"),
+                .. AuthTests.Setting("attacker", Attacker, "user", "mallory"), .. AuthTests.Setting("service", Service, "service")]);
         var victims = await SeedAsync(server);
         var before = await ReadAsync(server);
         Assert.Contains(Canary, before, StringComparison.Ordinal);
@@ -36,7 +37,8 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
         var own = (await server.GetAsync("/sessions/own", AuthTests.Key(Attacker))).Headers["ETag"];
 
         var operations = (await server.GetAsync("/openapi/v1.json")).Json["paths"]!.AsObject()
-            .SelectMany(path => path.Value!.AsObject().Select(operation => (Path: path.Key, Method: operation.Key.ToUpperInvariant()))).ToList();
+            .SelectMany(
+                path => path.Value!.AsObject().Select(operation => (Path: path.Key, Method: operation.Key.ToUpperInvariant()))).ToList();
         var attacks = 0;
         foreach (var (path, method) in operations)
         {
@@ -48,12 +50,14 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
                     var answer = await server.SendAsync(new HttpMethod(method), address, body, [AuthTests.Key(Attacker), .. headers]);
                     Assert.False(answer.Text.Contains(Canary, StringComparison.Ordinal), $"{method} {address} {body}: {answer.Text}");
                     Assert.True(answer.Status < 500, $"{method} {address} {body}: {answer.Text}");
-                    if (path.Contains("/{", StringComparison.Ordinal) && path.StartsWith("/v1/", StringComparison.Ordinal) && path != "/v1/models/{model}")
+                    if (path.Contains("/{", StringComparison.Ordinal) && path.StartsWith("/v1/", StringComparison.Ordinal)
+                        && path != "/v1/models/{model}")
                     {
                         Assert.True(answer.Status is 400 or 404, $"{method} {address} {body}: {answer.Status} {answer.Text}");
                     }
 
-                    if (path.Contains("{session_id}", StringComparison.Ordinal) || path == "/query" && body?.Contains($"\"thread_id\":\"{victim.Session}\"", StringComparison.Ordinal) == true)
+                    if (path.Contains("{session_id}", StringComparison.Ordinal)
+                        || path == "/query" && body?.Contains($"\"thread_id\":\"{victim.Session}\"", StringComparison.Ordinal) == true)
                     {
                         Assert.True(answer.Status is 403 or 404 or 422, $"{method} {address} {body}: {answer.Status} {answer.Text}");
                     }
@@ -67,16 +71,19 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
     }
 
     // Whatever a route is, its parameters are filled with what is the victim's, and its body with all the ways to name it.
-    private static IEnumerable<(string Address, string? Body, (string, string)[] Headers)> Attacks(string path, string method, Victim victim, string etag)
+    private static IEnumerable<(string Address, string? Body, (string, string)[] Headers)> Attacks(
+        string path, string method, Victim victim, string etag)
     {
-        var address = path.Replace("{session_id}", victim.Session, StringComparison.Ordinal).Replace("{user_id}", victim.User, StringComparison.Ordinal)
+        var address = path.Replace("{session_id}", victim.Session, StringComparison.Ordinal)
+            .Replace("{user_id}", victim.User, StringComparison.Ordinal)
             .Replace("{conversation_id}", victim.Conversation, StringComparison.Ordinal)
             .Replace("{response_id}", victim.Response, StringComparison.Ordinal)
             .Replace("{item_id}", victim.Item, StringComparison.Ordinal)
             .Replace("{turn}", "1", StringComparison.Ordinal)
             .Replace("{model}", "advanced", StringComparison.Ordinal);
         Assert.DoesNotContain("{", address, StringComparison.Ordinal);
-        string[] queries = ["", $"?user_id={victim.User}", "?user_id=mallory", $"?after={victim.Cursor}", "?limit=100&order=asc", "?metadata.note=x", "?user_id=mallory&user_id=" + victim.User];
+        string[] queries = ["", $"?user_id={victim.User}", "?user_id=mallory", $"?after={victim.Cursor}", "?limit=100&order=asc",
+            "?metadata.note=x", "?user_id=mallory&user_id=" + victim.User];
         string?[] bodies = method is "GET" or "DELETE" ? [null] :
         [
             null, "{}",
@@ -96,7 +103,8 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
         ];
         (string, string)[][] headers =
         [
-            [], [("Idempotency-Key", victim.Key)], [("If-Match", "*")], [("If-Match", etag)], [("If-None-Match", "*")], [("Accept", "text/event-stream"), ("Last-Event-ID", victim.Event)],
+            [], [("Idempotency-Key", victim.Key)], [("If-Match", "*")], [("If-Match", etag)], [("If-None-Match", "*")],
+            [("Accept", "text/event-stream"), ("Last-Event-ID", victim.Event)],
             [("X-User-Id", victim.User)], [("X-Original-URL", $"/users/{victim.User}/export")],
         ];
         foreach (var body in bodies)
@@ -132,7 +140,8 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
                 $$"""{"model":"advanced","input":"my secret is {{Canary}}","conversation":"{{conversation["id"]}}"}""", by)).Json;
             var item = (await server.GetAsync($"/v1/conversations/{conversation["id"]}/items?user_id={user}", by)).Json["data"]![0]!["id"];
             var page = (await server.GetAsync($"/users/{user}/sessions?limit=1", AuthTests.Key(Service))).Json;
-            victims.Add(new Victim(user, session, key, (string)page["next"]!, stream.Text.Split('\n')[0]["id: ".Length..], creating, querying,
+            victims.Add(new Victim(
+                user, session, key, (string)page["next"]!, stream.Text.Split('\n')[0]["id: ".Length..], creating, querying,
                 (string)conversation["id"]!, (string)response["id"]!, (string)item!));
         }
 
@@ -150,6 +159,7 @@ public sealed class IsolationTests(RedisFixture redis, PostgresFixture postgres)
         return all.ToString();
     }
 
-    private sealed record Victim(string User, string Session, string Key, string Cursor, string Event, string CreatingBody, string QueryingBody,
+    private sealed record Victim(
+        string User, string Session, string Key, string Cursor, string Event, string CreatingBody, string QueryingBody,
         string Conversation, string Response, string Item);
 }

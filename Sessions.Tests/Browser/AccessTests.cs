@@ -124,5 +124,6 @@ public sealed class AccessTests(Chromium chromium)
         await page.GetByRole(AriaRole.Button, new() { Name = "Open" }).ClickAsync();
     }
 
-    private static Task<bool> IsDarkAsync(IPage page) => page.EvaluateAsync<bool>("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 100");
+    private static Task<bool> IsDarkAsync(IPage page) =>
+        page.EvaluateAsync<bool>("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0] < 100");
 }

@@ -127,7 +127,8 @@ public sealed class ChatTests(Chromium chromium)
     public async Task A_call_that_waits_is_answered_by_hand()
     {
         await using var server = SessionsServer.Start([]);
-        await server.PostAsync("/sessions/s/turns", """{"query":"weather?","output":[{"type":"function_call","call_id":"c1","name":"get_weather","arguments":"{\"city\":\"Oslo\"}"}]}""");
+        await server.PostAsync("/sessions/s/turns", """{"query":"weather?","output":"""
+            + """[{"type":"function_call","call_id":"c1","name":"get_weather","arguments":"{\"city\":\"Oslo\"}"}]}""");
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
         await console.GoAsync("chat/s");
 

@@ -4,7 +4,9 @@ using Microsoft.Playwright;
 
 namespace Sessions.Tests.Browser;
 
-/// <summary>The browser that is installed on this machine, started once. Where there is none the tests are skipped; in CI they fail.</summary>
+/// <summary>
+/// The browser that is installed on this machine, started once. Where there is none the tests are skipped; in CI they fail.
+/// </summary>
 public sealed class Chromium : IAsyncDisposable
 {
     private static readonly string? Program = Environment.GetEnvironmentVariable("SESSIONS_TEST_CHROMIUM")

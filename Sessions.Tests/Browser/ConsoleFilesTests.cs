@@ -22,10 +22,12 @@ public sealed partial class ConsoleFilesTests
         Assert.Equal((302, "console/"), ((int)home.StatusCode, home.Headers.Location!.ToString()));
         Assert.Equal((302, "console/"), ((int)console.StatusCode, console.Headers.Location!.ToString()));
         Assert.Equal("Accept", home.Headers.Vary.Single());
-        var told = (await server.GetAsync("/")).Json["operations"]!.AsArray().Select(operation => $"{operation!["method"]} {operation["path"]}");
+        var told = (await server.GetAsync("/")).Json["operations"]!.AsArray()
+            .Select(operation => $"{operation!["method"]} {operation["path"]}");
         var paths = (await server.GetAsync("/openapi/v1.json")).Json["paths"]!.AsObject();
         Assert.Equal(
-            paths.SelectMany(path => path.Value!.AsObject().Select(operation => $"{operation.Key.ToUpperInvariant()} {path.Key}")).Order(StringComparer.Ordinal),
+            paths.SelectMany(path => path.Value!.AsObject().Select(operation => $"{operation.Key.ToUpperInvariant()} {path.Key}"))
+                .Order(StringComparer.Ordinal),
             told.Order(StringComparer.Ordinal));
     }
 
@@ -63,7 +65,8 @@ public sealed partial class ConsoleFilesTests
         foreach (var file in Directory.EnumerateFiles(Folder).Select(Path.GetFileName))
         {
             var answer = await server.GetAsync($"/console/{file}");
-            Assert.Equal((200, await File.ReadAllTextAsync(Path.Combine(Folder, file!), TestContext.Current.CancellationToken)), (answer.Status, answer.Text));
+            Assert.Equal((200, await File.ReadAllTextAsync(Path.Combine(Folder, file!), TestContext.Current.CancellationToken)),
+                (answer.Status, answer.Text));
             var policy = answer.Headers["Content-Security-Policy"];
             Assert.Contains("default-src 'none'; script-src 'self'; style-src 'self';", policy, StringComparison.Ordinal);
             Assert.Contains("require-trusted-types-for 'script'; trusted-types 'none'", policy, StringComparison.Ordinal);
@@ -101,7 +104,8 @@ public sealed partial class ConsoleFilesTests
         });
     }
 
-    [GeneratedRegex(@"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|createContextualFragment|style=|(?:src|href)=""https?:")]
+    [GeneratedRegex(@"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser|createContextualFragment"
+        + @"|style=|(?:src|href)=""https?:")]
     private static partial Regex Unsafe { get; }
 
     [GeneratedRegex(@"(?:from|import|import\()\s*\(?""\./([^""]+)""")]

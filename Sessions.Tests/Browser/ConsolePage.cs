@@ -31,7 +31,8 @@ internal sealed class ConsolePage : IAsyncDisposable
     {
         context.SetDefaultTimeout(Deadline);
         Assertions.SetDefaultExpectTimeout(Deadline);
-        await context.AddInitScriptAsync("document.addEventListener('securitypolicyviolation', e => console.error(`CSP: ${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));");
+        await context.AddInitScriptAsync("document.addEventListener('securitypolicyviolation', e => "
+            + "console.error(`CSP: ${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));");
         var page = new ConsolePage(await context.NewPageAsync());
         page.Watch();
         return page;

@@ -13,16 +13,19 @@ public sealed class HostileTextTests(Chromium chromium)
         "<iframe srcdoc=\"<script>parent.hacked=1</script>\"></iframe><object data=javascript:alert(1)>",
         "[click](javascript:window.hacked=1) [click](JaVaScRiPt:alert(1)) [click](java\tscript:alert(1)) [click](&#106;avascript:alert(1))",
         "[click](data:text/html,<script>parent.hacked=1</script>) [click](vbscript:x) [click](file:///etc/passwd) [click](//evil.example)",
-        "![x](https://evil.example/pixel.png) ![x](data:image/svg+xml,<svg onload=alert(1)>) <https://evil.example/\"onmouseover=\"window.hacked=1>",
+        "![x](https://evil.example/pixel.png) ![x](data:image/svg+xml,<svg onload=alert(1)>) "
+        + "<https://evil.example/\"onmouseover=\"window.hacked=1>",
         "[x](https://evil.example/\"onclick=\"window.hacked=1) [x](https://evil.example 'title\" onclick=alert(1)')",
-        "`` `<b>` `` ```html\n<script>window.hacked=1</script>\n``` ~~~js onerror=alert(1)\n</code></pre><script>window.hacked=1</script>\n~~~",
+        "`` `<b>` `` ```html\n<script>window.hacked=1</script>\n``` "
+            + "~~~js onerror=alert(1)\n</code></pre><script>window.hacked=1</script>\n~~~",
         "| a | b |\n|---|---|\n| <img src=x onerror=window.hacked=1> | [x](javascript:alert(1)) |",
         "\u202Egnp.exe\u202C \u2066abc\u2069 שלום עולם \u200Fمرحبا <b>x</b>",
         "# <style>*{display:none}</style>\n<link rel=stylesheet href=https://evil.example/x.css><base href=https://evil.example/>",
         "<form action=https://evil.example><input name=q autofocus onfocus=window.hacked=1><button>send</button></form>",
         "{{constructor.constructor('window.hacked=1')()}} ${window.hacked=1} <%= 1 %> %3Cscript%3E",
         "a\0b \uFFFD \u0001 \u2028 \u2029 </textarea><script>window.hacked=1</script>",
-        string.Concat(Enumerable.Repeat("> ", 500)) + "deep " + string.Concat(Enumerable.Repeat("- ", 500)) + string.Concat(Enumerable.Repeat("[", 5000)) + string.Concat(Enumerable.Repeat("*_`", 5000)),
+        string.Concat(Enumerable.Repeat("> ", 500)) + "deep " + string.Concat(Enumerable.Repeat("- ", 500))
+            + string.Concat(Enumerable.Repeat("[", 5000)) + string.Concat(Enumerable.Repeat("*_`", 5000)),
     ];
 
     [Fact]
@@ -36,10 +39,13 @@ public sealed class HostileTextTests(Chromium chromium)
             await AppendAsync(server, new { query = text, response = text, agent_type = "<b onclick=alert(1)>agent" });
         }
 
-        var call = new { type = "function_call", call_id = "c1", name = Corpus[0], arguments = JsonSerializer.Serialize(new { text = Corpus[1] }) };
+        var arguments = JsonSerializer.Serialize(new { text = Corpus[1] });
+        var call = new { type = "function_call", call_id = "c1", name = Corpus[0], arguments };
         await AppendAsync(server, new { query = Corpus[1], output = new object[] { call } });
-        await AppendAsync(server, new { input = new object[] { new { type = "function_call_output", call_id = "c1", output = Corpus[2] } }, response = Corpus[3] });
-        var patched = await server.SendAsync(HttpMethod.Patch, $"/sessions/{Session}", JsonSerializer.Serialize(new { metadata = new Dictionary<string, string> { ["<img src=x onerror=alert(1)>"] = Corpus[0] } }));
+        var output = new { type = "function_call_output", call_id = "c1", output = Corpus[2] };
+        await AppendAsync(server, new { input = new object[] { output }, response = Corpus[3] });
+        var patched = await server.SendAsync(HttpMethod.Patch, $"/sessions/{Session}",
+            JsonSerializer.Serialize(new { metadata = new Dictionary<string, string> { ["<img src=x onerror=alert(1)>"] = Corpus[0] } }));
         Assert.Equal(200, patched.Status);
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
 
@@ -76,7 +82,8 @@ public sealed class HostileTextTests(Chromium chromium)
         string[] answers =
         [
             string.Concat(Enumerable.Repeat("A line of **text** with `code`.\n\n", 33_000))[..(1 << 20)],
-            new('x', 1 << 20), new('[', 1 << 20), new('`', 1 << 20), string.Concat(Enumerable.Repeat("*a ", 1 << 18)), string.Concat(Enumerable.Repeat("# " + new string(' ', 1000) + "x\n", 1000)),
+            new('x', 1 << 20), new('[', 1 << 20), new('`', 1 << 20), string.Concat(Enumerable.Repeat("*a ", 1 << 18)),
+            string.Concat(Enumerable.Repeat("# " + new string(' ', 1000) + "x\n", 1000)),
             "| a |\n" + string.Concat(Enumerable.Repeat("- ", 1 << 18)),
         ];
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);
@@ -104,10 +111,14 @@ public sealed class HostileTextTests(Chromium chromium)
         var found = await console.Page.EvaluateAsync<string[]>(
             """
             () => [
-              ...[...document.querySelectorAll('iframe, object, embed, base, link:not(head link), style, script:not(head script), main form[action], main img, main svg script, main video')].map(e => e.outerHTML.slice(0, 80)),
-              ...[...document.querySelectorAll('main a')].filter(a => !/^(https?:|mailto:|#|\.\.\/)/.test(a.getAttribute('href'))).map(a => `link: ${a.getAttribute('href')}`),
-              ...[...document.querySelectorAll('main *')].flatMap(e => [...e.attributes].filter(a => a.name.startsWith('on') || a.name === 'srcdoc').map(a => `${e.localName} ${a.name}`)),
-              ...[...document.querySelectorAll('main a[target=_blank]')].filter(a => !a.relList.contains('noopener')).map(a => `opener: ${a.href}`),
+              ...[...document.querySelectorAll('iframe, object, embed, base, link:not(head link), style, script:not(head script), '
+                + 'main form[action], main img, main svg script, main video')].map(e => e.outerHTML.slice(0, 80)),
+              ...[...document.querySelectorAll('main a')].filter(a => !/^(https?:|mailto:|#|\.\.\/)/.test(a.getAttribute('href')))
+                .map(a => `link: ${a.getAttribute('href')}`),
+              ...[...document.querySelectorAll('main *')].flatMap(e => [...e.attributes]
+                .filter(a => a.name.startsWith('on') || a.name === 'srcdoc').map(a => `${e.localName} ${a.name}`)),
+              ...[...document.querySelectorAll('main a[target=_blank]')].filter(a => !a.relList.contains('noopener'))
+                .map(a => `opener: ${a.href}`),
             ]
             """);
         Assert.Empty(found);

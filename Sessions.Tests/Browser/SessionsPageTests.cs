@@ -18,7 +18,8 @@ public sealed class SessionsPageTests(Chromium chromium)
         for (var i = 0; i < Count; i++)
         {
             server.Time.Advance(TimeSpan.FromMilliseconds(1));
-            await log.CreateAsync(new NewSession($"s{i:00000}", SessionKey.New(), SessionKind.Session, $"user {i % 7}", default, SessionOrigin.Api), isOwnId: true, null, Owner.Of($"user {i % 7}"), Cancel);
+            await log.CreateAsync(new NewSession($"s{i:00000}", SessionKey.New(), SessionKind.Session, $"user {i % 7}", default,
+                SessionOrigin.Api), isOwnId: true, null, Owner.Of($"user {i % 7}"), Cancel);
         }
 
         await using var console = await chromium.OpenAsync(server.Client.BaseAddress!);

@@ -15,7 +15,8 @@ public sealed class BuildTests
     [InlineData("Sessions.AppHost")]
     public async Task A_package_with_a_known_hole_breaks_the_build(string project)
     {
-        string[] arguments = ["msbuild", Repository.File(project, project + ".csproj"), "-nodeReuse:false", "-getProperty:NuGetAudit,NuGetAuditMode,NuGetAuditLevel,TreatWarningsAsErrors,NoWarn,WarningsNotAsErrors"];
+        string[] arguments = ["msbuild", Repository.File(project, project + ".csproj"), "-nodeReuse:false",
+            "-getProperty:NuGetAudit,NuGetAuditMode,NuGetAuditLevel,TreatWarningsAsErrors,NoWarn,WarningsNotAsErrors"];
         using var process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardOutput = true })!;
         var output = await process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);

@@ -30,7 +30,8 @@ public sealed class ConfigurationTests : IDisposable
         Assert.Equivalent(new AuthSettings(), Settings.Read<AuthSettings>(shipped, AuthSettings.Section), strict: true);
         Assert.Equivalent(new AgentSettings(), Assert.Single(agents).Value, strict: true);
         Assert.Equal(AgentsSettings.Default, agents.Keys.Single());
-        Assert.Equal(["agents", "auth", "cors", "encryption", "limits", "rate_limit", "sessions", "streaming", "telemetry"], shipped.GetChildren().Select(section => section.Key).Order());
+        Assert.Equal(["agents", "auth", "cors", "encryption", "limits", "rate_limit", "sessions", "streaming", "telemetry"],
+            shipped.GetChildren().Select(section => section.Key).Order());
     }
 
     [Fact]
@@ -75,13 +76,18 @@ public sealed class ConfigurationTests : IDisposable
     }
 
     [Theory]
-    [InlineData("sessions:\n  timeout: 5", "line 2: sessions.timeout: unknown key; allowed: storage_type, db_path, cache, timeout_hours, cleanup_interval_minutes, max_sessions_per_user, max_conversations_per_user.")]
-    [InlineData("sessions:\n  storage_type: mongo", "line 2: sessions.storage_type: 'mongo' is not allowed; allowed: memory, sqlite, redis, postgres.")]
-    [InlineData("sessions:\n  timeout_hours: soon", "line 2: sessions.timeout_hours: 'soon' is not allowed; allowed: a number from 0.00001 to 87600.")]
+    [InlineData("sessions:\n  timeout: 5",
+        "line 2: sessions.timeout: unknown key; allowed: storage_type, db_path, cache, timeout_hours, "
+        + "cleanup_interval_minutes, max_sessions_per_user, max_conversations_per_user.")]
+    [InlineData("sessions:\n  storage_type: mongo",
+        "line 2: sessions.storage_type: 'mongo' is not allowed; allowed: memory, sqlite, redis, postgres.")]
+    [InlineData("sessions:\n  timeout_hours: soon",
+        "line 2: sessions.timeout_hours: 'soon' is not allowed; allowed: a number from 0.00001 to 87600.")]
     [InlineData("sessions:\n\n  timeout_hours: 0", "line 3: sessions.timeout_hours: '0' is not allowed")]
     [InlineData("sessions:\n  timeout_hours: -1", "line 2: sessions.timeout_hours: '-1' is not allowed")]
     [InlineData("sessions:\n  timeout_hours: .inf", "line 2: sessions.timeout_hours: '.inf' is not allowed")]
-    [InlineData("sessions:\n  max_sessions_per_user: 1.5", "line 2: sessions.max_sessions_per_user: '1.5' is not allowed; allowed: a whole number from 0 to 1000000.")]
+    [InlineData("sessions:\n  max_sessions_per_user: 1.5",
+        "line 2: sessions.max_sessions_per_user: '1.5' is not allowed; allowed: a whole number from 0 to 1000000.")]
     [InlineData("sessions:\n  max_sessions_per_user: 99999999999", "line 2: sessions.max_sessions_per_user: '99999999999' is not allowed")]
     [InlineData("sessions:\n  cleanup_interval_minutes: 0", "line 2: sessions.cleanup_interval_minutes: '0' is not allowed")]
     [InlineData("sessions:\n  db_path: [a, b]", "line 2: sessions.db_path: must be a text, not a mapping or a list.")]
@@ -91,20 +97,25 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("sessions:\n  timeout_hours: 1\n  timeout_hours: 2", "line 3: ")]
     [InlineData("sessions:\n\ttimeout_hours: 1", "line 2: is not valid YAML: it begins with a tab; indent with spaces.")]
     [InlineData("sessions: {", "is not valid YAML")]
-    [InlineData("sessions:\n  storage_type:", "line 2: sessions.storage_type: has no value; allowed: memory, sqlite, redis, postgres. Leave the line out for the default.")]
+    [InlineData("sessions:\n  storage_type:",
+        "line 2: sessions.storage_type: has no value; allowed: memory, sqlite, redis, postgres. Leave the line out for the default.")]
     [InlineData("sessions:\n  db_path: ~", "line 2: sessions.db_path: has no value; allowed: a text.")]
     [InlineData("sessions:\n  db_path: []", "line 2: sessions.db_path: must be a text, not a mapping or a list.")]
     [InlineData("sessions:\n  db_path: {}", "line 2: sessions.db_path: must be a text, not a mapping or a list.")]
-    [InlineData("sessions:\n  storage_type: [sqlite]", "line 2: sessions.storage_type: must be one of memory, sqlite, redis, postgres, not a mapping or a list.")]
+    [InlineData("sessions:\n  storage_type: [sqlite]",
+        "line 2: sessions.storage_type: must be one of memory, sqlite, redis, postgres, not a mapping or a list.")]
     [InlineData("sessions: [a]", "line 1: sessions: must be a mapping of keys to values.")]
     [InlineData("sessions:\n  storage_type:sqlite", "line 2: 'storage_type:' on line 2 needs a space after its colon.")]
     [InlineData("sessions:\n  storage_type:sqlite\n  timeout_hours: 1", "'storage_type:' on line 2 needs a space after its colon.")]
     [InlineData("sessions:\n  timeout_hours: 1\n  storage_type:sqlite", "'storage_type:' on line 3 needs a space after its colon.")]
-    [InlineData("sessions:\n  timeout_hours: 1\n  storage_type:sqlite\n  cache: none", "'storage_type:' on line 3 needs a space after its colon.")]
+    [InlineData("sessions:\n  timeout_hours: 1\n  storage_type:sqlite\n  cache: none",
+        "'storage_type:' on line 3 needs a space after its colon.")]
     [InlineData("sessions:\n  timeout: 5", "Did you mean 'timeout_hours'?")]
     [InlineData("sessions:\n  storage_type: sqlit", "Did you mean 'sqlite'?")]
-    [InlineData("sessions:\n  storage_type: memory\n  cache: redis", "line 3: sessions.cache: 'redis' is not allowed with sessions.storage_type: memory; it is for storage_type: sqlite.")]
-    [InlineData("sessions:\n  storage_type: postgres\n  cache: redis", "line 3: sessions.cache: 'redis' is not allowed with sessions.storage_type: postgres; it is for storage_type: sqlite.")]
+    [InlineData("sessions:\n  storage_type: memory\n  cache: redis",
+        "line 3: sessions.cache: 'redis' is not allowed with sessions.storage_type: memory; it is for storage_type: sqlite.")]
+    [InlineData("sessions:\n  storage_type: postgres\n  cache: redis",
+        "line 3: sessions.cache: 'redis' is not allowed with sessions.storage_type: postgres; it is for storage_type: sqlite.")]
     [InlineData("sessions:\n  storage_type: postgre", "Did you mean 'postgres'?")]
     [InlineData("sessions:\n  storage_type: sqlite\n  db_path: ''", "line 3: sessions.db_path: must name a file.")]
     [InlineData("a: 1\n---\nb: 2", "has 2 YAML documents; allowed: one.")]
@@ -125,7 +136,10 @@ public sealed class ConfigurationTests : IDisposable
 
         var error = Assert.Throws<SettingsException>(() => Read<AgentsSettings>("agents"));
 
-        Assert.Contains("line 3: agents.helper.api_key: is a secret and does not belong in a file; set the environment variable AGENTS__HELPER__API_KEY.", error.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "line 3: agents.helper.api_key: is a secret and does not belong in a file; "
+            + "set the environment variable AGENTS__HELPER__API_KEY.",
+            error.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("sk-", error.Message, StringComparison.Ordinal);
     }
 
@@ -205,7 +219,9 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("session:\n  storage_type: memory", null, "line 1: session: unknown section; allowed: sessions, ")]
     [InlineData("", "abc", "environment variable SESSIONS__TIMEOUT_HOURS: sessions.timeout_hours: 'abc' is not allowed")]
     [InlineData("agents:\n  a:\n    provider: openai",
-        null, "line 3: agents.a.model: is missing", "line 3: agents.a.api_key: is missing, and OpenAI's own endpoint needs it; set the environment variable OPENAI_API_KEY or AGENTS__A__API_KEY.")]
+        null, "line 3: agents.a.model: is missing",
+        "line 3: agents.a.api_key: is missing, and OpenAI's own endpoint needs it; "
+        + "set the environment variable OPENAI_API_KEY or AGENTS__A__API_KEY.")]
     [InlineData("agents:\n  a:\n    aliases: [b]\n  b:\n    aliases: [A, c]\n  d: {aliases: [C, advanced]}",
         null, "line 3: agents.a.aliases: 'b' is the name of an agent already.", "line 5: agents.b.aliases: 'A' is the name of",
         "line 6: agents.d.aliases: 'C' is the name of", "line 6: agents.d.aliases: 'advanced' is the name of")]
@@ -222,14 +238,20 @@ public sealed class ConfigurationTests : IDisposable
     [InlineData("auth:\n  keys:\n    a:\n      hash: abc\n      scopes: [user, service]",
         null, "line 4: auth.keys.a.hash: is not a SHA-256", "line 5: auth.keys.a.scopes: user and service exclude one another")]
     [InlineData("auth:\n  keys:\n    a:\n      scopes:\n        - admin\n        - usr",
-        null, "line 3: auth.keys.a.hash: is missing", "line 6: auth.keys.a.scopes.1: 'usr' is not allowed; allowed: user, service, admin, read_all. Did you mean 'user'?")]
+        null, "line 3: auth.keys.a.hash: is missing",
+        "line 6: auth.keys.a.scopes.1: 'usr' is not allowed; allowed: user, service, admin, read_all. Did you mean 'user'?")]
     [InlineData("limits:\n  content_bytes: 2000000\n  request_bodies_bytes: 1900000",
         null, "line 3: limits.request_bodies_bytes: must be at least limits.content_bytes, 2000000.")]
     public async Task The_server_does_not_start_with_mistakes_and_says_each_in_one_line(string yaml, string? timeout,
         params string[] messages)
     {
         await File.WriteAllTextAsync(_file, yaml, TestContext.Current.CancellationToken);
-        var start = new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", "http://127.0.0.1:0"]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        var start = new ProcessStartInfo("dotnet",
+            [Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", "http://127.0.0.1:0"])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
         start.Environment["SESSIONS_CONFIG"] = _file;
         if (timeout is not null)
         {

@@ -42,7 +42,8 @@ public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres
         Assert.Contains(Canary, await EverythingAsync(server), StringComparison.Ordinal);
 
         await using var client = await ConnectionMultiplexer.ConnectAsync(connection);
-        var keys = await client.GetServers()[0].KeysAsync(ConfigurationOptions.Parse(connection).DefaultDatabase!.Value).ToListAsync(TestStore.Cancel);
+        var keys = await client.GetServers()[0].KeysAsync(ConfigurationOptions.Parse(connection).DefaultDatabase!.Value)
+            .ToListAsync(TestStore.Cancel);
         Assert.Contains("sessions:user-keys:{ada}", keys);
         foreach (var key in keys.Where(key => key != "sessions:layout" && key != "sessions:all-sealed"))
         {
@@ -177,7 +178,8 @@ public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres
         Assert.Contains("not memory", await RefusedAsync(("SESSIONS__STORAGE_TYPE", "memory")), StringComparison.Ordinal);
 
     private SessionsServer Start(params (string Key, string Value)[] settings) => SessionsServer.Start(
-        [("sessions:storage_type", "sqlite"), ("sessions:db_path", Path), ("encryption:enabled", "true"), ("encryption:master_key", _master), .. settings]);
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", Path), ("encryption:enabled", "true"),
+            ("encryption:master_key", _master), .. settings]);
 
     private async Task CommandAsync(params string[] command)
     {
@@ -189,20 +191,24 @@ public sealed class EncryptionTests(RedisFixture redis, PostgresFixture postgres
     private async Task<string> RefusedAsync(params (string Key, string Value)[] environment)
     {
         await using var process = ServiceProcess.Api(
-            [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", Path), ("ENCRYPTION__ENABLED", "true"), ("ENCRYPTION__MASTER_KEY", _master), .. environment]);
+            [("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", Path), ("ENCRYPTION__ENABLED", "true"),
+                ("ENCRYPTION__MASTER_KEY", _master), .. environment]);
         Assert.Equal(1, await process.ExitAsync());
         return string.Join('\n', process.Lines);
     }
 
     private static async Task<Answer> TalkAsync(SessionsServer server, string session, string user)
     {
-        var answer = await server.PostAsync("/query", $$"""{"query":"my secret is {{Canary}}","thread_id":"{{session}}","user_id":"{{user}}"}""");
+        var answer = await server.PostAsync("/query",
+            $$"""{"query":"my secret is {{Canary}}","thread_id":"{{session}}","user_id":"{{user}}"}""");
         Assert.Equal(200, answer.Status);
-        Assert.Equal(200, (await server.SendAsync(HttpMethod.Patch, $"/sessions/{session}", $$$"""{"metadata":{"note":"{{{Canary}}}"}}""")).Status);
+        Assert.Equal(200,
+            (await server.SendAsync(HttpMethod.Patch, $"/sessions/{session}", $$$"""{"metadata":{"note":"{{{Canary}}}"}}""")).Status);
         return answer;
     }
 
-    private static Task<string> EverythingAsync(SessionsServer server) => server.Client.GetStringAsync("/users/ada/export", TestStore.Cancel);
+    private static Task<string> EverythingAsync(SessionsServer server) =>
+        server.Client.GetStringAsync("/users/ada/export", TestStore.Cancel);
 
     private IEnumerable<string> FilesWith(byte[] bytes) =>
         Directory.GetFiles(_folder.Path).Where(file => File.ReadAllBytes(file).AsSpan().IndexOf(bytes) >= 0);

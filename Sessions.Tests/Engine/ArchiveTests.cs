@@ -28,7 +28,8 @@ public sealed class ArchiveTests
         foreach (var id in (string[])["a", "chain", "empty"])
         {
             var (before, after) = ((await from.GetAsync(id))!, (await to.GetAsync(id))!);
-            Assert.Equal((before.Key, before.Kind, before.UserId, before.TurnCount, before.ErrorCount), (after.Key, after.Kind, after.UserId, after.TurnCount, after.ErrorCount));
+            Assert.Equal((before.Key, before.Kind, before.UserId, before.TurnCount, before.ErrorCount),
+                (after.Key, after.Kind, after.UserId, after.TurnCount, after.ErrorCount));
             Assert.Equal(await from.TurnsAsync(id), await to.TurnsAsync(id), TurnComparer);
         }
 
@@ -62,7 +63,8 @@ public sealed class ArchiveTests
         await using var half = TestLog.Open();
         var lines = archive.Split('\n');
         var broken = string.Join('\n', lines[..^2].Append("{"));
-        Assert.Contains("is not one that an export wrote", (await Assert.ThrowsAsync<InvalidDataException>(() => ReadAsync(half, broken))).Message, StringComparison.Ordinal);
+        Assert.Contains("is not one that an export wrote",
+            (await Assert.ThrowsAsync<InvalidDataException>(() => ReadAsync(half, broken))).Message, StringComparison.Ordinal);
         Assert.NotNull(await half.GetAsync("s0"));
         Assert.NotNull(await half.GetAsync($"s{Sessions - 2}"));
     }
@@ -113,7 +115,8 @@ public sealed class ArchiveTests
 
         Assert.Equal("Sessions imported: 2; turns: 2; there already: 0; expired: 0.", await ReadAsync(log, export));
 
-        Assert.Equal("""{"topic":"übung","deep":{"a":[1,2.50,null]}}""", Encoding.UTF8.GetString((await log.GetAsync("first"))!.Metadata.Span));
+        Assert.Equal("""{"topic":"übung","deep":{"a":[1,2.50,null]}}""",
+            Encoding.UTF8.GetString((await log.GetAsync("first"))!.Metadata.Span));
         Assert.Equal([34143, 2164], (await log.TurnsAsync("first")).Select(turn => (int)turn.ExecutionTime.TotalMicroseconds));
     }
 
@@ -156,7 +159,8 @@ public sealed class ArchiveTests
 
     // A line break between two tokens of JSON is a space in an archive.
     internal static EqualityComparer<Turn> TurnComparer { get; } = EqualityComparer<Turn>.Create((one, other) =>
-        OnOneLine(one!) with { Response = default } == OnOneLine(other!) with { Response = default } && one!.Response.Span.SequenceEqual(other!.Response.Span));
+        OnOneLine(one!) with { Response = default } == OnOneLine(other!) with { Response = default }
+            && one!.Response.Span.SequenceEqual(other!.Response.Span));
 
     private static Turn OnOneLine(Turn turn) => turn with
     {
@@ -167,17 +171,25 @@ public sealed class ArchiveTests
 
     private static async Task FillAsync(TestLog log)
     {
-        var first = await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text("q1"), TestLog.Text("r1")) with { FinishReason = "stop", Model = "m", HistoryTokens = 7 }, "ada");
+        var first = await log.TurnAsync("a",
+            TestLog.NewTurn(TestLog.Text("q1"), TestLog.Text("r1")) with { FinishReason = "stop", Model = "m", HistoryTokens = 7 }, "ada");
         await log.TurnAsync("a", TestLog.NewTurn(
-            TestLog.Json("[\n  {\"type\":\"message\",\"role\":\"user\",\"content\":\"ü 🙂\"}\n]"), TestLog.Json("""[{"type":"function_call","arguments":"{\"a\": 1}"}]""")) with
+            TestLog.Json("[\n  {\"type\":\"message\",\"role\":\"user\",\"content\":\"ü 🙂\"}\n]"),
+            TestLog.Json("""[{"type":"function_call","arguments":"{\"a\": 1}"}]""")) with
         {
             Usage = new TokenUsage(1, 2, 3, 4),
             Response = Encoding.UTF8.GetBytes("""{"model":"m","temperature":1.0}"""),
         }, "ada");
-        await log.TurnAsync("a", TestLog.NewTurn(Items.None, TestLog.Text("r3")) with { Status = TurnStatus.Appended }, "ada", summary: new Summary("sum", 2));
-        await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text("q3b"), TestLog.Text("")) with { Status = TurnStatus.Incomplete, IncompleteReason = "cancelled" }, "ada", after: 1);
+        await log.TurnAsync("a", TestLog.NewTurn(Items.None, TestLog.Text("r3")) with { Status = TurnStatus.Appended }, "ada",
+            summary: new Summary("sum", 2));
+        await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text("q3b"), TestLog.Text("")) with
+        {
+            Status = TurnStatus.Incomplete,
+            IncompleteReason = "cancelled",
+        }, "ada", after: 1);
         await log.Log.DeleteItemAsync(new ItemId((await log.GetAsync("a"))!.Key, first.Nonce, ItemSide.Input, 0), Owner.Anyone, Cancel);
-        await log.Log.ChangeMetadataAsync(SessionRef.ById("a"), Owner.Anyone, _ => Encoding.UTF8.GetBytes("""{"k":"ü","n":1.50}"""), Cancel);
+        await log.Log.ChangeMetadataAsync(SessionRef.ById("a"), Owner.Anyone,
+            _ => Encoding.UTF8.GetBytes("""{"k":"ü","n":1.50}"""), Cancel);
         await using (var begun = await log.BeginAsync("a", "ada"))
         {
             await log.Log.FailAsync(begun, "it failed", Cancel);
@@ -199,8 +211,10 @@ public sealed class ArchiveTests
         return Encoding.UTF8.GetString(stream.ToArray());
     }
 
-    private static Task<string> ReadAsync(TestLog log, string archive) => Archive.ImportAsync(log.Log, new MemoryStream(Encoding.UTF8.GetBytes(archive)), _ => { }, Cancel);
+    private static Task<string> ReadAsync(TestLog log, string archive) =>
+        Archive.ImportAsync(log.Log, new MemoryStream(Encoding.UTF8.GetBytes(archive)), _ => { }, Cancel);
 
     // The order of sessions is free.
-    private static SortedSet<string> SameBut(string archive) => new(archive.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!.ToJsonString()));
+    private static SortedSet<string> SameBut(string archive) =>
+        new(archive.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => JsonNode.Parse(line)!.ToJsonString()));
 }

@@ -14,17 +14,21 @@ public sealed class CreationTests
     {
         await using var log = TestLog.Open(isEncrypted ? TestLog.NewMaster() : null);
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
-        var (first, wasThere) = await log.Log.CreateAsync(TestLog.New("one", "ada", """{"a":1}"""), isOwnId: false, key, Owner.Of("ada"), Cancel);
+        var (first, wasThere) = await log.Log.CreateAsync(TestLog.New("one", "ada", """{"a":1}"""), isOwnId: false, key,
+            Owner.Of("ada"), Cancel);
         Assert.False(wasThere);
         await log.TurnAsync("one", "ada");
         await log.Log.ChangeMetadataAsync(SessionRef.ById("one"), Owner.Anyone, _ => Encoding.UTF8.GetBytes("""{"b":2}"""), Cancel);
 
-        var (again, isReplayed) = await log.Log.CreateAsync(TestLog.New("two", "ada", """{"a":1}"""), isOwnId: false, key, Owner.Of("ada"), Cancel);
+        var (again, isReplayed) = await log.Log.CreateAsync(TestLog.New("two", "ada", """{"a":1}"""), isOwnId: false, key,
+            Owner.Of("ada"), Cancel);
 
         Assert.True(isReplayed);
-        Assert.Equal((first.Id, first.Key, first.CreatedAt, first.ExpiresAt, 0, 1), (again.Id, again.Key, again.CreatedAt, again.ExpiresAt, again.TurnCount, again.Revision.Version));
+        Assert.Equal((first.Id, first.Key, first.CreatedAt, first.ExpiresAt, 0, 1),
+            (again.Id, again.Key, again.CreatedAt, again.ExpiresAt, again.TurnCount, again.Revision.Version));
         Assert.Equal("""{"a":1}""", Encoding.UTF8.GetString(again.Metadata.Span));
-        await RefusedAsync("idempotency_key_reused", log, TestLog.New("three", "ada"), false, key with { Body = Guid.NewGuid() }, Owner.Of("ada"));
+        await RefusedAsync("idempotency_key_reused", log, TestLog.New("three", "ada"), false,
+            key with { Body = Guid.NewGuid() }, Owner.Of("ada"));
         await RefusedAsync("idempotency_key_reused", log, TestLog.New("three", "bob"), false, key, Owner.Of("bob"));
     }
 
@@ -74,12 +78,15 @@ public sealed class CreationTests
     {
         await using var log = TestLog.Open();
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
-        var answers = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => log.Log.CreateAsync(TestLog.New("mine", "ada"), false, key, Owner.Of("ada"), Cancel).AsTask()));
+        var answers = await Task.WhenAll(Enumerable.Range(0, 8)
+            .Select(_ => log.Log.CreateAsync(TestLog.New("mine", "ada"), false, key, Owner.Of("ada"), Cancel).AsTask()));
 
         Assert.Single(answers, answer => !answer.Replayed);
         Assert.Single(answers.Select(answer => answer.Session.Key).Distinct());
     }
 
-    private static async Task RefusedAsync(string code, TestLog log, NewSession session, bool isOwnId, Idempotency? key, Owner owner) => Assert.Equal(
-        code, (await Assert.ThrowsAsync<DomainException>(async () => await log.Log.CreateAsync(session, isOwnId, key, owner, Cancel))).Error.Code);
+    private static async Task RefusedAsync(
+        string code, TestLog log, NewSession session, bool isOwnId, Idempotency? key, Owner owner) => Assert.Equal(
+        code, (await Assert.ThrowsAsync<DomainException>(
+            async () => await log.Log.CreateAsync(session, isOwnId, key, owner, Cancel))).Error.Code);
 }

@@ -90,7 +90,8 @@ public sealed class HistoryTailTests
         Assert.Empty(begun.History);
         Assert.Equal(4, (await log.Log.CommitAsync(begun, TestLog.NewTurn(TestLog.Text("q3"), TestLog.Text("r")), null, Cancel))!.RunStart);
         Assert.Equal(["q1", "q2", "q3"], await log.HistoryAsync("a"));
-        Assert.Equal("no_such_turn", (await Assert.ThrowsAsync<DomainException>(async () => await log.BeginAsync("a", after: 9))).Error.Code);
+        Assert.Equal("no_such_turn",
+            (await Assert.ThrowsAsync<DomainException>(async () => await log.BeginAsync("a", after: 9))).Error.Code);
     }
 
     [Fact]
@@ -174,7 +175,8 @@ public sealed class HistoryTailTests
         Assert.Null(await TailCodec.ReadAsync(entry, tail.Session with { Revision = tail.Session.Revision.Next() }, null));
         for (var length = 0; length < entry.Length; length++)
         {
-            await Assert.ThrowsAsync<InvalidDataException>(async () => await TailCodec.ReadAsync(entry.AsMemory(0, length), tail.Session, null));
+            await Assert.ThrowsAsync<InvalidDataException>(
+                async () => await TailCodec.ReadAsync(entry.AsMemory(0, length), tail.Session, null));
         }
     }
 
@@ -194,7 +196,12 @@ public sealed class HistoryTailTests
 
     private static Tail NewTail(string id, int bytes)
     {
-        var turn = TestLog.NewTurn(TestLog.Text(new string('x', bytes)), TestLog.Text("r")) with { Number = 1, RunStart = 1, Nonce = TurnNonce.New(1) };
+        var turn = TestLog.NewTurn(TestLog.Text(new string('x', bytes)), TestLog.Text("r")) with
+        {
+            Number = 1,
+            RunStart = 1,
+            Nonce = TurnNonce.New(1),
+        };
         return new Tail(new Session
         {
             Id = id,

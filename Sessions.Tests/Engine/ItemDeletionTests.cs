@@ -37,8 +37,10 @@ public sealed class ItemDeletionTests
         Turn turn;
         await using (var begun = await log.BeginAsync("a", "ada", key: key))
         {
-            var items = TestLog.Json($$"""[{"type":"message","role":"user","content":"{{Canary}}"},{"type":"message","role":"user","content":"stays"}]""");
-            turn = (await log.Log.CommitAsync(begun, TestLog.NewTurn(items, TestLog.Text($"answer {Canary}")), new Summary($"summary {Canary}", 1), Cancel))!;
+            var items = TestLog.Json(
+                $$"""[{"type":"message","role":"user","content":"{{Canary}}"},{"type":"message","role":"user","content":"stays"}]""");
+            turn = (await log.Log.CommitAsync(begun, TestLog.NewTurn(items, TestLog.Text($"answer {Canary}")),
+                new Summary($"summary {Canary}", 1), Cancel))!;
         }
 
         List<TurnNonce> told = [];
@@ -66,7 +68,8 @@ public sealed class ItemDeletionTests
         Assert.Equal("[null]", replay.Replay!.Output.ToString());
         Assert.Equal("stays", replay.Replay.Input.TextOf(ItemSide.Input).ToString());
         var export = await SealingTests.ExportAsync(log);
-        Assert.DoesNotContain(export, entry => (entry.Turn?.Turn.Input.ToString() + entry.Turn?.Turn.Output).Contains(Canary, StringComparison.Ordinal));
+        Assert.DoesNotContain(export,
+            entry => (entry.Turn?.Turn.Input.ToString() + entry.Turn?.Turn.Output).Contains(Canary, StringComparison.Ordinal));
         Assert.Equal(2, (await log.TurnAsync("a", "ada")).Number);
     }
 
@@ -77,7 +80,8 @@ public sealed class ItemDeletionTests
     {
         var kind = SessionKinds.Parse(kindName);
         await using var log = TestLog.Open();
-        var turn = await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text("query"), TestLog.Text("answer")) with { Response = Encoding.UTF8.GetBytes("{}") }, kind: kind);
+        var turn = await log.TurnAsync("a",
+            TestLog.NewTurn(TestLog.Text("query"), TestLog.Text("answer")) with { Response = Encoding.UTF8.GetBytes("{}") }, kind: kind);
         var id = new ResponseId((await log.GetAsync("a"))!.Key, turn.Nonce);
 
         Assert.False(await log.Log.DeleteResponseAsync(id with { Nonce = TurnNonce.New(1) }, Owner.Anyone, Cancel));

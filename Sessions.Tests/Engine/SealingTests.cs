@@ -41,8 +41,10 @@ public sealed class SealingTests
     [Theory]
     [InlineData("UPDATE turns SET query_bytes = (SELECT query_bytes FROM turns WHERE number = 2) WHERE number = 1 AND session = 1")]
     [InlineData("UPDATE turns SET query_bytes = (SELECT response_bytes FROM turns WHERE number = 1) WHERE number = 1 AND session = 1")]
-    [InlineData("UPDATE turns SET query_bytes = (SELECT query_bytes FROM turns WHERE session = (SELECT key FROM sessions WHERE id = 'b')) WHERE number = 1 AND session = 1")]
-    [InlineData("UPDATE turns SET query_bytes = CAST(substr(query_bytes, 1, length(query_bytes) - 1) || x'00' AS BLOB) WHERE number = 1 AND session = 1")]
+    [InlineData("UPDATE turns SET query_bytes = (SELECT query_bytes FROM turns WHERE session = (SELECT key FROM sessions WHERE id = 'b')) "
+        + "WHERE number = 1 AND session = 1")]
+    [InlineData("UPDATE turns SET query_bytes = CAST(substr(query_bytes, 1, length(query_bytes) - 1) || x'00' AS BLOB) "
+        + "WHERE number = 1 AND session = 1")]
     [InlineData("UPDATE turns SET query_bytes = NULL, query = 'plaintext' WHERE number = 1 AND session = 1")]
     [InlineData("UPDATE turns SET response_object = CAST('{}' AS BLOB) WHERE number = 1 AND session = 1")]
     [InlineData("UPDATE sessions SET metadata = (SELECT metadata FROM sessions WHERE id = 'b') WHERE id = 'a'")]
@@ -52,7 +54,8 @@ public sealed class SealingTests
     {
         await using var log = TestLog.Open(_master);
         await FillAsync(log);
-        var before = await log.Store.ReadTurnsAsync(SessionRef.ById("a"), Owner.Anyone, new TurnPageRequest { Limit = 9, MaxBytes = 99999 }, Cancel);
+        var before = await log.Store.ReadTurnsAsync(SessionRef.ById("a"), Owner.Anyone,
+            new TurnPageRequest { Limit = 9, MaxBytes = 99999 }, Cancel);
         log.Tamper(sql);
 
         await using var tampered = TestLog.Open(_master, log);
@@ -72,7 +75,8 @@ public sealed class SealingTests
         Assert.DoesNotContain(export, entry => entry.Turn?.Turn.Input.ToString() == "plaintext");
 
         // Nothing was removed by that; a deletion removes it, and the health is well again.
-        Assert.Equal(before!.Turns.Count, (await tampered.Store.ReadTurnsAsync(SessionRef.ById("a"), Owner.Anyone, new TurnPageRequest { Limit = 9, MaxBytes = 99999 }, Cancel))!.Turns.Count);
+        Assert.Equal(before!.Turns.Count, (await tampered.Store.ReadTurnsAsync(SessionRef.ById("a"), Owner.Anyone,
+            new TurnPageRequest { Limit = 9, MaxBytes = 99999 }, Cancel))!.Turns.Count);
         Assert.True(await tampered.Log.DeleteAsync(SessionRef.ById("a"), Owner.Anyone, Cancel));
         Assert.Equal(HealthStatus.Healthy, (await tampered.Log.CheckAsync(Cancel)).Status);
     }
@@ -85,7 +89,8 @@ public sealed class SealingTests
 
         // With all that belongs to it: only its number gives it away.
         log.Tamper("""
-            UPDATE turns SET (details, query_bytes, response_bytes, response_object) = (SELECT details, query_bytes, response_bytes, response_object FROM turns t
+            UPDATE turns SET (details, query_bytes, response_bytes, response_object) =
+              (SELECT details, query_bytes, response_bytes, response_object FROM turns t
               WHERE t.session = turns.session AND t.number = 1) WHERE number = 2 AND session = (SELECT key FROM sessions WHERE id = 'a')
             """);
 
@@ -164,7 +169,8 @@ public sealed class SealingTests
         Assert.False(File.Exists(keys));
 
         File.Copy(other.Path + SqliteUserKeys.Suffix, keys);
-        Assert.Contains("of another file", Assert.Throws<SettingsException>(() => TestLog.Open(_master, log)).Message, StringComparison.Ordinal);
+        Assert.Contains("of another file", Assert.Throws<SettingsException>(() => TestLog.Open(_master, log)).Message,
+            StringComparison.Ordinal);
 
         File.Move(log.Folder["kept"], keys, overwrite: true);
         await using var again = TestLog.Open(_master, log);
@@ -205,7 +211,8 @@ public sealed class SealingTests
         await using var log = TestLog.Open(_master, plain);
         var refusal = await Assert.ThrowsAsync<SettingsException>(() => SealingStart.CheckAsync(log.Store, log.Sealer!.Ring, Cancel));
         Assert.Contains("rekey", refusal.Message, StringComparison.Ordinal);
-        Assert.Contains("rekey", (await Assert.ThrowsAsync<StoredDataException>(async () => await log.GetAsync("a"))).Message, StringComparison.Ordinal);
+        Assert.Contains("rekey", (await Assert.ThrowsAsync<StoredDataException>(async () => await log.GetAsync("a"))).Message,
+            StringComparison.Ordinal);
         await log.CloseAsync();
 
         await using var rekeyed = TestLog.Open(_master, plain);
@@ -228,7 +235,10 @@ public sealed class SealingTests
         await using var plain = TestLog.Open();
         await FillAsync(plain);
         await using var log = TestLog.Open(_master, plain);
-        var full = new CountingStore(log.Store) { AnswersWrite = () => new WriteResult(WriteStatus.Full) { Limit = "limits.stored_bytes" } };
+        var full = new CountingStore(log.Store)
+        {
+            AnswersWrite = () => new WriteResult(WriteStatus.Full) { Limit = "limits.stored_bytes" },
+        };
 
         var error = await Assert.ThrowsAsync<StoreUnavailableException>(() => new Rekey(full, log.Sealer!).RunAsync(data: false, Cancel));
 
@@ -254,7 +264,8 @@ public sealed class SealingTests
             log.Tamper($"UPDATE turns SET query = '{input}', response = '{output}', query_bytes = NULL, response_bytes = NULL");
         }
 
-        Assert.Contains("earlier version", (await Assert.ThrowsAsync<StoredDataException>(async () => await log.TurnsAsync("a"))).Message, StringComparison.Ordinal);
+        Assert.Contains("earlier version", (await Assert.ThrowsAsync<StoredDataException>(async () => await log.TurnsAsync("a"))).Message,
+            StringComparison.Ordinal);
         log.Policy.Damage.Forget("session 'a'");
 
         Assert.Equal(1, (await new Rekey(log.Store, log.Sealer!).RunAsync(data: false, Cancel)).Sessions);
@@ -338,10 +349,15 @@ public sealed class SealingTests
 
     private static async Task FillAsync(TestLog log)
     {
-        await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text($"query {Canary} 1"), TestLog.Text(Canary)), "ada", summary: new Summary($"summary {Canary}", 1));
+        await log.TurnAsync("a", TestLog.NewTurn(TestLog.Text($"query {Canary} 1"), TestLog.Text(Canary)), "ada",
+            summary: new Summary($"summary {Canary}", 1));
         await log.TurnAsync(
-            "a", TestLog.NewTurn(TestLog.Text($"query {Canary} 2"), TestLog.Text(Canary)) with { Response = Encoding.UTF8.GetBytes($$"""{"x":"{{Canary}}"}""") }, "ada");
-        await log.Log.ChangeMetadataAsync(SessionRef.ById("a"), Owner.Anyone, _ => Encoding.UTF8.GetBytes($$"""{"note":"{{Canary}}"}"""), Cancel);
+            "a", TestLog.NewTurn(TestLog.Text($"query {Canary} 2"), TestLog.Text(Canary)) with
+            {
+                Response = Encoding.UTF8.GetBytes($$"""{"x":"{{Canary}}"}"""),
+            }, "ada");
+        await log.Log.ChangeMetadataAsync(SessionRef.ById("a"), Owner.Anyone,
+            _ => Encoding.UTF8.GetBytes($$"""{"note":"{{Canary}}"}"""), Cancel);
         await using (var begun = await log.BeginAsync("a", "ada"))
         {
             await log.Log.FailAsync(begun, $"error {Canary}", Cancel);

@@ -65,6 +65,7 @@ public sealed class SharedTailTests
     {
         var options = ConfigurationOptions.Parse($"{redis.Address},connectTimeout=2000,asyncTimeout=2000,abortConnect=false");
         options.BacklogPolicy = BacklogPolicy.FailFast;
-        return new SharedTail(await ConnectionMultiplexer.ConnectAsync(options), "t:", TimeSpan.FromHours(24), NullLogger<SharedTail>.Instance);
+        return new SharedTail(await ConnectionMultiplexer.ConnectAsync(options), "t:", TimeSpan.FromHours(24),
+            NullLogger<SharedTail>.Instance);
     }
 }

@@ -44,7 +44,8 @@ public sealed class StoreMeterTests : IDisposable
     public async Task Each_operation_has_its_name()
     {
         await using var log = TestLog.Open();
-        var metered = new SessionLog(log.Counting, new SessionLogOptions { Policy = log.Policy, Meter = new StoreMeter("sqlite", _meters) });
+        var metered = new SessionLog(log.Counting,
+            new SessionLogOptions { Policy = log.Policy, Meter = new StoreMeter("sqlite", _meters) });
         var request = new BeginRequest
         {
             Session = SessionRef.ById("a"),
@@ -63,10 +64,12 @@ public sealed class StoreMeterTests : IDisposable
         await metered.GetAsync(request.Session, Owner.Anyone, TestLog.Cancel);
         await metered.SweepAsync(TestLog.Cancel);
         log.Counting.OnOpen = _ => throw new StoreUnavailableException("away", TimeSpan.FromSeconds(1));
-        await Assert.ThrowsAsync<StoreUnavailableException>(async () => await metered.GetAsync(request.Session, Owner.Anyone, TestLog.Cancel));
+        await Assert.ThrowsAsync<StoreUnavailableException>(
+            async () => await metered.GetAsync(request.Session, Owner.Anyone, TestLog.Cancel));
 
         Assert.Equal(
-            [("create", null), ("begin_turn", null), ("commit_turn", null), ("get", null), ("remove_expired", null), ("get", nameof(StoreUnavailableException))], _measured);
+            [("create", null), ("begin_turn", null), ("commit_turn", null), ("get", null), ("remove_expired", null),
+                ("get", nameof(StoreUnavailableException))], _measured);
         Assert.Null(Activity.Current);
     }
 }

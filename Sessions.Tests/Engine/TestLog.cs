@@ -58,8 +58,8 @@ internal sealed class TestLog : IAsyncDisposable
         new(id, SessionKey.New(), kind, userId, metadata is null ? default : Encoding.UTF8.GetBytes(metadata), SessionOrigin.Api);
 
     public ValueTask<BegunTurn> BeginAsync(
-        string id, string? userId = null, int turns = 20, int bytes = 1 << 20, int? after = null, SessionKind kind = SessionKind.Session, Idempotency? key = null,
-        TimeSpan wait = default) => Log.BeginAsync(
+        string id, string? userId = null, int turns = 20, int bytes = 1 << 20, int? after = null, SessionKind kind = SessionKind.Session,
+        Idempotency? key = null, TimeSpan wait = default) => Log.BeginAsync(
             new BeginRequest
             {
                 Session = SessionRef.ById(id),
@@ -91,10 +91,13 @@ internal sealed class TestLog : IAsyncDisposable
 
     public static Items Json(string json) => Items.OfJson(Encoding.UTF8.GetBytes(json));
 
-    public Task<Turn> TurnAsync(string id, string? userId = null, string query = "query", string response = "response", int? after = null, SessionKind kind = SessionKind.Session) =>
+    public Task<Turn> TurnAsync(
+        string id, string? userId = null, string query = "query", string response = "response", int? after = null,
+        SessionKind kind = SessionKind.Session) =>
         TurnAsync(id, NewTurn(Text(query), Text(response)), userId, after, kind);
 
-    public async Task<Turn> TurnAsync(string id, Turn turn, string? userId = null, int? after = null, SessionKind kind = SessionKind.Session, Summary? summary = null)
+    public async Task<Turn> TurnAsync(
+        string id, Turn turn, string? userId = null, int? after = null, SessionKind kind = SessionKind.Session, Summary? summary = null)
     {
         await using var begun = await BeginAsync(id, userId, after: after, kind: kind);
         var committed = await Log.CommitAsync(begun, turn, summary, Cancel);
@@ -111,7 +114,8 @@ internal sealed class TestLog : IAsyncDisposable
     public ValueTask<Session?> GetAsync(string id) => Log.GetAsync(SessionRef.ById(id), Owner.Anyone, Cancel);
 
     public async Task<IReadOnlyList<Turn>> TurnsAsync(string id) =>
-        (await Log.ReadTurnsAsync(SessionRef.ById(id), Owner.Anyone, new TurnPageRequest { Limit = 1000, MaxBytes = int.MaxValue, AllBranches = true }, Cancel))!.Turns;
+        (await Log.ReadTurnsAsync(SessionRef.ById(id), Owner.Anyone,
+            new TurnPageRequest { Limit = 1000, MaxBytes = int.MaxValue, AllBranches = true }, Cancel))!.Turns;
 
     /// <summary>Changes the file behind the store's back.</summary>
     public void Tamper(string sql)
@@ -121,7 +125,8 @@ internal sealed class TestLog : IAsyncDisposable
     }
 
     /// <summary>Whether bytes are in any of the files.</summary>
-    public bool IsInFiles(string text) => Directory.GetFiles(Folder.Path).Any(file => File.ReadAllBytes(file).AsSpan().IndexOf(Encoding.UTF8.GetBytes(text)) >= 0);
+    public bool IsInFiles(string text) =>
+        Directory.GetFiles(Folder.Path).Any(file => File.ReadAllBytes(file).AsSpan().IndexOf(Encoding.UTF8.GetBytes(text)) >= 0);
 
     public async Task CloseAsync()
     {
@@ -139,7 +144,12 @@ internal sealed class TestLog : IAsyncDisposable
     private void Open(string? master, bool hasTail, SharedTail? shared)
     {
         Events = new LogEvents();
-        Policy = new StorePolicy { Lifetime = _ => TimeSpan.FromHours(24), MaxPerUser = _ => 0, Events = new StoreEvents { Removed = Events.RemovedAsync } };
+        Policy = new StorePolicy
+        {
+            Lifetime = _ => TimeSpan.FromHours(24),
+            MaxPerUser = _ => 0,
+            Events = new StoreEvents { Removed = Events.RemovedAsync },
+        };
         Store = new SqliteSessionStore(SqliteFile.Prepare(Path), Policy, Time, NullLogger<SqliteSessionStore>.Instance);
         Counting = new CountingStore(Store);
         try
@@ -147,7 +157,8 @@ internal sealed class TestLog : IAsyncDisposable
             if (master is not null)
             {
                 _keys = new SqliteUserKeys(Path);
-                Sealer = new Sealer(new UserKeyRing(_keys, MasterKeys.Read(null, master, "/"), TimeSpan.FromHours(24), Time), Policy.Damage);
+                Sealer = new Sealer(
+                    new UserKeyRing(_keys, MasterKeys.Read(null, master, "/"), TimeSpan.FromHours(24), Time), Policy.Damage);
             }
         }
         catch
@@ -157,7 +168,14 @@ internal sealed class TestLog : IAsyncDisposable
         }
 
         Tail = hasTail ? new HistoryTail(Time, shared: shared) : null;
-        Log = new SessionLog(Counting, new SessionLogOptions { Policy = Policy, Events = Events, Tail = Tail, Sealer = Sealer, Lease = TimeSpan.FromMilliseconds(60) });
+        Log = new SessionLog(Counting, new SessionLogOptions
+        {
+            Policy = Policy,
+            Events = Events,
+            Tail = Tail,
+            Sealer = Sealer,
+            Lease = TimeSpan.FromMilliseconds(60),
+        });
     }
 }
 
@@ -219,16 +237,21 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
         return opened.GetType() == typeof(OpenedSession) ? default : store.ReleaseAsync(opened);
     }
 
-    public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => store.CancelAsync(session, owner, cancellationToken);
+    public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
+        store.CancelAsync(session, owner, cancellationToken);
 
-    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+    public ValueTask<TurnPage?> ReadTurnsAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
         store.ReadTurnsAsync(session, owner, request, cancellationToken);
 
-    public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken) => store.ListAsync(request, cancellationToken);
+    public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken) =>
+        store.ListAsync(request, cancellationToken);
 
-    public ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken) => store.CopyAsync(request, cancellationToken);
+    public ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken) =>
+        store.CopyAsync(request, cancellationToken);
 
-    public ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) => store.DeleteAsync(session, owner, cancellationToken);
+    public ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
+        store.DeleteAsync(session, owner, cancellationToken);
 
     public ValueTask<Erasure> EraseAsync(string userId, CancellationToken cancellationToken) => store.EraseAsync(userId, cancellationToken);
 
@@ -237,9 +260,11 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
     public ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
         store.ReserveAsync(key, owner, sessionId, cancellationToken);
 
-    public IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, CancellationToken cancellationToken) => store.ExportAsync(userId, cancellationToken);
+    public IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, CancellationToken cancellationToken) =>
+        store.ExportAsync(userId, cancellationToken);
 
     public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) => store.CountAsync(cancellationToken);
 
-    public ValueTask<Microsoft.Extensions.Diagnostics.HealthChecks.HealthCheckResult> CheckAsync(CancellationToken cancellationToken) => store.CheckAsync(cancellationToken);
+    public ValueTask<Microsoft.Extensions.Diagnostics.HealthChecks.HealthCheckResult> CheckAsync(CancellationToken cancellationToken) =>
+        store.CheckAsync(cancellationToken);
 }

@@ -5,9 +5,11 @@ namespace Sessions.Tests;
 /// <summary>Calls and their outputs: what must be there before an agent answers, and what a window may not cut.</summary>
 public sealed class ToolCallsTests
 {
-    private const string CallA = """{"type":"function_call","call_id":"a","name":"f","arguments":"{\"type\":\"function_call_output\",\"call_id\":\"x\"}"}""";
+    private const string CallA =
+        """{"type":"function_call","call_id":"a","name":"f","arguments":"{\"type\":\"function_call_output\",\"call_id\":\"x\"}"}""";
     private const string CallB = """{"type":"function_call","call_id":"b","name":"f","arguments":"{}"}""";
-    private const string OutputA = """{"type":"function_call_output","call_id":"a","output":[{"type":"input_text","text":"function_call"}]}""";
+    private const string OutputA = """{"type":"function_call_output","call_id":"a","output":"""
+        + """[{"type":"input_text","text":"function_call"}]}""";
     private const string OutputB = """{"call_id":"b","output":"1","type":"function_call_output"}""";
 
     private static readonly Items None = Items.OfText("hello");
@@ -51,7 +53,8 @@ public sealed class ToolCallsTests
     [Fact]
     public void An_output_whose_call_was_deleted_is_no_obstacle()
     {
-        Turn[] history = [AgentHost.Turn(1, None, AgentHost.Json("[null]")), AgentHost.Turn(2, AgentHost.Json($"[{OutputA}]"), Items.OfText("x"))];
+        Turn[] history = [AgentHost.Turn(1, None, AgentHost.Json("[null]")),
+            AgentHost.Turn(2, AgentHost.Json($"[{OutputA}]"), Items.OfText("x"))];
 
         ToolCalls.Require(history, None, "s1");
         Assert.Same(history, ToolCalls.WithoutOrphans(history));

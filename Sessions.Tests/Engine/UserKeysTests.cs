@@ -122,7 +122,8 @@ public sealed class SqliteUserKeysTests : UserKeysContract, IDisposable
         _folder.Dispose();
     }
 
-    private protected override Task<IUserKeys> OpenAsync() => Task.FromResult<IUserKeys>(_keys = new SqliteUserKeys(SqliteFile.Prepare(_folder["sessions.db"]).Path));
+    private protected override Task<IUserKeys> OpenAsync() =>
+        Task.FromResult<IUserKeys>(_keys = new SqliteUserKeys(SqliteFile.Prepare(_folder["sessions.db"]).Path));
 }
 
 public sealed class RedisUserKeysTests(RedisFixture redis) : UserKeysContract, IAsyncDisposable

@@ -51,7 +51,8 @@ public sealed class WaitingTests
         log.Counting.OnOpen = request => new OpenedSession(request, OpenStatus.Busy);
         var began = Stopwatch.GetTimestamp();
 
-        var refused = await Assert.ThrowsAsync<DomainException>(async () => await log.BeginAsync("a", wait: TimeSpan.FromMilliseconds(120)));
+        var refused = await Assert.ThrowsAsync<DomainException>(
+            async () => await log.BeginAsync("a", wait: TimeSpan.FromMilliseconds(120)));
 
         Assert.Equal("session_busy", refused.Error.Code);
         Assert.True(Stopwatch.GetElapsedTime(began) >= TimeSpan.FromMilliseconds(110));

@@ -15,8 +15,14 @@ public sealed class AgentFaultTests
     private static readonly Dictionary<string, Fault> Faults = new()
     {
         ["answers 500"] = new((_, http) => StatusAsync(http, 500), "The agent's provider answered with status 500."),
-        ["answers 429"] = new((_, http) => StatusAsync(http, 429), "The agent's provider answered with status 429: it is asked too often, or its quota is used up.") { Code = "agent_rate_limited" },
-        ["answers 401"] = new((_, http) => StatusAsync(http, 401), "The agent's provider answered with status 401: it does not accept the key that this server has for it.") { Code = "agent_unauthorized" },
+        ["answers 429"] = new(
+            (_, http) => StatusAsync(http, 429),
+            "The agent's provider answered with status 429: it is asked too often, or its quota is used up.")
+        { Code = "agent_rate_limited" },
+        ["answers 401"] = new(
+            (_, http) => StatusAsync(http, 401),
+            "The agent's provider answered with status 401: it does not accept the key that this server has for it.")
+        { Code = "agent_unauthorized" },
         ["refuses connections"] = new((_, _) => Task.CompletedTask, "The agent's provider can't be reached.") { Agent = "gone" },
         ["hangs"] = new((fault, http) => fault.HangAsync(http), "The agent did not answer within 20 s.") { TimesOut = true },
         ["hangs in the middle"] = new(async (fault, http) =>
@@ -40,13 +46,18 @@ public sealed class AgentFaultTests
         ["says an empty text"] = new((fault, http) => fault.SayAsync(http, ""), "The agent returned no text."),
         ["says only white space"] = new((fault, http) => fault.SayAsync(http, " \n\t "), "The agent returned no text."),
         ["answers with an empty body"] = new((_, _) => Task.CompletedTask, "The agent's answer can't be read."),
-        ["answers with what is not JSON"] = new((fault, http) => http.Response.WriteAsync(fault.IsStream ? "data: <html>\n\n" : "<html>", Cancel), "The agent's answer can't be read."),
-        ["says half a surrogate pair"] = new((fault, http) => fault.WriteAsync(http, """half: \ud83d"""), "The agent's answer can't be read."),
+        ["answers with what is not JSON"] = new(
+            (fault, http) => http.Response.WriteAsync(fault.IsStream ? "data: <html>\n\n" : "<html>", Cancel),
+            "The agent's answer can't be read."),
+        ["says half a surrogate pair"] = new((fault, http) => fault.WriteAsync(http, """half: \ud83d"""),
+            "The agent's answer can't be read."),
         ["says the other half"] = new((fault, http) => fault.WriteAsync(http, """half: \ude00"""), "The agent's answer can't be read."),
-        ["says 10 MiB"] = new((fault, http) => fault.SayAsync(http, new string('x', TenMebibytes)), "The agent's answer is longer than the 1048576 bytes that limits.response_bytes allows."),
+        ["says 10 MiB"] = new((fault, http) => fault.SayAsync(http, new string('x', TenMebibytes)),
+            "The agent's answer is longer than the 1048576 bytes that limits.response_bytes allows."),
     };
 
-    public static TheoryData<string, bool> Cases => new(Faults.Keys.SelectMany(fault => (bool[])[false, true], (fault, streamed) => (fault, streamed)));
+    public static TheoryData<string, bool> Cases =>
+        new(Faults.Keys.SelectMany(fault => (bool[])[false, true], (fault, streamed) => (fault, streamed)));
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -58,10 +69,12 @@ public sealed class AgentFaultTests
         await using var model = await ChatCompletionsServer.StartAsync();
         var healthy = model.Reply;
         await using var server = SessionsServer.Start(
-            [.. model.Agent("model", TimeoutSeconds), ("agents:gone:provider", "openai"), ("agents:gone:model", "m"), ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0")]);
+            [.. model.Agent("model", TimeoutSeconds), ("agents:gone:provider", "openai"), ("agents:gone:model", "m"),
+                ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0")]);
         await server.QueryAsync("hello", "a", "ada", "model");
         model.Reply = (_, _, http) => fault.Reply(fault, http);
-        var body = $$"""{"query":"and?","thread_id":"a","user_id":"ada","agent_type":"{{fault.Agent}}","stream":{{(streamed ? "true" : "false")}}}""";
+        var body = $$"""{"query":"and?","thread_id":"a","user_id":"ada","agent_type":"{{fault.Agent}}","stream":"""
+            + $$"""{{(streamed ? "true" : "false")}}}""";
 
         var started = Stopwatch.GetTimestamp();
         var asking = AskAsync(server, body, streamed);
@@ -72,9 +85,11 @@ public sealed class AgentFaultTests
         }
 
         var told = await asking;
-        TestContext.Current.TestOutputHelper!.WriteLine($"told after {Stopwatch.GetElapsedTime(started).TotalMilliseconds:0} ms: {told["detail"]}");
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"told after {Stopwatch.GetElapsedTime(started).TotalMilliseconds:0} ms: {told["detail"]}");
 
-        Assert.Equal(fault.TimesOut ? (504, "agent_timeout") : (502, fault.Code ?? "agent_failed"), ((int)told["status"]!, (string?)told["code"]));
+        Assert.Equal(fault.TimesOut ? (504, "agent_timeout") : (502, fault.Code ?? "agent_failed"),
+            ((int)told["status"]!, (string?)told["code"]));
         if (!fault.MayHaveBegun || (string?)told["detail"] != "The agent's provider broke its answer off.")
         {
             Assert.Equal(streamed ? fault.StreamedDetail : fault.Detail, (string?)told["detail"]);
@@ -90,7 +105,9 @@ public sealed class AgentFaultTests
 
         // The very same request again: the failure was no answer, and is not replayed.
         model.Reply = healthy;
-        var next = await server.PostAsync("/query", body.Replace("gone", "model", StringComparison.Ordinal).Replace("true", "false", StringComparison.Ordinal), ("Idempotency-Key", "k"));
+        var next = await server.PostAsync("/query",
+            body.Replace("gone", "model", StringComparison.Ordinal).Replace("true", "false", StringComparison.Ordinal),
+            ("Idempotency-Key", "k"));
         Assert.True(next.Status == 200, next.Text);
         Assert.DoesNotContain("Idempotency-Replayed", next.Headers.Keys);
         Assert.Equal(2, (int)next.Json["metadata"]!["turn"]!);
@@ -108,7 +125,8 @@ public sealed class AgentFaultTests
         var says = new Fault((fault, http) => fault.WriteAsync(http, """a\u0000b \ud83d\ude00"""), "") { IsStream = streamed };
         model.Reply = (_, _, http) => says.Reply(says, http);
 
-        var told = await AskAsync(server, $$"""{"query":"hello","thread_id":"a","agent_type":"model","stream":{{(streamed ? "true" : "false")}}}""", streamed);
+        var told = await AskAsync(server,
+            $$"""{"query":"hello","thread_id":"a","agent_type":"model","stream":{{(streamed ? "true" : "false")}}}""", streamed);
 
         Assert.Equal("a\0b 😀", (string?)told["response"]);
         Assert.Equal("a\0b 😀", (string?)(await server.GetAsync("/sessions/a/history")).Json["turns"]![0]!["response"]);
@@ -121,7 +139,9 @@ public sealed class AgentFaultTests
     }
 
     private static Task HalfAsync(Fault fault, HttpContext http) =>
-        fault.IsStream ? fault.WriteAsync(http, "half an ans", ends: false) : http.Response.WriteAsync("""{"id":"1","object":"chat.comp""", Cancel);
+        fault.IsStream
+            ? fault.WriteAsync(http, "half an ans", ends: false)
+            : http.Response.WriteAsync("""{"id":"1","object":"chat.comp""", Cancel);
 
     // What the client is told in the end: the answer, or the problem.
     private static async Task<JsonNode> AskAsync(SessionsServer server, string body, bool streamed)
@@ -166,15 +186,18 @@ public sealed class AgentFaultTests
         public async Task WriteAsync(HttpContext http, string text, bool ends = true)
         {
             http.Response.ContentType = IsStream ? "text/event-stream" : "application/json";
-            var said = $$"""
-                {"id":"1","object":"chat.completion{{(IsStream ? ".chunk" : "")}}","created":1767225600,"model":"m","choices":[{"index":0,"finish_reason":{{(ends ? "\"stop\"" : "null")}},"{{(IsStream ? "delta" : "message")}}":{"role":"assistant","content":"{{text}}" } } ] }
-                """;
+            var said = $$"""{"id":"1","object":"chat.completion{{(IsStream ? ".chunk" : "")}}","created":1767225600"""
+                + $$""","model":"m","choices":[{"index":0,"finish_reason":{{(ends ? "\"stop\"" : "null")}}"""
+                + $$""","{{(IsStream ? "delta" : "message")}}":"""
+                + $$"""{"role":"assistant","content":"{{text}}" } } ] }""";
             await http.Response.WriteAsync(IsStream ? $"data: {said}\n\n{(ends ? "data: [DONE]\n\n" : "")}" : said, Cancel);
             await http.Response.Body.FlushAsync(Cancel);
         }
 
         // Streamed, in pieces of at most 64 KiB.
         public Task SayAsync(HttpContext http, string? text) =>
-            IsStream ? ChatCompletionsServer.StreamAsync(http, (text ?? "").Chunk(65536).Select(piece => new string(piece))) : ChatCompletionsServer.AnswerAsync(http, text);
+            IsStream
+                ? ChatCompletionsServer.StreamAsync(http, (text ?? "").Chunk(65536).Select(piece => new string(piece)))
+                : ChatCompletionsServer.AnswerAsync(http, text);
     }
 }

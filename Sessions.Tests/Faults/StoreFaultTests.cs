@@ -24,7 +24,8 @@ public sealed class StoreFaultTests
         ["get_statistics"] = ("GET", "/sessions/stats", null),
     };
 
-    public static TheoryData<string, bool> Faults => new(Requests.Keys.SelectMany(operation => (bool[])[false, true], (operation, tookEffect) => (operation, tookEffect)));
+    public static TheoryData<string, bool> Faults =>
+        new(Requests.Keys.SelectMany(operation => (bool[])[false, true], (operation, tookEffect) => (operation, tookEffect)));
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -39,13 +40,16 @@ public sealed class StoreFaultTests
 
         for (var i = 0; i < 2; i++)
         {
-            var refused = (await server.SendAsync(new HttpMethod(method), path, body, ("Idempotency-Key", $"k{i}"))).IsProblem(503, "storage_unavailable");
+            var refused = (await server.SendAsync(new HttpMethod(method), path, body, ("Idempotency-Key", $"k{i}")))
+                .IsProblem(503, "storage_unavailable");
             Assert.Equal("The store is on fire.", (string?)refused.Json["detail"]);
             Assert.Equal("7", refused.Headers["Retry-After"]);
         }
 
         faults.Heal();
-        await GoesOnAsync(server, keptTurns: operation is "commit_turn" && tookEffect ? ["hello", "and?", "and?"] : operation is "delete" or "erase_user" && tookEffect ? [] : ["hello"]);
+        await GoesOnAsync(server, keptTurns: operation is "commit_turn" && tookEffect ? ["hello", "and?", "and?"]
+            : operation is "delete" or "erase_user" && tookEffect ? []
+            : ["hello"]);
     }
 
     [Theory]
@@ -57,11 +61,14 @@ public sealed class StoreFaultTests
         var (method, path, body) = Requests[operation];
         faults.Fail(operation, tookEffect, new InvalidOperationException("secret"));
 
-        var refused = (await server.SendAsync(new HttpMethod(method), path, body, ("Idempotency-Key", "k"))).IsProblem(500, "internal_error");
+        var refused = (await server.SendAsync(new HttpMethod(method), path, body, ("Idempotency-Key", "k")))
+            .IsProblem(500, "internal_error");
         Assert.DoesNotContain("secret", refused.Text, StringComparison.Ordinal);
 
         faults.Heal();
-        await GoesOnAsync(server, keptTurns: operation is "commit_turn" && tookEffect ? ["hello", "and?"] : operation is "delete" or "erase_user" && tookEffect ? [] : ["hello"]);
+        await GoesOnAsync(server, keptTurns: operation is "commit_turn" && tookEffect ? ["hello", "and?"]
+            : operation is "delete" or "erase_user" && tookEffect ? []
+            : ["hello"]);
     }
 
     [Theory]
@@ -199,7 +206,10 @@ public sealed class StoreFaultTests
         };
         using var patience = new CancellationTokenSource();
         var (method, path, body) = Requests[operation];
-        using var request = new HttpRequestMessage(new HttpMethod(method), path) { Content = body is null ? null : new StringContent(body, System.Text.Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(new HttpMethod(method), path)
+        {
+            Content = body is null ? null : new StringContent(body, System.Text.Encoding.UTF8, "application/json"),
+        };
 
         var hanging = server.Client.SendAsync(request, patience.Token);
         await reached.Task.WaitAsync(Cancel);
@@ -213,7 +223,8 @@ public sealed class StoreFaultTests
     private static async Task<SessionsServer> StartAsync()
     {
         var server = SessionsServer.Start(
-            [("agents:gone:provider", "openai"), ("agents:gone:model", "m"), ("agents:gone:endpoint", "http://127.0.0.1:1/v1"), ("agents:gone:max_retries", "0")], FaultySessionStore.Around);
+            [("agents:gone:provider", "openai"), ("agents:gone:model", "m"), ("agents:gone:endpoint", "http://127.0.0.1:1/v1"),
+                ("agents:gone:max_retries", "0")], FaultySessionStore.Around);
         await server.QueryAsync("hello", "a", "ada");
         return server;
     }

@@ -14,23 +14,27 @@ internal static partial class AnswerRules
 
     // Each row of the table in docs/errors.md: which code comes with which statuses.
     private static readonly Dictionary<string, string[]> Documented = Row.Matches(File.ReadAllText(Repository.File("docs", "errors.md")))
-        .GroupBy(row => row.Groups[2].Value).ToDictionary(rows => rows.Key, rows => rows.SelectMany(row => row.Groups[1].Value.Split(", ")).ToArray());
+        .GroupBy(row => row.Groups[2].Value)
+        .ToDictionary(rows => rows.Key, rows => rows.SelectMany(row => row.Groups[1].Value.Split(", ")).ToArray());
 
     /// <summary>What is wrong with the answers, if anything.</summary>
     /// <param name="request">The request.</param>
     /// <param name="answers">What was answered.</param>
-    /// <param name="mayBeFull">Whether there may be no room for what is sent, which is the one thing that is then no client's fault.</param>
+    /// <param name="mayBeFull">Whether there may be no room for what is sent, which is the one thing that is then no client's
+    /// fault.</param>
     public static string? Check(FuzzRequest request, IReadOnlyList<RawAnswer> answers, bool mayBeFull)
     {
         // Behind a bare refusal the server hangs up: what else was sent with it stays unanswered.
-        if (answers.Count < request.Methods.Count && !request.Broken && !(request.Odd is not null && answers is [.., var last] && IsBare(last)))
+        if (answers.Count < request.Methods.Count && !request.Broken
+            && !(request.Odd is not null && answers is [.., var last] && IsBare(last)))
         {
             return $"{answers.Count} answers to {request.Methods.Count} requests";
         }
 
         for (var i = 0; i < answers.Count; i++)
         {
-            if (Check(answers[i], i < request.Methods.Count ? request.Methods[i] : null, bareAllowed: request.Broken || request.Odd is not null, mayBeFull) is { } wrong)
+            if (Check(answers[i], i < request.Methods.Count ? request.Methods[i] : null,
+                bareAllowed: request.Broken || request.Odd is not null, mayBeFull) is { } wrong)
             {
                 return $"{wrong}\n{answers[i].Status} {answers[i].MediaType}: {Problem(answers[i].Text)}";
             }
@@ -96,7 +100,8 @@ internal static partial class AnswerRules
                 {
                     var events = SseParser.Create(stream).Enumerate().ToList();
                     events.ForEach(told => _ = told.Data == "[DONE]" ? null : JsonNode.Parse(told.Data));
-                    if (events is [.., { Data: "[DONE]" } or { EventType: "response.completed" or "response.incomplete" or "response.failed" }])
+                    if (events is [..,
+                        { Data: "[DONE]" } or { EventType: "response.completed" or "response.incomplete" or "response.failed" }])
                     {
                         return null;
                     }
@@ -109,7 +114,9 @@ internal static partial class AnswerRules
                 }
 
             default:
-                return answer.Status == 200 && answer.MediaType is "text/html" or "text/javascript" or "application/javascript" ? null : "an unknown kind of content";
+                return answer.Status == 200 && answer.MediaType is "text/html" or "text/javascript" or "application/javascript"
+                    ? null
+                    : "an unknown kind of content";
         }
     }
 
@@ -171,9 +178,11 @@ internal static partial class AnswerRules
             : null;
     }
 
-    private static bool IsFull(int status, string text) => status == 503 && text.Contains("\"code\":\"storage_full\"", StringComparison.Ordinal);
+    private static bool IsFull(int status, string text) =>
+        status == 503 && text.Contains("\"code\":\"storage_full\"", StringComparison.Ordinal);
 
-    private static bool IsBare(RawAnswer answer) => Bare.Contains(answer.Status) && answer.Body.Length == 0 && !answer.Headers.ContainsKey("X-Content-Type-Options");
+    private static bool IsBare(RawAnswer answer) =>
+        Bare.Contains(answer.Status) && answer.Body.Length == 0 && !answer.Headers.ContainsKey("X-Content-Type-Options");
 
     private static string Problem(string text) => text.Length <= 2000 ? text : text[..2000] + "…";
 

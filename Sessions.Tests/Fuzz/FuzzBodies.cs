@@ -14,17 +14,22 @@ internal sealed record FuzzBody(string? ContentType, byte[]? Bytes, string? Enco
 
     private static readonly Gen<string?> ContentTypes = Gen.Frequency(
         (40, Gen.Const<string?>("application/json")),
-        (10, Gen.OneOf<string?>("application/json; charset=utf-8", "application/json;charset=UTF-8", "APPLICATION/JSON", "application/merge-patch+json", "application/problem+json")),
-        (5, Gen.OneOf<string?>(null, "", "text/plain", "application/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=utf-16", "application/json; charset=latin1",
-            "application/json; charset=", "application/json; charset=nonsense", "application/json, text/plain", "json", "*/*", "application/", ";", "application/json;;;=")));
+        (10, Gen.OneOf<string?>("application/json; charset=utf-8", "application/json;charset=UTF-8", "APPLICATION/JSON",
+            "application/merge-patch+json", "application/problem+json")),
+        (5, Gen.OneOf<string?>(null, "", "text/plain", "application/xml", "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x", "application/json; charset=utf-16", "application/json; charset=latin1",
+            "application/json; charset=", "application/json; charset=nonsense", "application/json, text/plain", "json", "*/*",
+            "application/", ";", "application/json;;;=")));
 
     /// <summary>Bodies for an operation.</summary>
     public static Gen<FuzzBody> For(JsonObject schema)
     {
         var valid = Object(schema, Gen.Const(0));
         var any = Object(schema, Gen.Int[0, 9]);
-        return Gen.Select(Gen.Frequency((6, valid), (4, any), (1, FuzzValues.Json), (1, Gen.OneOf("", "null", "[]", "{}", "{}{}", "\"text\"", "12", " ", "{", "}"))), ContentTypes)
-            .SelectMany((json, type) => Gen.Frequency((600, Gen.Const(new FuzzBody(type, System.Text.Encoding.UTF8.GetBytes(json)))), (300, Spoilt(json, type)), (4, AtTheLimit(json, type))));
+        return Gen.Select(Gen.Frequency((6, valid), (4, any), (1, FuzzValues.Json),
+            (1, Gen.OneOf("", "null", "[]", "{}", "{}{}", "\"text\"", "12", " ", "{", "}"))), ContentTypes)
+            .SelectMany((json, type) => Gen.Frequency((600, Gen.Const(new FuzzBody(type, System.Text.Encoding.UTF8.GetBytes(json)))),
+                (300, Spoilt(json, type)), (4, AtTheLimit(json, type))));
     }
 
     private static Gen<FuzzBody> Spoilt(string json, string? type)
@@ -58,11 +63,15 @@ internal sealed record FuzzBody(string? ContentType, byte[]? Bytes, string? Enco
     private static Gen<string> Object(JsonObject schema, Gen<int> dice)
     {
         var required = schema["required"]?.AsArray().Select(name => (string)name!).ToHashSet() ?? [];
-        var properties = (schema["properties"]?.AsObject() ?? []).Select(property => Gen.Select(Gen.Int[0, 19], dice, Fitting(property.Key, property.Value!), FuzzValues.Json, (chance, fits, fitting, any) =>
-            chance > (required.Contains(property.Key) ? 18 : 11) ? "" : $"{FuzzValues.Text(property.Key)}:{(fits == 9 ? any : fitting)},")).ToArray();
+        var properties = (schema["properties"]?.AsObject() ?? []).Select(property => Gen.Select(
+            Gen.Int[0, 19], dice, Fitting(property.Key, property.Value!), FuzzValues.Json, (chance, fits, fitting, any) =>
+                chance > (required.Contains(property.Key) ? 18 : 11)
+                    ? ""
+                    : $"{FuzzValues.Text(property.Key)}:{(fits == 9 ? any : fitting)},")).ToArray();
         var fields = properties.Aggregate(Gen.Const(""), (all, next) => Gen.Select(all, next, (a, b) => a + b));
         return Gen.Select(fields, dice, FuzzValues.Nasty, FuzzValues.Json, (text, more, name, value) =>
-            $"{{{(more == 7 ? $"{FuzzValues.Text(name)}:{value}," : "")}{(more == 8 ? text : "")}{(more == 6 ? "\"userId\":1," : "")}{text}".TrimEnd(',') + "}");
+            $"{{{(more == 7 ? $"{FuzzValues.Text(name)}:{value}," : "")}{(more == 8 ? text : "")}{(more == 6 ? "\"userId\":1," : "")}{text}"
+                .TrimEnd(',') + "}");
     }
 
     private static Gen<string> Fitting(string name, JsonNode schema) => name switch
@@ -73,8 +82,10 @@ internal sealed record FuzzBody(string? ContentType, byte[]? Bytes, string? Enco
         "agent_type" => Gen.OneOf("\"advanced\"", "\"advanced\"", "null", "\"nobody\""),
         "on_busy" => Gen.OneOf("\"enqueue\"", "\"reject\"", "null"),
         "stream" => Gen.OneOf("true", "false", "false", "null"),
-        "metadata" => Gen.Select(FuzzValues.Nasty, FuzzValues.Json, (key, value) => $"{{\"topic\":{FuzzValues.Text(key)},{FuzzValues.Text(key)}:{value}}}"),
-        "parameters" => Gen.Select(Gen.OneOf("temperature", "top_p", "max_output_tokens", "frequency_penalty", "presence_penalty", "seed", "stop", "history_turns", "model", "tools", "other"), FuzzValues.Numbers, FuzzValues.Json,
+        "metadata" => Gen.Select(FuzzValues.Nasty, FuzzValues.Json,
+            (key, value) => $"{{\"topic\":{FuzzValues.Text(key)},{FuzzValues.Text(key)}:{value}}}"),
+        "parameters" => Gen.Select(Gen.OneOf("temperature", "top_p", "max_output_tokens", "frequency_penalty", "presence_penalty", "seed",
+            "stop", "history_turns", "model", "tools", "other"), FuzzValues.Numbers, FuzzValues.Json,
             (parameter, number, any) => $"{{\"{parameter}\":{(number.Length > 3 ? any : double.TryParse(number, out _) ? number : "1")}}}"),
         "after_turn" => Gen.Frequency((5, Gen.Int[0, 2].Select(turn => $"{turn}")), (1, FuzzValues.Numbers)),
         _ when $"{schema["type"]}".Contains("integer", StringComparison.Ordinal) => FuzzValues.Numbers,

@@ -10,7 +10,8 @@ namespace Sessions.Tests.Fuzz;
 /// <param name="Broken">Whether it is no well-formed HTTP: where one request ends is for the server to say, and it may just hang
 /// up.</param>
 /// <param name="Streams">Whether the answer is a stream that can be picked up again by whoever knows its id.</param>
-internal sealed record FuzzRequest(byte[] Bytes, IReadOnlyList<string> Methods, string? Odd = null, bool Broken = false, bool Streams = false)
+internal sealed record FuzzRequest(
+    byte[] Bytes, IReadOnlyList<string> Methods, string? Odd = null, bool Broken = false, bool Streams = false)
 {
     // Kestrel's own limits: see KestrelServerLimits.
     private const int MostHeaders = 100;
@@ -18,7 +19,8 @@ internal sealed record FuzzRequest(byte[] Bytes, IReadOnlyList<string> Methods, 
     private const int LargestHead = 32 << 10;
 
     /// <summary>One request, well formed as HTTP/1.1 as far as its parts are.</summary>
-    public static FuzzRequest From(string method, string target, IEnumerable<(string Name, string Value)> headers, byte[]? body, bool chunked = false)
+    public static FuzzRequest From(
+        string method, string target, IEnumerable<(string Name, string Value)> headers, byte[]? body, bool chunked = false)
     {
         var lines = headers.ToList();
         if (chunked)

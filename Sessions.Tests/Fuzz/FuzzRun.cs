@@ -25,7 +25,8 @@ internal sealed partial class FuzzRun : IAsyncDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
     /// <summary>What settles the requests.</summary>
-    public static readonly string Seed = Environment.GetEnvironmentVariable("SESSIONS_FUZZ_SEED") ?? PCG.ThreadPCG.Next64().ToString("x", CultureInfo.InvariantCulture);
+    public static readonly string Seed = Environment.GetEnvironmentVariable("SESSIONS_FUZZ_SEED")
+        ?? PCG.ThreadPCG.Next64().ToString("x", CultureInfo.InvariantCulture);
 
     private readonly SessionsServer _server;
     private readonly Gen<FuzzRequest> _requests;
@@ -41,14 +42,18 @@ internal sealed partial class FuzzRun : IAsyncDisposable
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     /// <summary>How many requests a run has: <c>SESSIONS_FUZZ_REQUESTS</c>, or <paramref name="usual"/>.</summary>
-    public static int Length(int usual) => int.TryParse(Environment.GetEnvironmentVariable("SESSIONS_FUZZ_REQUESTS"), CultureInfo.InvariantCulture, out var requests) ? requests : usual;
+    public static int Length(int usual) =>
+        int.TryParse(Environment.GetEnvironmentVariable("SESSIONS_FUZZ_REQUESTS"), CultureInfo.InvariantCulture, out var requests)
+            ? requests
+            : usual;
 
     public static Task<FuzzRun> StartAsync(params IEnumerable<(string Key, string Value)> settings) =>
         StartAsync(requests => requests, mayBeFull: false, settings);
 
     /// <summary>One that fills the store up to its limits.</summary>
     public static Task<FuzzRun> StartNearLimitsAsync(params IEnumerable<(string Key, string Value)> settings) =>
-        StartAsync(requests => Gen.Frequency((1, requests), (1, FuzzSizes.Requests)), mayBeFull: true, [.. FuzzSizes.Settings, .. settings]);
+        StartAsync(requests => Gen.Frequency((1, requests), (1, FuzzSizes.Requests)), mayBeFull: true,
+            [.. FuzzSizes.Settings, .. settings]);
 
     private static async Task<FuzzRun> StartAsync(
         Func<Gen<FuzzRequest>, Gen<FuzzRequest>> requests, bool mayBeFull, IEnumerable<(string Key, string Value)> settings)
@@ -170,7 +175,9 @@ internal sealed partial class FuzzRun : IAsyncDisposable
     }
 
     private async Task<string> ReadCanaryAsync() =>
-        $"{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}")).Text}\n{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}/history")).Text}\n{(await _server.GetAsync($"/users/{FuzzValues.Canary}/sessions")).Text}";
+        $"{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}")).Text}\n"
+        + $"{(await _server.GetAsync($"/sessions/{FuzzValues.Canary}/history")).Text}\n"
+        + $"{(await _server.GetAsync($"/users/{FuzzValues.Canary}/sessions")).Text}";
 
     // What is counted, listed and kept is the same, every history is whole, and all of it has the sizes that it should have.
     private async Task CheckStoreAsync()
@@ -212,7 +219,8 @@ internal sealed partial class FuzzRun : IAsyncDisposable
         {
             var told = await FuzzSizes.ReadPagesAsync(
                 _server, $"/sessions/{head.Id}/history", "turns", limits.PageBytes, turn => [turn["query"], turn["response"]]);
-            Assert.All(told, turn => Assert.Equal((string?)turn["query"], turns[(int)turn["turn"]! - 1].Input.TextOf(ItemSide.Input)?.ToString()));
+            Assert.All(told,
+                turn => Assert.Equal((string?)turn["query"], turns[(int)turn["turn"]! - 1].Input.TextOf(ItemSide.Input)?.ToString()));
         }
     }
 
@@ -220,5 +228,6 @@ internal sealed partial class FuzzRun : IAsyncDisposable
     [GeneratedRegex(@"^s\d+$")]
     private static partial Regex Met { get; }
 
-    public override string ToString() => new StringBuilder().AppendJoin(", ", _statuses.OrderBy(status => status.Key).Select(status => $"{status.Key}: {status.Value}")).ToString();
+    public override string ToString() => new StringBuilder()
+        .AppendJoin(", ", _statuses.OrderBy(status => status.Key).Select(status => $"{status.Key}: {status.Value}")).ToString();
 }

@@ -20,7 +20,8 @@ public sealed class FuzzTests
     public async Task Any_request_is_answered_by_the_rules_and_leaves_nothing_behind()
     {
         var start = new ProcessStartInfo("dotnet",
-            ["exec", typeof(FuzzTests).Assembly.Location, "-explicit", "only", "-showLiveOutput", "-method", $"{typeof(FuzzTests).FullName}.{nameof(Run)}"])
+            ["exec", typeof(FuzzTests).Assembly.Location, "-explicit", "only", "-showLiveOutput", "-method",
+                $"{typeof(FuzzTests).FullName}.{nameof(Run)}"])
         {
             RedirectStandardOutput = true,
         };
@@ -107,7 +108,8 @@ public sealed class StoreFuzzTests(RedisFixture redis, PostgresFixture postgres)
     [Fact]
     public async Task Any_request_is_answered_by_the_rules_on_Redis()
     {
-        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"), ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
+        await using var run = await FuzzRun.StartAsync(("sessions:storage_type", "redis"),
+            ("ConnectionStrings:redis", await redis.NewDatabaseAsync()));
 
         await run.SendAsync(Requests);
         await run.ClearAsync();

@@ -79,7 +79,8 @@ internal sealed class RawConnection : IDisposable
             }
 
             var parts = start.Split(' ', 3);
-            if (parts is not ["HTTP/1.1" or "HTTP/1.0", ..] || !int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var status))
+            if (parts is not ["HTTP/1.1" or "HTTP/1.0", ..]
+                || !int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var status))
             {
                 throw new InvalidDataException($"No status line: {start}");
             }
@@ -97,7 +98,8 @@ internal sealed class RawConnection : IDisposable
             }
 
             Closed |= headers.TryGetValue("Connection", out var said) && said.Equals("close", StringComparison.OrdinalIgnoreCase);
-            return new RawAnswer(status, headers, method == "HEAD" || status is 204 or 304 ? [] : await ReadBodyAsync(headers, cancellationToken));
+            return new RawAnswer(status, headers,
+                method == "HEAD" || status is 204 or 304 ? [] : await ReadBodyAsync(headers, cancellationToken));
         }
     }
 

@@ -20,7 +20,8 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
     private OpenAiStore _store = null!;
     private OpenAiServer _server = null!;
 
-    private static readonly BinaryData Parameters = BinaryData.FromString("""{"type":"object","properties":{"round":{"type":"integer"}},"required":["round"]}""");
+    private static readonly BinaryData Parameters = BinaryData.FromString(
+        """{"type":"object","properties":{"round":{"type":"integer"}},"required":["round"]}""");
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -52,7 +53,13 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
     [Fact]
     public async Task OpenAI_creates_gets_streams_chains_and_deletes_responses()
     {
-        var options = new CreateResponseOptions { Model = "model", Instructions = "Be brief.", Temperature = 0.5f, Metadata = { ["a"] = "b" } };
+        var options = new CreateResponseOptions
+        {
+            Model = "model",
+            Instructions = "Be brief.",
+            Temperature = 0.5f,
+            Metadata = { ["a"] = "b" },
+        };
         options.InputItems.Add(ResponseItem.CreateUserMessageItem("one"));
         ResponseResult first = await Responses.CreateResponseAsync(options, Cancel);
         Assert.Equal("I heard 1: one", first.GetOutputText());
@@ -90,7 +97,8 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
         ResponseResult response = await Responses.CreateResponseAsync(options, Cancel);
         Assert.Equal("I heard 2: one / two", response.GetOutputText());
         var count = 0;
-        await foreach (var page in Conversations.GetConversationItemsAsync(made.Id, 1, "asc", null, null, new RequestOptions { CancellationToken = Cancel }).GetRawPagesAsync())
+        await foreach (var page in Conversations.GetConversationItemsAsync(made.Id, 1, "asc", null, null,
+            new RequestOptions { CancellationToken = Cancel }).GetRawPagesAsync())
         {
             count += JsonNode.Parse(page.GetRawResponse().Content)!["data"]!.AsArray().Count;
         }
@@ -131,7 +139,8 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
             var call = Assert.IsAssignableFrom<FunctionCallResponseItem>(Assert.Single(response!.OutputItems));
             options.PreviousResponseId = response.Id;
             options.InputItems.Clear();
-            options.InputItems.Add(ResponseItem.CreateFunctionCallOutputItem(call.CallId, $"{(int)JsonNode.Parse(call.FunctionArguments)!["round"]! + 1}"));
+            options.InputItems.Add(
+                ResponseItem.CreateFunctionCallOutputItem(call.CallId, $"{(int)JsonNode.Parse(call.FunctionArguments)!["round"]! + 1}"));
         }
     }
 
@@ -167,7 +176,8 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
         Assert.Equal("I heard 2: one / two", (await AskAsync(client, "two", options, stream)).Text);
 
         // Asked to store nothing, there is nothing to go on from.
-        var unkept = await AskAsync(client, "three", new ChatOptions { RawRepresentationFactory = _ => new CreateResponseOptions { StoredOutputEnabled = false } }, stream);
+        var unkept = await AskAsync(client, "three",
+            new ChatOptions { RawRepresentationFactory = _ => new CreateResponseOptions { StoredOutputEnabled = false } }, stream);
         Assert.Null(unkept.ConversationId);
     }
 
@@ -190,7 +200,8 @@ public abstract class DotNetClientTests(string storeName) : IAsyncLifetime
     public async Task Extensions_AI_sees_failures_and_answers_that_are_cut_short()
     {
         using var client = Responses.AsIChatClient("model");
-        Assert.Equal(502, (await Assert.ThrowsAsync<ClientResultException>(() => client.GetResponseAsync("fail", cancellationToken: Cancel))).Status);
+        Assert.Equal(502,
+            (await Assert.ThrowsAsync<ClientResultException>(() => client.GetResponseAsync("fail", cancellationToken: Cancel))).Status);
         var cut = await client.GetResponseAsync("long", cancellationToken: Cancel);
         Assert.Equal(Microsoft.Extensions.AI.ChatFinishReason.Length, cut.FinishReason);
         List<ChatResponseUpdate> updates = [];

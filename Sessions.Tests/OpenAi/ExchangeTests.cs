@@ -18,9 +18,14 @@ public sealed partial class ExchangeTests(ExchangeTests.Server shared) : IClassF
 {
     private static readonly string Folder = Repository.File("Sessions.Tests", "OpenAi", "Exchanges");
     private static readonly bool Records = Environment.GetEnvironmentVariable("SESSIONS_RECORD") == "1";
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Indented = new()
+    {
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
 
-    public static TheoryData<string> Cases => [.. Directory.EnumerateDirectories(Folder).Select(folder => Path.GetFileName(folder)!).Order()];
+    public static TheoryData<string> Cases =>
+        [.. Directory.EnumerateDirectories(Folder).Select(folder => Path.GetFileName(folder)!).Order()];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -47,7 +52,11 @@ public sealed partial class ExchangeTests(ExchangeTests.Server shared) : IClassF
         var (status, answer, isStream) = await SendAsync(server, request);
         var file = Path.Combine(folder, isStream ? "events.txt" : "response.json");
         var told = names.Text(isStream ? Comments.Replace(answer, "")
-            : new JsonObject { ["status"] = status, ["body"] = JsonNode.Parse(answer) }.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n");
+            : new JsonObject
+            {
+                ["status"] = status,
+                ["body"] = JsonNode.Parse(answer),
+            }.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n");
         if (Records)
         {
             await File.WriteAllTextAsync(file, told, Cancel);

@@ -33,14 +33,17 @@ public sealed class ExpiredTests : IDisposable
             {
                 var answer = await server.SendAsync(new HttpMethod(method), In(ids, path), body is null ? null : In(ids, body));
                 Assert.True(answer.Status == status, $"{method} {path} {body}: {answer.Status} {answer.Text}");
-                words.Add(ids.Zip((string[])["CONV", "RESP", "ITEM", "OUT"]).Aggregate(answer.Text, (text, id) => text.Replace(id.First, id.Second, StringComparison.Ordinal)));
+                words.Add(ids.Zip((string[])["CONV", "RESP", "ITEM", "OUT"])
+                    .Aggregate(answer.Text, (text, id) => text.Replace(id.First, id.Second, StringComparison.Ordinal)));
             }
 
             Assert.Equal(words[0], words[1]);
         }
 
-        string In(string[] ids, string text) => text.Replace("CONV", ids[0], StringComparison.Ordinal).Replace("RESP", ids[1], StringComparison.Ordinal)
-            .Replace("ITEM", ids[2], StringComparison.Ordinal).Replace("OUT", ids[3], StringComparison.Ordinal).Replace("OWN", own, StringComparison.Ordinal)
+        string In(string[] ids, string text) => text
+            .Replace("CONV", ids[0], StringComparison.Ordinal).Replace("RESP", ids[1], StringComparison.Ordinal)
+            .Replace("ITEM", ids[2], StringComparison.Ordinal).Replace("OUT", ids[3], StringComparison.Ordinal)
+            .Replace("OWN", own, StringComparison.Ordinal)
             .Replace("\"model\":\"model\"", "\"model\":\"advanced\"", StringComparison.Ordinal);
 
         async Task<string> IdOfAsync(string path, string body) => (string)(await server.PostAsync(path, body)).Json["id"]!;

@@ -26,9 +26,15 @@ public sealed class NodeClientTests(NodeClientTests.Packages packages) : IClassF
     }
 
     /// <summary>Runs a program to its end.</summary>
-    internal static async Task<(int ExitCode, string Output)> RunAsync(string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> environment)
+    internal static async Task<(int ExitCode, string Output)> RunAsync(
+        string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> environment)
     {
-        var start = new ProcessStartInfo(program, arguments) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(program, arguments)
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         foreach (var (key, value) in environment)
         {
             start.Environment[key] = value;

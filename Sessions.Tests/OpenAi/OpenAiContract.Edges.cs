@@ -17,10 +17,14 @@ public abstract partial class OpenAiContract
         var first = await server.MakeAsync("/v1/responses", new { model = "model", input = "root" });
         var (path, body, address) = by switch
         {
-            "responses" => ("/v1/responses", (object)new { model = "model", input = "x", conversation }, $"/v1/conversations/{conversation}"),
-            "items" => ($"/v1/conversations/{conversation}/items", new { items = new[] { new { role = "user", content = "x" } } }, $"/v1/conversations/{conversation}"),
-            "chain" => ("/v1/responses", new { model = "model", input = "x", previous_response_id = (string?)first["id"] }, $"/v1/responses/{first["id"]}"),
-            _ => ("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "x" } } }, $"/v1/conversations/{conversation}"),
+            "responses" =>
+                ("/v1/responses", (object)new { model = "model", input = "x", conversation }, $"/v1/conversations/{conversation}"),
+            "items" => ($"/v1/conversations/{conversation}/items", new { items = new[] { new { role = "user", content = "x" } } },
+                $"/v1/conversations/{conversation}"),
+            "chain" => ("/v1/responses", new { model = "model", input = "x", previous_response_id = (string?)first["id"] },
+                $"/v1/responses/{first["id"]}"),
+            _ => ("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "x" } } },
+                $"/v1/conversations/{conversation}"),
         };
         Assert.Equal(404, (await server.GetAsync($"{address}?user_id=ada")).Status);
         var made = await server.PostAsync($"{path}?user_id=ada", body, ("X-Session-Id", conversation));
@@ -35,7 +39,8 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
         var conversation = await server.IdOfAsync("/v1/conversations");
-        var had = await server.ReadAsync(HttpMethod.Post, "/v1/responses?user_id=ada", new { model = "model", input = "hold", conversation, stream = true }, 5);
+        var had = await server.ReadAsync(HttpMethod.Post, "/v1/responses?user_id=ada",
+            new { model = "model", input = "hold", conversation, stream = true }, 5);
         var address = $"/v1/responses/{had[0].Json["response"]!["id"]}";
         Assert.Equal("in_progress", (string?)(await server.GetAsync($"{address}?user_id=ada")).Json["status"]);
         Assert.Equal(404, (await server.GetAsync($"{address}?user_id=bob")).Status);
@@ -46,7 +51,8 @@ public abstract partial class OpenAiContract
     public async Task Items_that_are_there_already_are_told_and_not_added_again()
     {
         var server = await StartAsync();
-        var conversation = await server.IdOfAsync("/v1/conversations", new { items = new[] { new { role = "user", content = "one" }, new { role = "assistant", content = "two" } } });
+        var conversation = await server.IdOfAsync("/v1/conversations",
+            new { items = new[] { new { role = "user", content = "one" }, new { role = "assistant", content = "two" } } });
         var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "three", conversation });
         var items = await server.ItemsAsync(conversation);
         Assert.Equal(4, items.Count);
@@ -56,7 +62,8 @@ public abstract partial class OpenAiContract
         Assert.Equal(items.Select(item => item.ToJsonString()), again["data"]!.AsArray().Select(item => item!.ToJsonString()));
         JsonNode[] mixed = [items[0].DeepClone(), JsonNode.Parse("""{"role":"user","content":"new"}""")!, items[3].DeepClone()];
         again = await server.MakeAsync($"/v1/conversations/{conversation}/items", new { items = mixed });
-        Assert.Equal(["one", "new", "I heard 2: one / three"], again["data"]!.AsArray().Select(item => (string?)item!["content"]![0]!["text"]));
+        Assert.Equal(["one", "new", "I heard 2: one / three"],
+            again["data"]!.AsArray().Select(item => (string?)item!["content"]![0]!["text"]));
         var after = await server.ItemsAsync(conversation);
         Assert.Equal(5, after.Count);
         Assert.Equal((string?)after[4]["id"], (string?)again["data"]![1]!["id"]);
@@ -86,7 +93,8 @@ public abstract partial class OpenAiContract
         }
         else
         {
-            var call = await server.MakeAsync("/v1/responses", new { model = "model", input = "call add 1", conversation, tools = Functions });
+            var call = await server.MakeAsync("/v1/responses",
+                new { model = "model", input = "call add 1", conversation, tools = Functions });
             await server.MakeAsync("/v1/responses", new { model = "model", input = Output(call, "1"), conversation, tools = Functions });
         }
 
@@ -96,7 +104,8 @@ public abstract partial class OpenAiContract
         Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}/items/{deleted["id"]}")).Status);
 
         var left = await server.ItemsAsync(conversation);
-        Assert.Equal(items.Where(item => item != deleted && item != output).Select(item => item.ToJsonString()), left.Select(item => item.ToJsonString()));
+        Assert.Equal(items.Where(item => item != deleted && item != output).Select(item => item.ToJsonString()),
+            left.Select(item => item.ToJsonString()));
         Assert.Equal(404, (await server.GetAsync($"/v1/conversations/{conversation}/items/{output["id"]}")).Status);
         await server.MakeAsync("/v1/responses", new { model = "model", input = "next", conversation });
         AssertCallsAreWhole(server.Model.Requests[^1]);
@@ -110,14 +119,18 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
         var call = await server.MakeAsync("/v1/responses", new { model = "model", input = "call add 1", tools = Functions });
-        var answer = await server.MakeAsync("/v1/responses", new { model = "model", input = Output(call, "1"), previous_response_id = (string?)call["id"], tools = Functions });
-        var next = await server.MakeAsync("/v1/responses", new { model = "model", input = "next", previous_response_id = (string?)answer["id"] });
+        var answer = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = Output(call, "1"), previous_response_id = (string?)call["id"], tools = Functions });
+        var next = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "next", previous_response_id = (string?)answer["id"] });
         Assert.Equal(200, (await server.DeleteAsync($"/v1/responses/{answer["id"]}")).Status);
 
-        var last = await server.MakeAsync("/v1/responses", new { model = "model", input = "last", previous_response_id = (string?)next["id"] });
+        var last = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "last", previous_response_id = (string?)next["id"] });
         Assert.Equal("I heard 3: call add 1 / next / last", TextOf(last));
         AssertCallsAreWhole(server.Model.Requests[^1]);
-        var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "x", previous_response_id = (string?)answer["id"] });
+        var refused = await server.PostAsync("/v1/responses",
+            new { model = "model", input = "x", previous_response_id = (string?)answer["id"] });
         Assert.Equal((400, "previous_response_not_found"), (refused.Status, (string?)refused.Json["error"]!["code"]));
     }
 
@@ -131,7 +144,8 @@ public abstract partial class OpenAiContract
         Assert.Equal(404, (await server.GetAsync($"/v1/responses/{made["id"]}")).Status);
         Assert.Equal(404, (await server.GetAsync($"/v1/responses/{made["id"]}/input_items")).Status);
         Assert.Equal(2, (await server.ItemsAsync(conversation)).Count);
-        Assert.Equal("I heard 2: one / two", TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input = "two", conversation })));
+        Assert.Equal("I heard 2: one / two",
+            TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input = "two", conversation })));
         Assert.Equal(404, (await server.DeleteAsync($"/v1/responses/{made["id"]}")).Status);
     }
 
@@ -142,8 +156,11 @@ public abstract partial class OpenAiContract
         const string Image = """{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}""";
         foreach (var (messages, param) in (IEnumerable<(string, string)>)
         [
-            ($$"""[{"role":"user","content":"a"},{"role":"user","content":[{"type":"text","text":"b"},{{Image}}]}]""", "messages[1].content[1]"),
-            ($$"""[{"role":"user","content":"a"},{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":{"name":"n","arguments":"{}"} }]},{"role":"tool","tool_call_id":"c","content":"1"},{"role":"user","content":[{{Image}}]}]""", "messages[3].content[0]"),
+            ($$"""[{"role":"user","content":"a"},{"role":"user","content":[{"type":"text","text":"b"},{{Image}}]}]""",
+                "messages[1].content[1]"),
+            ($$"""[{"role":"user","content":"a"},{"role":"assistant","content":"x","tool_calls":[{"id":"c","function":"""
+                + """{"name":"n","arguments":"{}"} }]},{"role":"tool","tool_call_id":"c","content":"1"},"""
+                + $$"""{"role":"user","content":[{{Image}}]}]""", "messages[3].content[0]"),
             ("""[{"role":"user","content":"a"},{"role":"tool","tool_call_id":"c","content":"1"}]""", "messages"),
             ("""[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"c","function":{"name":"n"}}]}]""", "messages"),
             ("""[{"role":"assistant","tool_calls":[{"id":"","function":{"name":"n"}}]}]""", "messages[0].tool_calls[0].id"),
@@ -154,7 +171,8 @@ public abstract partial class OpenAiContract
             foreach (var stream in (string[])["false", "true"])
             {
                 // The built-in agent takes no images.
-                var answer = await server.PostAsync("/v1/chat/completions", $$"""{"model":"advanced","messages":{{messages}},"stream":{{stream}}}""");
+                var answer = await server.PostAsync("/v1/chat/completions",
+                    $$"""{"model":"advanced","messages":{{messages}},"stream":{{stream}}}""");
                 var error = answer.Json["error"]!;
                 Assert.Equal((400, param), (answer.Status, (string?)error["param"]));
                 Assert.DoesNotContain("input[", (string?)error["message"], StringComparison.Ordinal);
@@ -164,7 +182,8 @@ public abstract partial class OpenAiContract
         // With a session only what is new is its input.
         await server.MakeAsync("/v1/conversations");
         var later = await server.PostAsync("/v1/chat/completions",
-            $$"""{"model":"advanced","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":[{{Image}}]}]}""", ("X-Session-Id", "chat"));
+            $$"""{"model":"advanced","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},"""
+            + $$"""{"role":"user","content":[{{Image}}]}]}""", ("X-Session-Id", "chat"));
         Assert.Equal((400, "messages[2].content[0]"), (later.Status, (string?)later.Json["error"]!["param"]));
     }
 
@@ -179,7 +198,8 @@ public abstract partial class OpenAiContract
             List<JsonNode> chains = [];
             for (var i = 0; i < 2; i++)
             {
-                chains.Add(await server.MakeAsync("/v1/responses", new { model = "model", input = $"aside {i}", previous_response_id = (string?)first["id"] }));
+                chains.Add(await server.MakeAsync("/v1/responses",
+                    new { model = "model", input = $"aside {i}", previous_response_id = (string?)first["id"] }));
             }
 
             if (ofSource is not null)
@@ -189,11 +209,13 @@ public abstract partial class OpenAiContract
 
             if (ofChain is not null)
             {
-                chains[0] = await server.MakeAsync($"/v1/responses?user_id={ofChain}", new { model = "model", input = "mine too", previous_response_id = (string?)chains[0]["id"] });
+                chains[0] = await server.MakeAsync($"/v1/responses?user_id={ofChain}",
+                    new { model = "model", input = "mine too", previous_response_id = (string?)chains[0]["id"] });
             }
 
             // The server's own notes are nobody's metadata.
-            Assert.Equal("""{"topic":"demo"}""", (await server.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!.ToJsonString());
+            Assert.Equal("""{"topic":"demo"}""",
+                (await server.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!.ToJsonString());
             var native = (await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}")).Json["metadata"]!.AsObject();
             Assert.DoesNotContain(native, pair => pair.Key.StartsWith('\u0001'));
 
@@ -202,8 +224,10 @@ public abstract partial class OpenAiContract
             Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}/items/{item["id"]}")).Status);
             foreach (var chain in chains)
             {
-                var next = await server.MakeAsync("/v1/responses", new { model = "model", input = "and?", previous_response_id = (string?)chain["id"] });
-                Assert.DoesNotContain("canary", TextOf(next).Replace("I heard 1: canary", "", StringComparison.Ordinal), StringComparison.Ordinal);
+                var next = await server.MakeAsync("/v1/responses",
+                    new { model = "model", input = "and?", previous_response_id = (string?)chain["id"] });
+                Assert.DoesNotContain("canary", TextOf(next).Replace("I heard 1: canary", "", StringComparison.Ordinal),
+                    StringComparison.Ordinal);
             }
 
             Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}")).Status);
@@ -223,10 +247,13 @@ public abstract partial class OpenAiContract
             var conversation = await server.IdOfAsync("/v1/conversations");
             var first = await server.MakeAsync("/v1/responses", new { model = "model", input = "root", conversation });
             var asked = server.Model.Requests.Count;
-            var running = stream ? server.ReadAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = "hold", conversation, stream }, int.MaxValue)
+            var running = stream
+                ? server.ReadAsync(
+                    HttpMethod.Post, "/v1/responses", new { model = "model", input = "hold", conversation, stream }, int.MaxValue)
                 : server.PostAsync("/v1/responses", new { model = "model", input = "hold", conversation }) as Task;
             await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > asked);
-            var aside = await server.MakeAsync("/v1/responses", new { model = "model", input = "aside", previous_response_id = (string?)first["id"] });
+            var aside = await server.MakeAsync("/v1/responses",
+                new { model = "model", input = "aside", previous_response_id = (string?)first["id"] });
             Assert.Equal("I heard 2: root / aside", TextOf(aside));
             server.Model.LetGo();
             await running;
@@ -265,11 +292,13 @@ public abstract partial class OpenAiContract
             ("/v1/responses", """{"model":"model","input":[{"role":"user","content":"a","\u0072ole":"system"}]}""", "input[0].role"),
             ("/v1/conversations", """{"metadata":{},"metadata":{"a":"b"}}""", "metadata"),
             ($"/v1/conversations/{conversation}/items", """{"items":[{"role":"user","content":"x"}],"items":[]}""", "items"),
-            ("/v1/chat/completions", """{"model":"model","messages":[{"role":"user","content":"a","content":"b"}]}""", "messages[0].content"),
+            ("/v1/chat/completions", """{"model":"model","messages":[{"role":"user","content":"a","content":"b"}]}""",
+                "messages[0].content"),
         ])
         {
             var answer = await server.PostAsync(path, body);
-            Assert.Equal((400, param, "duplicate_parameter"), (answer.Status, (string?)answer.Json["error"]!["param"], (string?)answer.Json["error"]!["code"]));
+            Assert.Equal((400, param, "duplicate_parameter"),
+                (answer.Status, (string?)answer.Json["error"]!["param"], (string?)answer.Json["error"]!["code"]));
         }
 
         var response = $"/v1/responses/{made["id"]}";
@@ -289,7 +318,8 @@ public abstract partial class OpenAiContract
             Assert.Equal((400, param), (answer.Status, (string?)answer.Json["error"]!["param"]));
         }
 
-        var chat = await server.PostAsync("/v1/chat/completions", """{"model":"model","messages":[{"role":"user","content":"a"}]}""", ("X-Session-Id", "a"), ("X-Session-Id", "b"));
+        var chat = await server.PostAsync("/v1/chat/completions", """{"model":"model","messages":[{"role":"user","content":"a"}]}""",
+            ("X-Session-Id", "a"), ("X-Session-Id", "b"));
         Assert.Equal((400, "X-Session-Id"), (chat.Status, (string?)chat.Json["error"]!["param"]));
         var history = await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}/history?tip=1&tip=1");
         Assert.Equal(422, history.Status);
@@ -300,7 +330,8 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
         var conversation = await server.IdOfAsync("/v1/conversations");
-        var reading = server.ReadAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = "hold", conversation, stream = true }, int.MaxValue);
+        var reading = server.ReadAsync(HttpMethod.Post, "/v1/responses",
+            new { model = "model", input = "hold", conversation, stream = true }, int.MaxValue);
         await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
         Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}")).Status);
         var events = await reading;
@@ -395,7 +426,8 @@ public abstract partial class OpenAiContract
     public async Task The_first_turn_of_a_session_is_stopped_by_its_user_and_nobody_else()
     {
         var server = await StartAsync();
-        var running = server.SendAsync(HttpMethod.Post, "/query", new { query = "hold", thread_id = "first", user_id = "ada", agent_type = "model" });
+        var running = server.SendAsync(HttpMethod.Post, "/query",
+            new { query = "hold", thread_id = "first", user_id = "ada", agent_type = "model" });
         await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
         Assert.Equal(404, (await server.SendAsync(HttpMethod.Post, "/sessions/first/cancel?user_id=bob")).Status);
         Assert.Equal(202, (await server.SendAsync(HttpMethod.Post, "/sessions/first/cancel?user_id=ada")).Status);
@@ -420,7 +452,8 @@ public abstract partial class OpenAiContract
             ("/v1/chat/completions", new { model = "model", messages = new[] { message } }),
         ])
         {
-            var refused = await server.PostAsync(path, body, ("X-Sessions-Session-Id", own), ("X-Session-Id", conversation)).WaitAsync(TimeSpan.FromMinutes(1), Cancel);
+            var refused = await server.PostAsync(path, body, ("X-Sessions-Session-Id", own), ("X-Session-Id", conversation))
+                .WaitAsync(TimeSpan.FromMinutes(1), Cancel);
             Assert.True((409, "conversation_locked") == (refused.Status, (string?)refused.Json["error"]!["code"]), refused.Text);
         }
 
@@ -430,7 +463,8 @@ public abstract partial class OpenAiContract
             ($"/sessions/{own}/turns", new { query = "x", response = "y" }),
         ])
         {
-            var refused = await server.SendAsync(HttpMethod.Post, path, body, ("X-Sessions-Session-Id", own)).WaitAsync(TimeSpan.FromMinutes(1), Cancel);
+            var refused = await server.SendAsync(HttpMethod.Post, path, body, ("X-Sessions-Session-Id", own))
+                .WaitAsync(TimeSpan.FromMinutes(1), Cancel);
             Assert.Equal((409, "session_busy"), (refused.Status, refused.Code));
         }
 
@@ -441,8 +475,10 @@ public abstract partial class OpenAiContract
     [Fact]
     public async Task What_turns_hold_whose_clients_have_left_is_bounded_in_bytes()
     {
-        var server = await StartAsync(("limits:content_bytes", $"{1 << 20}"), ("limits:request_bodies_bytes", $"{1 << 20}"), ("limits:request_bodies_bytes_per_caller", $"{1 << 20}"));
-        object Body() => new { model = "model", input = new[] { new { role = "user", content = new string('x', 600_000) }, new { role = "user", content = "hold" } }, stream = true };
+        var server = await StartAsync(("limits:content_bytes", $"{1 << 20}"), ("limits:request_bodies_bytes", $"{1 << 20}"),
+            ("limits:request_bodies_bytes_per_caller", $"{1 << 20}"));
+        object[] input = [new { role = "user", content = new string('x', 600_000) }, new { role = "user", content = "hold" }];
+        object Body() => new { model = "model", input, stream = true };
         await server.ReadAsync(HttpMethod.Post, "/v1/responses", Body(), 3);
         var refused = await server.PostAsync("/v1/responses", Body());
         Assert.Equal((503, "overloaded"), (refused.Status, (string?)refused.Json["error"]!["code"]));
@@ -464,8 +500,11 @@ public abstract partial class OpenAiContract
         var refused = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { user } });
         var message = refused["choices"]![0]!["message"]!;
         Assert.Equal("I won't.", (string?)message["refusal"]);
-        await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { user, message, new { role = "user", content = "why?" } } });
-        Assert.Contains("I won't.", server.Model.Requests[^1]["messages"]![1]!.ToJsonString().Replace("\\u0027", "'", StringComparison.Ordinal), StringComparison.Ordinal);
+        await server.MakeAsync("/v1/chat/completions",
+            new { model = "model", messages = new[] { user, message, new { role = "user", content = "why?" } } });
+        Assert.Contains("I won't.",
+            server.Model.Requests[^1]["messages"]![1]!.ToJsonString().Replace("\\u0027", "'", StringComparison.Ordinal),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -473,7 +512,8 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
 
-        var refused = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "refuse Well:" } } });
+        var refused = await server.MakeAsync("/v1/chat/completions",
+            new { model = "model", messages = new[] { new { role = "user", content = "refuse Well:" } } });
 
         var message = refused["choices"]![0]!["message"]!;
         Assert.Equal(("Well:", "I won't."), ((string?)message["content"], (string?)message["refusal"]));

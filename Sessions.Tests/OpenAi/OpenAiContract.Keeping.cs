@@ -10,17 +10,20 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync(("agents:model:instructions", "You are a test."));
         var conversation = await server.IdOfAsync("/v1/conversations");
-        var first = await server.MakeAsync("/v1/responses", new { model = "model", input = "options", instructions = "Be brief.", conversation });
+        var first = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "options", instructions = "Be brief.", conversation });
         Assert.Equal(["You are a test.", "Be brief."], Prompts(first));
         var second = await server.MakeAsync("/v1/responses", new { model = "model", input = "options", conversation });
         Assert.Equal(["You are a test."], Prompts(second));
         Assert.Null((string?)second["instructions"]);
-        var third = await server.MakeAsync("/v1/responses", new { model = "model", input = "options", previous_response_id = (string?)first["id"], instructions = "Be long." });
+        var third = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "options", previous_response_id = (string?)first["id"], instructions = "Be long." });
         Assert.Equal(["You are a test.", "Be long."], Prompts(third));
         Assert.Equal(4, (await server.ItemsAsync(conversation)).Count);
 
         static IEnumerable<string> Prompts(JsonNode response) =>
-            JsonNode.Parse(TextOf(response))!["system"]!.AsArray().SelectMany(text => ((string)text!).Split('\n', StringSplitOptions.RemoveEmptyEntries));
+            JsonNode.Parse(TextOf(response))!["system"]!.AsArray()
+                .SelectMany(text => ((string)text!).Split('\n', StringSplitOptions.RemoveEmptyEntries));
     }
 
     [Fact]
@@ -32,7 +35,8 @@ public abstract partial class OpenAiContract
             Assert.Equal("openai/gpt-5", (string?)(await server.GetAsync(path)).Json["id"]);
         }
 
-        Assert.Equal("openai/gpt-5", (string?)(await server.MakeAsync("/v1/responses", new { model = "openai/gpt-5", input = "x" }))["model"]);
+        Assert.Equal("openai/gpt-5",
+            (string?)(await server.MakeAsync("/v1/responses", new { model = "openai/gpt-5", input = "x" }))["model"]);
         Assert.Equal(404, (await server.GetAsync("/v1/models/openai%2Fgpt-4")).Status);
         Assert.NotEmpty((await server.GetAsync("/v1/models/")).Json["data"]!.AsArray());
     }
@@ -46,7 +50,8 @@ public abstract partial class OpenAiContract
             foreach (var stream in (bool[])[false, true])
             {
                 var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "x", conversation = id, stream });
-                Assert.Equal((404, $"Conversation with id '{id}' not found."), (refused.Status, (string?)refused.Json["error"]!["message"]));
+                Assert.Equal((404, $"Conversation with id '{id}' not found."),
+                    (refused.Status, (string?)refused.Json["error"]!["message"]));
             }
 
             Assert.Equal(404, (await server.SendAsync(HttpMethod.Get, $"/sessions/{id}")).Status);
@@ -58,13 +63,16 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync(("limits:history_bytes", "3000"), ("agents:model:history_turns", "1"));
         var conversation = await server.IdOfAsync("/v1/conversations");
-        var call = await server.MakeAsync("/v1/responses", new { model = "model", input = $"call add 1 {new string('a', 1000)}", conversation, tools = Functions });
+        var call = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = $"call add 1 {new string('a', 1000)}", conversation, tools = Functions });
         await server.MakeAsync("/v1/responses", new { model = "model", input = Output(call, "1"), conversation, tools = Functions });
         await server.MakeAsync("/v1/responses", new { model = "model", input = $"say {new string('b', 1100)}", conversation });
 
         var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "next", conversation });
-        Assert.Equal((400, "context_length_exceeded", "input"), (refused.Status, (string?)refused.Json["error"]!["code"], (string?)refused.Json["error"]!["param"]));
-        refused = await server.PostAsync("/v1/responses", new { model = "model", input = "next", conversation, stream = true, truncation = "disabled" });
+        Assert.Equal((400, "context_length_exceeded", "input"),
+            (refused.Status, (string?)refused.Json["error"]!["code"], (string?)refused.Json["error"]!["param"]));
+        refused = await server.PostAsync("/v1/responses",
+            new { model = "model", input = "next", conversation, stream = true, truncation = "disabled" });
         Assert.Equal((400, "context_length_exceeded"), (refused.Status, (string?)refused.Json["error"]!["code"]));
         var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "next", conversation, truncation = "auto" });
         Assert.Equal("auto", (string?)made["truncation"]);
@@ -103,8 +111,10 @@ public abstract partial class OpenAiContract
                 Assert.Equal(404, (await server.GetAsync($"/v1/responses/{id}?stream=true")).Status);
                 Assert.Equal(404, (await server.GetAsync($"/v1/responses/{id}/input_items")).Status);
                 Assert.Equal(404, (await server.DeleteAsync($"/v1/responses/{id}")).Status);
-                Assert.Equal(400, (await server.PostAsync("/v1/responses", new { model = "model", input = "y", previous_response_id = id })).Status);
-                var referred = await server.PostAsync("/v1/responses", new { model = "model", input = new[] { new { type = "item_reference", id = item } } });
+                Assert.Equal(400,
+                    (await server.PostAsync("/v1/responses", new { model = "model", input = "y", previous_response_id = id })).Status);
+                var referred = await server.PostAsync("/v1/responses",
+                    new { model = "model", input = new[] { new { type = "item_reference", id = item } } });
                 Assert.Equal(inConversation ? 200 : 404, referred.Status);
             }
         }
@@ -116,7 +126,8 @@ public abstract partial class OpenAiContract
     public async Task Conversations_sessions_and_responses_have_limits_of_their_own()
     {
         var server = await StartAsync(
-            ("sessions:max_sessions_per_user", "2"), ("sessions:max_conversations_per_user", "3"), ("limits:responses_bytes_per_user", "20000"));
+            ("sessions:max_sessions_per_user", "2"), ("sessions:max_conversations_per_user", "3"),
+            ("limits:responses_bytes_per_user", "20000"));
         await server.SendAsync(HttpMethod.Post, "/sessions", new { user_id = "ada", session_id = "native" });
         List<string> conversations = [];
         for (var i = 0; i < 4; i++)
@@ -127,10 +138,12 @@ public abstract partial class OpenAiContract
         List<string> responses = [];
         for (var i = 0; i < 6; i++)
         {
-            responses.Add((string)(await server.MakeAsync("/v1/responses?user_id=ada", new { model = "model", input = $"say {new string('x', 2000)}" }))["id"]!);
+            responses.Add((string)(await server.MakeAsync("/v1/responses?user_id=ada",
+                new { model = "model", input = $"say {new string('x', 2000)}" }))["id"]!);
         }
 
-        var found = await Task.WhenAll(conversations.Select(async id => (await server.GetAsync($"/v1/conversations/{id}?user_id=ada")).Status));
+        var found = await Task.WhenAll(
+            conversations.Select(async id => (await server.GetAsync($"/v1/conversations/{id}?user_id=ada")).Status));
         Assert.Equal([404, 200, 200, 200], found);
         Assert.Equal(200, (await server.SendAsync(HttpMethod.Get, "/sessions/native")).Status);
 
@@ -138,7 +151,8 @@ public abstract partial class OpenAiContract
         var statuses = await Task.WhenAll(responses.Select(async id => (await server.GetAsync($"/v1/responses/{id}?user_id=ada")).Status));
         Assert.Equal((404, 200), (statuses[0], statuses[^1]));
         Assert.Equal(statuses.Order().Reverse(), statuses);
-        var gone = await server.PostAsync("/v1/responses?user_id=ada", new { model = "model", input = "x", previous_response_id = responses[0] });
+        var gone = await server.PostAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = "x", previous_response_id = responses[0] });
         Assert.Equal((400, "previous_response_not_found"), (gone.Status, (string?)gone.Json["error"]!["code"]));
     }
 
@@ -146,7 +160,10 @@ public abstract partial class OpenAiContract
     public async Task Silence_is_filled_with_comments_and_nothing_else()
     {
         var server = await StartAsync(("streaming:heartbeat_seconds", "0.1"));
-        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/responses") { Content = JsonContent.Create(new { model = "model", input = "hold", stream = true }) };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/responses")
+        {
+            Content = JsonContent.Create(new { model = "model", input = "hold", stream = true }),
+        };
         using var response = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
         using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Cancel));
         List<string> lines = [];
@@ -159,7 +176,8 @@ public abstract partial class OpenAiContract
             }
         }
 
-        Assert.All(lines, line => Assert.True(line.Length == 0 || line[0] == ':' || line.StartsWith("event: ", StringComparison.Ordinal) || line.StartsWith("data: ", StringComparison.Ordinal), line));
+        Assert.All(lines, line => Assert.True(line.Length == 0 || line[0] == ':' || line.StartsWith("event: ", StringComparison.Ordinal)
+            || line.StartsWith("data: ", StringComparison.Ordinal), line));
         Assert.Contains("event: response.completed", lines);
     }
 }

@@ -29,12 +29,14 @@ public abstract partial class OpenAiContract
             }
 
             Assert.Equal(2, (await server.ItemsAsync(conversation)).Count);
-            var other = await server.PostAsync("/v1/responses", new { model = "model", input = "other", conversation, store }, ("Idempotency-Key", $"a{store}"));
+            var other = await server.PostAsync("/v1/responses", new { model = "model", input = "other", conversation, store },
+                ("Idempotency-Key", $"a{store}"));
             Assert.Equal((422, "idempotency_key_reused"), (other.Status, (string?)other.Json["error"]!["code"]));
         }
 
         // A new chain; one that starts from a conversation; a conversation; items.
-        var made = await server.MakeAsync("/v1/responses", new { model = "model", input = "one", conversation = await server.IdOfAsync("/v1/conversations") });
+        var made = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "one", conversation = await server.IdOfAsync("/v1/conversations") });
         var kept = await server.IdOfAsync("/v1/conversations");
         foreach (var (path, body) in (IEnumerable<(string, object)>)
         [
@@ -125,18 +127,25 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
         var root = await server.MakeAsync("/v1/responses", new { model = "model", input = "root" });
-        var left = await server.MakeAsync("/v1/responses", new { model = "model", input = "left", previous_response_id = (string?)root["id"] });
-        var right = await server.MakeAsync("/v1/responses", new { model = "model", input = "right", previous_response_id = (string?)root["id"] });
-        var of = async (JsonNode response) => (string?)(await server.GetAsync($"/v1/responses/{response["id"]}/input_items")).Json["data"]![0]!["id"];
-        object[] input = [new { type = "item_reference", id = await of(root) }, new { type = "item_reference", id = await of(right) }, new { role = "user", content = "now" }];
-        Assert.Equal("I heard 4: root / left / right / now", TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input, previous_response_id = (string?)left["id"] })));
+        var left = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "left", previous_response_id = (string?)root["id"] });
+        var right = await server.MakeAsync("/v1/responses",
+            new { model = "model", input = "right", previous_response_id = (string?)root["id"] });
+        var of = async (JsonNode response) =>
+            (string?)(await server.GetAsync($"/v1/responses/{response["id"]}/input_items")).Json["data"]![0]!["id"];
+        object[] input = [new { type = "item_reference", id = await of(root) }, new { type = "item_reference", id = await of(right) },
+            new { role = "user", content = "now" }];
+        Assert.Equal("I heard 4: root / left / right / now",
+            TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input, previous_response_id = (string?)left["id"] })));
         Assert.Equal("I heard 3: root / right / now", TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input })));
 
         // An item of a client's with an id that is there already is that item; with any other id it is a new one.
         var conversation = await server.IdOfAsync("/v1/conversations", new { items = new[] { new { role = "user", content = "mine" } } });
         var mine = (string?)(await server.ItemsAsync(conversation))[0]["id"];
-        input = [new { id = mine, role = "user", content = "mine" }, new { id = await of(root), role = "user", content = "new" }, new { id = "msg_anything", type = "message", role = "user", content = "newer" }];
-        Assert.Equal("I heard 3: mine / new / newer", TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input, conversation })));
+        input = [new { id = mine, role = "user", content = "mine" }, new { id = await of(root), role = "user", content = "new" },
+            new { id = "msg_anything", type = "message", role = "user", content = "newer" }];
+        Assert.Equal("I heard 3: mine / new / newer",
+            TextOf(await server.MakeAsync("/v1/responses", new { model = "model", input, conversation })));
         var items = await server.ItemsAsync(conversation);
         Assert.Equal(4, items.Count);
         Assert.Equal(4, items.Select(item => (string?)item["id"]).Distinct().Count());
@@ -149,7 +158,8 @@ public abstract partial class OpenAiContract
         var server = await StartAsync(("limits:turn_queue", "100"), ("limits:turn_wait_seconds", "60"));
         var conversation = await server.IdOfAsync("/v1/conversations");
         await Task.WhenAll(Enumerable.Range(0, 12).Select(i => i % 3 == 0
-            ? server.MakeAsync($"/v1/conversations/{conversation}/items", new { items = new[] { new { role = "user", content = $"a{i}" }, new { role = "assistant", content = $"a{i}" } } })
+            ? server.MakeAsync($"/v1/conversations/{conversation}/items",
+                new { items = new[] { new { role = "user", content = $"a{i}" }, new { role = "assistant", content = $"a{i}" } } })
             : server.MakeAsync("/v1/responses", new { model = "model", input = $"r{i}", conversation })));
         var items = await server.ItemsAsync(conversation);
         Assert.Equal(24, items.Count);
@@ -166,7 +176,8 @@ public abstract partial class OpenAiContract
     {
         var server = await StartAsync();
         var sent = JsonNode.Parse("""
-            [{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_image","image_url":"data:image/png;base64,AA==","detail":"low"},
+            [{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},
+               {"type":"input_image","image_url":"data:image/png;base64,AA==","detail":"low"},
                {"type":"input_file","filename":"a.txt","file_data":"data:text/plain;base64,YQ=="}]},
              {"type":"message","role":"system","content":[{"type":"input_text","text":"b"}]},
              {"type":"reasoning","summary":[{"type":"summary_text","text":"thought"}],"encrypted_content":"xyz"},
@@ -190,7 +201,8 @@ public abstract partial class OpenAiContract
             Assert.True(JsonNode.DeepEquals(sent[i], item), $"{sent[i]!.ToJsonString()}\n{item.ToJsonString()}");
         }
 
-        Assert.Equal(["msg", "msg", "rs", "fc", "fco", "fc", "fco", "msg", "mcpl", "mcp"], got.Select(item => ((string)item["id"]!).Split('_')[0]));
+        Assert.Equal(["msg", "msg", "rs", "fc", "fco", "fc", "fco", "msg", "mcpl", "mcp"],
+            got.Select(item => ((string)item["id"]!).Split('_')[0]));
     }
 
     [Fact]
@@ -234,7 +246,8 @@ public abstract partial class OpenAiContract
             ("""{"input":[{"role":"user","content":"x"},{"role":"tool","content":"x"}]}""", "input[1].role", "invalid_value"),
             ("""{"input":[{"role":"user"}]}""", "input[0].content", "missing_required_parameter"),
             ("""{"input":[{"role":"user","content":[{"type":"audio"}]}]}""", "input[0].content[0].type", "invalid_value"),
-            ("""{"input":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]}""", "input[0].content[0].file_id", "unsupported_parameter"),
+            ("""{"input":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]}""", "input[0].content[0].file_id",
+                "unsupported_parameter"),
             ("""{"input":[{"type":"shell_call","call_id":"c"}]}""", "input[0].type", "invalid_value"),
             ("""{"input":[{"type":"function_call","call_id":"c","name":"n"}]}""", "input[0].arguments", "missing_required_parameter"),
             ("""{"input":[{"type":"function_call_output","call_id":"c","output":"x"}]}""", "input", null),
@@ -245,14 +258,17 @@ public abstract partial class OpenAiContract
             ("""{"input":[{"type":"reasoning","summary":"x"}]}""", "input[0].summary", "invalid_type"),
             ("""{"input":[{"type":"reasoning","summary":[7]}]}""", "input[0].summary[0]", "invalid_type"),
             ("""{"input":[{"type":"reasoning","summary":[{"type":"text","text":"x"}]}]}""", "input[0].summary[0].type", "invalid_value"),
-            ("""{"input":[{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text"}]}]}""", "input[0].content[0].text", "missing_required_parameter"),
+            ("""{"input":[{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text"}]}]}""", "input[0].content[0].text",
+                "missing_required_parameter"),
             ("""{"input":[{"type":"reasoning","summary":[],"encrypted_content":7}]}""", "input[0].encrypted_content", "invalid_type"),
             ("""{"input":[{"type":"mcp_call","name":"n","arguments":"{}"}]}""", "input[0].server_label", "missing_required_parameter"),
             ("""{"input":[{"type":"mcp_call","server_label":"s","name":"","arguments":"{}"}]}""", "input[0].name", "empty_string"),
             ("""{"input":[{"type":"mcp_call","server_label":"s","name":"n","arguments":{}}]}""", "input[0].arguments", "invalid_type"),
-            ("""{"input":[{"type":"mcp_call","server_label":"s","name":"n","arguments":"{}","output":[]}]}""", "input[0].output", "invalid_type"),
+            ("""{"input":[{"type":"mcp_call","server_label":"s","name":"n","arguments":"{}","output":[]}]}""",
+                "input[0].output", "invalid_type"),
             ("""{"input":[{"type":"mcp_list_tools","server_label":"s"}]}""", "input[0].tools", "missing_required_parameter"),
-            ("""{"input":[{"type":"mcp_list_tools","server_label":"s","tools":[{}]}]}""", "input[0].tools[0].name", "missing_required_parameter"),
+            ("""{"input":[{"type":"mcp_list_tools","server_label":"s","tools":[{}]}]}""", "input[0].tools[0].name",
+                "missing_required_parameter"),
             ("""{"input":"\ud800"}""", null, null),
             ("""{"metadata":{"\ud800":"x"}}""", null, null),
             ("""{"model":"gpt-none"}""", "model", "model_not_found"),
@@ -261,7 +277,8 @@ public abstract partial class OpenAiContract
             foreach (var stream in (bool[])[false, true])
             {
                 var json = JsonNode.Parse("{}")!.AsObject();
-                var text = body[..^1] + (body.Contains("\"input\"", StringComparison.Ordinal) ? "" : ",\"input\":\"x\"") + (body.Contains("\"model\"", StringComparison.Ordinal) ? "" : ",\"model\":\"model\"")
+                var text = body[..^1] + (body.Contains("\"input\"", StringComparison.Ordinal) ? "" : ",\"input\":\"x\"")
+                    + (body.Contains("\"model\"", StringComparison.Ordinal) ? "" : ",\"model\":\"model\"")
                     + $",\"conversation\":\"{conversation}\",\"stream\":{(stream ? "true" : "false")}}}";
                 var answer = await server.PostAsync("/v1/responses", text);
                 var error = answer.Json["error"]!;
@@ -277,21 +294,29 @@ public abstract partial class OpenAiContract
         Assert.Empty(await server.ItemsAsync(conversation));
         Assert.Empty(server.Model.Requests);
         var tools = await server.PostAsync("/v1/responses", new { model = "advanced", input = "x", tools = Functions });
-        Assert.Equal((400, "tools", "unsupported_parameter"), (tools.Status, (string?)tools.Json["error"]!["param"], (string?)tools.Json["error"]!["code"]));
-        var image = await server.PostAsync("/v1/responses", """{"model":"advanced","input":[{"role":"user","content":[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}]}""");
+        Assert.Equal((400, "tools", "unsupported_parameter"),
+            (tools.Status, (string?)tools.Json["error"]!["param"], (string?)tools.Json["error"]!["code"]));
+        var image = await server.PostAsync("/v1/responses", """{"model":"advanced","input":[{"role":"user","content":"""
+            + """[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}]}""");
         Assert.Equal((400, "unsupported_parameter"), (image.Status, (string?)image.Json["error"]!["code"]));
         var cancel = await server.PostAsync("/v1/responses/resp_x/cancel");
         Assert.Equal(400, cancel.Status);
-        var instructions = await (await StartAsync(("agents:model:allow_instructions", "false"))).PostAsync("/v1/responses", new { model = "model", input = "x", instructions = "y" });
+        var instructions = await (await StartAsync(("agents:model:allow_instructions", "false")))
+            .PostAsync("/v1/responses", new { model = "model", input = "x", instructions = "y" });
         Assert.Equal((400, "instructions"), (instructions.Status, (string?)instructions.Json["error"]!["param"]));
         foreach (var (body, param) in (IEnumerable<(string, string)>)
         [
-            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"), ("""{"logprobs":true}""", "logprobs"), ("""{"seed":"x"}""", "seed"), ("""{"seed":1.5}""", "seed"), ("""{"tools":["x"]}""", "tools[0]"),
-            ("""{"messages":[]}""", "messages"), ("""{"messages":[{"role":"assistant","content":null}]}""", "messages[0].content"), ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
+            ("""{"n":2}""", "n"), ("""{"audio":{}}""", "audio"), ("""{"functions":[]}""", "functions"),
+            ("""{"logprobs":true}""", "logprobs"), ("""{"seed":"x"}""", "seed"), ("""{"seed":1.5}""", "seed"),
+            ("""{"tools":["x"]}""", "tools[0]"),
+            ("""{"messages":[]}""", "messages"), ("""{"messages":[{"role":"assistant","content":null}]}""", "messages[0].content"),
+            ("""{"messages":["x"]}""", "messages[0]"), ("""{"messages":[{"role":"user"}]}""", "messages[0].content"),
             ("""{"messages":[{"role":"assistant","tool_calls":["x"]}]}""", "messages[0].tool_calls[0]"),
         ])
         {
-            var messages = body.Contains("messages", StringComparison.Ordinal) ? "" : ",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+            var messages = body.Contains("messages", StringComparison.Ordinal)
+                ? ""
+                : ",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
             var answer = await server.PostAsync("/v1/chat/completions", $"{body[..^1]}{messages}}}");
             Assert.True(answer.Status == 400, answer.Text);
             Assert.Equal(param, (string?)answer.Json["error"]!["param"]);
@@ -327,19 +352,24 @@ public abstract partial class OpenAiContract
             Assert.Equal("invalid_request_error", (string?)answer.Json["error"]!["type"]);
         }
 
-        using var wrongType = new HttpRequestMessage(HttpMethod.Post, "/v1/responses") { Content = new StringContent("input=x", new MediaTypeHeaderValue("application/x-www-form-urlencoded")) };
+        using var wrongType = new HttpRequestMessage(HttpMethod.Post, "/v1/responses")
+        {
+            Content = new StringContent("input=x", new MediaTypeHeaderValue("application/x-www-form-urlencoded")),
+        };
         using var refused = await server.Client.SendAsync(wrongType, Cancel);
         Assert.Equal(415, (int)refused.StatusCode);
         Schemas.Check("error", JsonNode.Parse(await refused.Content.ReadAsStringAsync(Cancel)));
         var failed = await server.PostAsync("/v1/responses", new { model = "model", input = "fail" });
-        Assert.Equal((502, "server_error", "false"), (failed.Status, (string?)failed.Json["error"]!["type"], failed.Headers["x-should-retry"]));
+        Assert.Equal((502, "server_error", "false"),
+            (failed.Status, (string?)failed.Json["error"]!["type"], failed.Headers["x-should-retry"]));
     }
 
     [Fact]
     public async Task Bodies_are_bounded_well_above_what_agents_send()
     {
         var server = await StartAsync();
-        var input = Enumerable.Range(0, 300).Select(i => new { role = i % 2 == 0 ? "user" : "assistant", content = new string('x', 1000) }).ToArray();
+        var input = Enumerable.Range(0, 300)
+            .Select(i => new { role = i % 2 == 0 ? "user" : "assistant", content = new string('x', 1000) }).ToArray();
         var made = await server.MakeAsync("/v1/responses", new { model = "model", input });
         var page = await server.GetAsync($"/v1/responses/{made["id"]}/input_items?limit=100");
         Assert.True((bool)page.Json["has_more"]!);
@@ -407,7 +437,8 @@ public abstract partial class OpenAiContract
         Assert.Equal(made.Text, (await server.SendAsync(HttpMethod.Get, $"{address}?user_id=ada", null, Bearer("service"))).Text);
         var claimed = await server.SendAsync(HttpMethod.Get, $"{address}?user_id=ada", null, Bearer("bob"));
         Assert.InRange(claimed.Status, 403, 404);
-        var next = await server.PostAsync("/v1/responses?user_id=bob", new { input = "x", previous_response_id = (string?)made.Json["id"] }, Bearer("service"));
+        var next = await server.PostAsync("/v1/responses?user_id=bob",
+            new { input = "x", previous_response_id = (string?)made.Json["id"] }, Bearer("service"));
         Assert.Equal((400, "previous_response_not_found"), (next.Status, (string?)next.Json["error"]!["code"]));
         Assert.Equal(made.Text, (await server.SendAsync(HttpMethod.Get, address, null, Bearer("ada"))).Text);
 
@@ -422,10 +453,12 @@ public abstract partial class OpenAiContract
         using var preflight = new HttpRequestMessage(HttpMethod.Options, "/v1/responses");
         preflight.Headers.TryAddWithoutValidation("Origin", "http://localhost:3000");
         preflight.Headers.TryAddWithoutValidation("Access-Control-Request-Method", "POST");
-        preflight.Headers.TryAddWithoutValidation("Access-Control-Request-Headers", "authorization,content-type,idempotency-key,openai-organization,x-stainless-lang");
+        preflight.Headers.TryAddWithoutValidation("Access-Control-Request-Headers",
+            "authorization,content-type,idempotency-key,openai-organization,x-stainless-lang");
         using var allowed = await server.Client.SendAsync(preflight, Cancel);
         var headers = string.Join(',', allowed.Headers.GetValues("Access-Control-Allow-Headers"));
-        Assert.All((string[])["authorization", "content-type", "idempotency-key", "openai-organization", "x-stainless-lang"], name => Assert.Contains(name, headers, StringComparison.OrdinalIgnoreCase));
+        Assert.All((string[])["authorization", "content-type", "idempotency-key", "openai-organization", "x-stainless-lang"],
+            name => Assert.Contains(name, headers, StringComparison.OrdinalIgnoreCase));
         var answer = await server.SendAsync(HttpMethod.Get, "/v1/models", null, ("Origin", "http://localhost:3000"));
         Assert.All((string[])["x-request-id", "Retry-After", "x-should-retry", "Idempotency-Replayed"],
             name => Assert.Contains(name, answer.Headers["Access-Control-Expose-Headers"], StringComparison.OrdinalIgnoreCase));

@@ -22,7 +22,8 @@ public abstract partial class OpenAiContract
         Assert.Equal(
             [
                 "response.created", "response.in_progress", "response.output_item.added", "response.mcp_call.in_progress",
-                "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.mcp_call.failed", "response.output_item.done",
+                "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.mcp_call.failed",
+                "response.output_item.done",
                 "response.output_item.added", "response.content_part.added",
             ],
             streamed.Take(10).Select(happened => happened.Type));
@@ -32,7 +33,8 @@ public abstract partial class OpenAiContract
         var items = await server.ItemsAsync(conversation);
         Assert.Equal(["message", .. types, "message", "mcp_call", "message"], items.Select(item => (string?)item["type"]));
         Assert.True(JsonNode.DeepEquals(plain["output"]![0], items[1]));
-        var again = await server.MakeAsync("/v1/responses", new { model = "model", input = new JsonArray([.. items.Select(item => item.DeepClone()), new JsonObject { ["role"] = "user", ["content"] = "say ok" }]) });
+        JsonNode[] input = [.. items.Select(item => item.DeepClone()), new JsonObject { ["role"] = "user", ["content"] = "say ok" }];
+        var again = await server.MakeAsync("/v1/responses", new { model = "model", input = new JsonArray(input) });
         Assert.Equal("ok", (string?)again["output"]![0]!["content"]![0]!["text"]);
         var replayed = await server.ReadAsync(HttpMethod.Get, $"/v1/responses/{plain["id"]}?stream=true", null, int.MaxValue);
         ResponseStream.Check(replayed);
@@ -54,7 +56,8 @@ public abstract partial class OpenAiContract
         if (_store.IsDurable)
         {
             Assert.Equal(2, (await server.ItemsAsync(conversation)).Count);
-            Assert.Equal("ok", (string?)(await server.MakeAsync("/v1/responses", new { model = "model", conversation, input = "say ok" }))["output"]![0]!["content"]![0]!["text"]);
+            Assert.Equal("ok", (string?)(await server.MakeAsync("/v1/responses",
+                new { model = "model", conversation, input = "say ok" }))["output"]![0]!["content"]![0]!["text"]);
             Assert.Equal(4, (await server.ItemsAsync(conversation)).Count);
         }
     }
@@ -70,12 +73,15 @@ public abstract partial class OpenAiContract
         foreach (var stream in (bool[])[false, true])
         {
             var body = new { model = "model", conversation, input = "mix mine echo", tools = functions };
-            var output = stream ? (await server.StreamAsync(body))[^1].Json["response"]!["output"]! : (await server.MakeAsync("/v1/responses", body))["output"]!;
+            var output = stream
+                ? (await server.StreamAsync(body))[^1].Json["response"]!["output"]!
+                : (await server.MakeAsync("/v1/responses", body))["output"]!;
             Assert.Equal(["function_call", "mcp_call", "function_call"], output.AsArray().Select(item => (string?)item!["type"]));
 
             // The calls are the client's to answer, and the model then has all three outputs.
             var outputs = output.AsArray().Where(item => (string?)item!["type"] == "function_call")
-                .Select((item, i) => (object)new { type = "function_call_output", call_id = (string?)item!["call_id"], output = $"mine {i}" }).ToArray();
+                .Select((item, i) =>
+                    (object)new { type = "function_call_output", call_id = (string?)item!["call_id"], output = $"mine {i}" }).ToArray();
             var last = await server.MakeAsync("/v1/responses", new { model = "model", conversation, input = outputs, tools = functions });
             Assert.Equal("after 3 calls: mine 0, echo 2, mine 1", (string?)last["output"]![0]!["content"]![0]!["text"]);
         }
@@ -89,7 +95,8 @@ public abstract partial class OpenAiContract
 
         foreach (var stream in (bool[])[false, true])
         {
-            var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "hi", stream, tools = new object[] { new { type = "function", name = "echo" } } });
+            var refused = await server.PostAsync("/v1/responses",
+                new { model = "model", input = "hi", stream, tools = new object[] { new { type = "function", name = "echo" } } });
             Assert.Equal((400, "tools[0].name"), (refused.Status, (string?)refused.Json["error"]!["param"]));
         }
 
@@ -104,7 +111,8 @@ public abstract partial class OpenAiContract
         await using var tools = await TestTools.StartAsync();
         var server = await StartAsync([.. tools.Of("model")]);
 
-        var answer = await server.MakeAsync("/v1/chat/completions", new { model = "model", messages = new[] { new { role = "user", content = "call echo 1" } } });
+        var answer = await server.MakeAsync("/v1/chat/completions",
+            new { model = "model", messages = new[] { new { role = "user", content = "call echo 1" } } });
 
         Assert.Equal("after 1 calls: echo 1", (string?)answer["choices"]![0]!["message"]!["content"]);
         Assert.Equal("stop", (string?)answer["choices"]![0]!["finish_reason"]);

@@ -13,7 +13,14 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
 
     private protected static readonly object[] Functions =
     [
-        new { type = "function", name = "add", description = "Adds one", parameters = new { type = "object", properties = new { round = new { type = "integer" } } }, strict = true },
+        new
+        {
+            type = "function",
+            name = "add",
+            description = "Adds one",
+            parameters = new { type = "object", properties = new { round = new { type = "integer" } } },
+            strict = true,
+        },
     ];
 
     /// <summary>Requests whose responses differ in all that responses can differ in.</summary>
@@ -21,12 +28,16 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
     [
         """{"model":"model","input":"hello"}""",
         """{"input":"hello","user":"ada","safety_identifier":"s","prompt_cache_key":"p","metadata":{"a":"b"},"service_tier":"auto"}""",
-        """{"model":"gpt-5","input":"say grüße, 世界 🌍 \"quoted\" \\ and \u0001","instructions":"Be <brief>.","temperature":1.0,"top_p":0.25,"max_output_tokens":100}""",
+        """{"model":"gpt-5","input":"say grüße, 世界 🌍 \"quoted\" \\ and \u0001","instructions":"Be <brief>.","temperature":1.0"""
+        + ""","top_p":0.25,"max_output_tokens":100}""",
         """{"model":"model","input":"long"}""",
         """{"model":"model","input":"refuse","reasoning":{"effort":"low"}}""",
-        """{"model":"model","input":"json","text":{"format":{"type":"json_schema","name":"place","schema":{"type":"object"},"strict":true},"verbosity":"low"}}""",
-        """{"model":"model","input":"both add","tools":[{"type":"function","name":"add","parameters":{"type":"object","$schema":"x"}}],"tool_choice":"auto","parallel_tool_calls":false,"max_tool_calls":3}""",
-        """{"model":"model","input":[{"role":"developer","content":"Be kind."},{"role":"user","content":[{"type":"input_text","text":"hi"}]}],"truncation":"auto"}""",
+        """{"model":"model","input":"json","text":{"format":{"type":"json_schema","name":"place","schema":{"type":"object"}"""
+        + ""","strict":true},"verbosity":"low"}}""",
+        """{"model":"model","input":"both add","tools":[{"type":"function","name":"add","parameters":{"type":"object","$schema":"x"}}]"""
+        + ""","tool_choice":"auto","parallel_tool_calls":false,"max_tool_calls":3}""",
+        """{"model":"model","input":[{"role":"developer","content":"Be kind."},{"role":"user","content":"""
+        + """[{"type":"input_text","text":"hi"}]}],"truncation":"auto"}""",
     ];
 
     /// <summary>
@@ -56,7 +67,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
         ("POST", "/v1/responses", """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}]}""", 404),
         ("POST", "/v1/responses", """{"model":"model","input":[{"id":"OUT"}],"store":false}""", 404),
         ("POST", "/v1/conversations/OWN/items", """{"items":[{"type":"item_reference","id":"ITEM"}]}""", 400),
-        ("POST", "/v1/responses", """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}],"conversation":"OWN","stream":true}""", 404),
+        ("POST", "/v1/responses",
+            """{"model":"model","input":[{"type":"item_reference","id":"ITEM"}],"conversation":"OWN","stream":true}""", 404),
     ];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -89,7 +101,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
             var told = await server.ReadAsync(HttpMethod.Get, $"{address}?stream=true", null, int.MaxValue);
             ResponseStream.Check(told);
             Assert.Equal(made.Text, told[^1].Response);
-            AssertAlike(told[0].Json["response"]!, (await server.ReadAsync(HttpMethod.Post, "/v1/responses", WithStream(body), 1))[0].Json["response"]!);
+            AssertAlike(told[0].Json["response"]!,
+                (await server.ReadAsync(HttpMethod.Post, "/v1/responses", WithStream(body), 1))[0].Json["response"]!);
 
             var events = await server.StreamAsync(JsonNode.Parse(body)!);
             address = $"/v1/responses/{events[^1].Json["response"]!["id"]}";
@@ -113,16 +126,19 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
     {
         var server = await StartAsync();
         List<Answer> made = [];
-        var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada", new { metadata = new { topic = "demo", last_query = "mine" } });
+        var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada",
+            new { metadata = new { topic = "demo", last_query = "mine" } });
         foreach (var body in Bodies)
         {
             made.Add(await server.PostAsync("/v1/responses?user_id=ada", body));
         }
 
         made.Add(await server.PostAsync("/v1/responses?user_id=ada", new { conversation, input = "in a conversation" }));
-        made.Add(await server.PostAsync("/v1/responses?user_id=ada", new { input = "on", previous_response_id = (string?)made[^1].Json["id"] }));
+        made.Add(
+            await server.PostAsync("/v1/responses?user_id=ada", new { input = "on", previous_response_id = (string?)made[^1].Json["id"] }));
         var answers = new Dictionary<string, string>();
-        foreach (var address in made.SelectMany(one => (string[])[$"/v1/responses/{one.Json["id"]}", $"/v1/responses/{one.Json["id"]}/input_items"])
+        foreach (var address in made
+            .SelectMany(one => (string[])[$"/v1/responses/{one.Json["id"]}", $"/v1/responses/{one.Json["id"]}/input_items"])
             .Append($"/v1/conversations/{conversation}").Append($"/v1/conversations/{conversation}/items"))
         {
             answers[address] = (await server.GetAsync($"{address}?user_id=ada")).Text;
@@ -139,7 +155,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
             Assert.Equal(text, (await second.GetAsync($"{address}?user_id=ada")).Text);
         }
 
-        var next = await second.MakeAsync("/v1/responses?user_id=ada", new { model = "model", input = "go on", previous_response_id = (string?)made[^1].Json["id"] });
+        var next = await second.MakeAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = "go on", previous_response_id = (string?)made[^1].Json["id"] });
         Assert.Equal("I heard 3: in a conversation / on / go on", TextOf(next));
     }
 
@@ -147,11 +164,13 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
     public async Task Ids_that_are_foreign_deleted_erased_or_unknown_are_refused_in_the_same_words()
     {
         var server = await StartAsync();
-        var (foreign, deleted, erased) = (await MakeAllAsync(server, "ada"), await MakeAllAsync(server, "bob"), await MakeAllAsync(server, "cleo"));
+        var (foreign, deleted, erased) = (await MakeAllAsync(server, "ada"), await MakeAllAsync(server, "bob"),
+            await MakeAllAsync(server, "cleo"));
         await server.DeleteAsync($"/v1/conversations/{deleted.Conversation}?user_id=bob");
         await server.DeleteAsync($"/v1/responses/{deleted.Response}?user_id=bob");
         Assert.Equal(200, (await server.SendAsync(HttpMethod.Delete, "/users/cleo/sessions")).Status);
-        Made unknown = new("conv_00000000000000000000000000000000", "resp_000000000000000000000000000000000000000100000000", "msg_000000000000000000000000000000000000000100000000i0", "msg_0000000000000000000000000000000000000001000000a0i0");
+        Made unknown = new("conv_00000000000000000000000000000000", "resp_000000000000000000000000000000000000000100000000",
+            "msg_000000000000000000000000000000000000000100000000i0", "msg_0000000000000000000000000000000000000001000000a0i0");
         Made nonsense = new("conv_x", "resp_x", "msg_x", "msg_y");
         var own = await server.IdOfAsync("/v1/conversations?user_id=bob");
         foreach (var (method, path, body, status) in Lookups)
@@ -181,12 +200,15 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
         var server = await StartAsync(("sessions:timeout_hours", "0.0005"), ("responses:timeout_hours", "0.0005"));
         var made = await MakeAllAsync(server, "ada");
         await ServiceProcess.UntilAsync(async () =>
-            (await server.GetAsync($"/v1/conversations/{made.Conversation}?user_id=ada")).Status == 404 && (await server.GetAsync($"/v1/responses/{made.Response}?user_id=ada")).Status == 404);
+            (await server.GetAsync($"/v1/conversations/{made.Conversation}?user_id=ada")).Status == 404
+                && (await server.GetAsync($"/v1/responses/{made.Response}?user_id=ada")).Status == 404);
         var answer = await server.PostAsync("/v1/responses?user_id=ada", new { input = "x", previous_response_id = made.Response });
         Assert.Equal((400, "previous_response_not_found"), (answer.Status, (string?)answer.Json["error"]!["code"]));
         answer = await server.PostAsync("/v1/responses?user_id=ada", new { input = "x", conversation = made.Conversation });
-        Assert.Equal((404, $"Conversation with id '{made.Conversation}' not found."), (answer.Status, (string?)answer.Json["error"]!["message"]));
-        answer = await server.PostAsync("/v1/responses?user_id=ada", new { input = new[] { new { type = "item_reference", id = made.Item } } });
+        Assert.Equal((404, $"Conversation with id '{made.Conversation}' not found."),
+            (answer.Status, (string?)answer.Json["error"]!["message"]));
+        answer = await server.PostAsync("/v1/responses?user_id=ada",
+            new { input = new[] { new { type = "item_reference", id = made.Item } } });
         Assert.Equal((404, "input[0].id"), (answer.Status, (string?)answer.Json["error"]!["param"]));
     }
 
@@ -240,7 +262,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
 
         // While it runs, and the client has gone.
         var conversation = await server.IdOfAsync("/v1/conversations");
-        var had = await server.ReadAsync(HttpMethod.Post, "/v1/responses", new { model = "model", input = "hold", conversation, stream = true }, 5);
+        var had = await server.ReadAsync(HttpMethod.Post, "/v1/responses",
+            new { model = "model", input = "hold", conversation, stream = true }, 5);
         address = $"/v1/responses/{had[0].Json["response"]!["id"]}";
         Assert.Equal("in_progress", (string?)(await server.GetAsync(address)).Json["status"]);
         Assert.Empty(await server.ItemsAsync(conversation));
@@ -267,14 +290,17 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
     }
 
     private protected static string TextOf(JsonNode response) =>
-        string.Concat(response["output"]!.AsArray().SelectMany(item => item!["content"]?.AsArray() ?? []).Select(part => (string?)part!["text"]));
+        string.Concat(response["output"]!.AsArray().SelectMany(item => item!["content"]?.AsArray() ?? [])
+            .Select(part => (string?)part!["text"]));
 
     // Two answers to the same request: the same but for ids and times.
-    private static void AssertAlike(JsonNode one, JsonNode other) => Assert.Equal(Normalized.Text(one.ToJsonString()), Normalized.Text(other.ToJsonString()));
+    private static void AssertAlike(JsonNode one, JsonNode other) =>
+        Assert.Equal(Normalized.Text(one.ToJsonString()), Normalized.Text(other.ToJsonString()));
 
     private static async Task<Made> MakeAllAsync(OpenAiServer server, string user)
     {
-        var conversation = await server.IdOfAsync($"/v1/conversations?user_id={user}", new { items = new[] { new { role = "user", content = "my own" }, new { role = "assistant", content = "yours" } } });
+        var conversation = await server.IdOfAsync($"/v1/conversations?user_id={user}",
+            new { items = new[] { new { role = "user", content = "my own" }, new { role = "assistant", content = "yours" } } });
         var items = await server.ItemsAsync(conversation, $"&user_id={user}");
         var response = await server.MakeAsync($"/v1/responses?user_id={user}", new { model = "model", input = "my own too" });
         return new Made(conversation, (string)response["id"]!, (string)items[0]["id"]!, (string)response["output"]![0]!["id"]!);
@@ -303,7 +329,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
 
         public string In(string text) => All.Aggregate(new StringBuilder(text), (built, one) => built.Replace(one.Name, one.Id)).ToString();
 
-        public string Out(string text) => All.Aggregate(new StringBuilder(text), (built, one) => built.Replace(one.Id, one.Name)).ToString();
+        public string Out(string text) =>
+            All.Aggregate(new StringBuilder(text), (built, one) => built.Replace(one.Id, one.Name)).ToString();
     }
 }
 
@@ -320,7 +347,8 @@ public abstract class DurableOpenAiContract(string storeName) : OpenAiContract(s
         {
             var made = await server.MakeAsync("/v1/responses", new { model = "model", input = $"c{round}", conversation });
             Assert.StartsWith($"I heard {round}:", TextOf(made), StringComparison.Ordinal);
-            made = (await server.StreamAsync(new { model = "model", input = $"r{round}", previous_response_id = chain }))[^1].Json["response"]!;
+            var told = await server.StreamAsync(new { model = "model", input = $"r{round}", previous_response_id = chain });
+            made = told[^1].Json["response"]!;
             Assert.StartsWith($"I heard {round}:", TextOf(made), StringComparison.Ordinal);
             chain = (string)made["id"]!;
             await server.RestartAsync();
@@ -338,7 +366,8 @@ public abstract class DurableOpenAiContract(string storeName) : OpenAiContract(s
         object input = "call add 3";
         for (var round = 1; ; round++)
         {
-            var made = round % 2 == 0 ? await server.MakeAsync("/v1/responses", new { model = "model", tools = Functions, input, conversation })
+            var made = round % 2 == 0
+                ? await server.MakeAsync("/v1/responses", new { model = "model", tools = Functions, input, conversation })
                 : (await server.StreamAsync(new { model = "model", tools = Functions, input, conversation }))[^1].Json["response"]!;
             if (round == 4)
             {

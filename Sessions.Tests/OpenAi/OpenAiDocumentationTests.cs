@@ -28,7 +28,8 @@ public sealed partial class OpenAiDocumentationTests(NodeClientTests.Packages pa
         await packages.InstallAsync();
         await using var server = await StartAsync();
         var script = Path.Combine(Clients, $".snippet-{Guid.NewGuid():N}.mjs");
-        await File.WriteAllTextAsync(script, Snippets("js")[number].Replace(Address, $"{server.BaseUrl}", StringComparison.Ordinal), Cancel);
+        await File.WriteAllTextAsync(script,
+            Snippets("js")[number].Replace(Address, $"{server.BaseUrl}", StringComparison.Ordinal), Cancel);
         try
         {
             var (exitCode, output) = await NodeClientTests.RunAsync("node", [script], Clients);
@@ -43,7 +44,8 @@ public sealed partial class OpenAiDocumentationTests(NodeClientTests.Packages pa
     [Fact]
     public void The_CSharp_is_what_is_run_here()
     {
-        var source = Indentation.Replace(File.ReadAllText(Repository.File("Sessions.Tests", "OpenAi", "OpenAiDocumentationTests.cs")).ReplaceLineEndings("\n"), "");
+        var source = Indentation.Replace(
+            File.ReadAllText(Repository.File("Sessions.Tests", "OpenAi", "OpenAiDocumentationTests.cs")).ReplaceLineEndings("\n"), "");
         Assert.NotEmpty(Snippets("csharp"));
         foreach (var snippet in Snippets("csharp"))
         {
@@ -71,7 +73,8 @@ public sealed partial class OpenAiDocumentationTests(NodeClientTests.Packages pa
         await File.WriteAllTextAsync(folder["config.yaml"], string.Concat(own), Cancel);
         await using var api = ServiceProcess.Api(("SESSIONS_CONFIG", folder["config.yaml"]), ("OPENAI_API_KEY", "none"));
         using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
-        Assert.Equal("gpt-4o", (string?)JsonNode.Parse(await client.GetStringAsync(new Uri("/v1/models/gpt-4o", UriKind.Relative), Cancel))!["id"]);
+        Assert.Equal("gpt-4o",
+            (string?)JsonNode.Parse(await client.GetStringAsync(new Uri("/v1/models/gpt-4o", UriKind.Relative), Cancel))!["id"]);
     }
 
     private static async Task AskAsync(Uri address)
@@ -97,7 +100,8 @@ public sealed partial class OpenAiDocumentationTests(NodeClientTests.Packages pa
         Console.WriteLine((await agent.RunAsync("Who am I?", session)).Text);
     }
 
-    private static Task<OpenAiServer> StartAsync() => OpenAiServer.StartAsync(model => model.Agent("advanced").Append(("agents:advanced:api_key", "none")));
+    private static Task<OpenAiServer> StartAsync() =>
+        OpenAiServer.StartAsync(model => model.Agent("advanced").Append(("agents:advanced:api_key", "none")));
 
     private static List<string> Snippets(string language) =>
         [.. Fences.Matches(Document).Where(fence => fence.Groups[1].Value == language).Select(fence => fence.Groups[2].Value)];

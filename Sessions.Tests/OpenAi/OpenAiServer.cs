@@ -40,7 +40,8 @@ internal sealed class OpenAiServer : IAsyncDisposable
         var model = await ScriptedModel.StartAsync();
         var server = new OpenAiServer(model,
         [
-            .. model.Agent("model"), ("agents:model:accepts:0", "image"), ("agents:model:accepts:1", "file"), ("agents:model:aliases:0", "gpt-5"), ("agents:model:api_key", "none"), .. settings(model),
+            .. model.Agent("model"), ("agents:model:accepts:0", "image"), ("agents:model:accepts:1", "file"),
+            ("agents:model:aliases:0", "gpt-5"), ("agents:model:api_key", "none"), .. settings(model),
         ]);
         await server.StartProcessAsync();
         return server;
@@ -77,7 +78,8 @@ internal sealed class OpenAiServer : IAsyncDisposable
 
     public Task<Answer> DeleteAsync(string path) => SendAsync(HttpMethod.Delete, path);
 
-    public Task<Answer> PostAsync(string path, object? body = null, params (string Name, string Value)[] headers) => SendAsync(HttpMethod.Post, path, body, headers);
+    public Task<Answer> PostAsync(string path, object? body = null, params (string Name, string Value)[] headers) =>
+        SendAsync(HttpMethod.Post, path, body, headers);
 
     /// <summary>Makes something, and expects that to go well.</summary>
     public async Task<JsonNode> MakeAsync(string path, object? body = null)
@@ -105,7 +107,8 @@ internal sealed class OpenAiServer : IAsyncDisposable
     }
 
     /// <summary>The first events of a stream: then the client hangs up.</summary>
-    public async Task<IReadOnlyList<StreamEvent>> ReadAsync(HttpMethod method, string path, object? body, int count, params (string Name, string Value)[] headers)
+    public async Task<IReadOnlyList<StreamEvent>> ReadAsync(
+        HttpMethod method, string path, object? body, int count, params (string Name, string Value)[] headers)
     {
         using var request = Request(method, path, body, headers);
         using var response = await Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
@@ -139,7 +142,8 @@ internal sealed class OpenAiServer : IAsyncDisposable
         await Model.DisposeAsync();
     }
 
-    private static async Task<string> TextOfAsync(HttpResponseMessage response) => response.IsSuccessStatusCode ? "" : await response.Content.ReadAsStringAsync(Cancel);
+    private static async Task<string> TextOfAsync(HttpResponseMessage response) =>
+        response.IsSuccessStatusCode ? "" : await response.Content.ReadAsStringAsync(Cancel);
 
     private static HttpRequestMessage Request(HttpMethod method, string path, object? body, (string Name, string Value)[] headers)
     {
@@ -159,7 +163,8 @@ internal sealed class OpenAiServer : IAsyncDisposable
 
     private async Task StartProcessAsync()
     {
-        _process = ServiceProcess.Api(_settings.Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal), setting.Value)));
+        _process = ServiceProcess.Api(
+            _settings.Select(setting => (setting.Key.Replace(":", "__", StringComparison.Ordinal), setting.Value)));
         _client?.Dispose();
         _client = new HttpClient { BaseAddress = await _process.AddressAsync(), Timeout = TimeSpan.FromMinutes(2) };
     }
@@ -187,7 +192,8 @@ internal static class ResponseStream
         Assert.Equal(["response.created", "response.in_progress"], events.Take(2).Select(happened => happened.Type));
         Assert.Equal(events[0].Response, events[1].Response);
         var id = (string?)events[0].Json["response"]!["id"];
-        Assert.All(events.Where(happened => happened.Json["response"] is not null), happened => Assert.Equal(id, (string?)happened.Json["response"]!["id"]));
+        Assert.All(events.Where(happened => happened.Json["response"] is not null),
+            happened => Assert.Equal(id, (string?)happened.Json["response"]!["id"]));
 
         List<JsonNode> done = [];
         JsonNode? open = null;
@@ -255,7 +261,8 @@ internal static class ResponseStream
                 case "response.completed" or "response.incomplete":
                     Assert.Equal(events.Count - 1, i);
                     Assert.Null(open);
-                    Assert.True(JsonNode.DeepEquals(new JsonArray([.. done.Select(made => made.DeepClone())]), data["response"]!["output"]), data.ToJsonString());
+                    Assert.True(JsonNode.DeepEquals(new JsonArray([.. done.Select(made => made.DeepClone())]),
+                        data["response"]!["output"]), data.ToJsonString());
                     break;
                 default:
                     Assert.Fail($"{type} in {string.Join(", ", events.Select(happened => happened.Type))}");

@@ -8,7 +8,8 @@ namespace Sessions.Tests.OpenAi;
 /// <summary>The shapes that answers and events have: <c>Schemas/v1.json</c>.</summary>
 internal static partial class Schemas
 {
-    private static readonly JsonNode Definitions = JsonNode.Parse(File.ReadAllText(Repository.File("Sessions.Tests", "OpenAi", "Schemas", "v1.json")))!["$defs"]!;
+    private static readonly JsonNode Definitions = JsonNode.Parse(
+        File.ReadAllText(Repository.File("Sessions.Tests", "OpenAi", "Schemas", "v1.json")))!["$defs"]!;
     private static readonly ConcurrentDictionary<string, JsonSchema> Read = new();
 
     /// <summary>Checks a document against one of the shapes.</summary>
@@ -26,7 +27,8 @@ internal static partial class Schemas
             Assert.True(Definitions[name] is not null, $"There is no shape '{name}'.");
             return JsonSchema.FromText(new JsonObject { ["$ref"] = $"#/$defs/{name}", ["$defs"] = Definitions.DeepClone() }.ToJsonString());
         });
-        var result = schema.Evaluate(System.Text.Json.JsonSerializer.SerializeToElement(document), new EvaluationOptions { OutputFormat = OutputFormat.List });
+        var result = schema.Evaluate(System.Text.Json.JsonSerializer.SerializeToElement(document),
+            new EvaluationOptions { OutputFormat = OutputFormat.List });
         if (result.IsValid)
         {
             return [];

@@ -17,7 +17,8 @@ public sealed class ChatCommandTests
     {
         await using var server = SessionsServer.Start([]);
 
-        var (code, said, other) = await RunAsync(server, ["--user", "ada", "--thread", "demo"], "I am a Python programmer", "", "What tools do you recommend?");
+        var (code, said, other) = await RunAsync(server, ["--user", "ada", "--thread", "demo"], "I am a Python programmer", "",
+            "What tools do you recommend?");
 
         Assert.Equal(0, code);
         Assert.Equal(
@@ -74,7 +75,8 @@ public sealed class ChatCommandTests
 
         (code, _, other) = await RunAsync(null, ["--url", "http://127.0.0.1:1"], "hello");
         Assert.Equal(1, code);
-        Assert.Contains("http://127.0.0.1:1/ can't be reached (ConnectionError); is the server running there?", other, StringComparison.Ordinal);
+        Assert.Contains("http://127.0.0.1:1/ can't be reached (ConnectionError); is the server running there?", other,
+            StringComparison.Ordinal);
         (code, _, other) = await RunAsync(null, ["--url", "nowhere"], "hello");
         Assert.Equal(1, code);
         Assert.Contains("--url: 'nowhere' is not allowed", other, StringComparison.Ordinal);
@@ -119,7 +121,8 @@ public sealed class ChatCommandTests
         return proxy;
     }
 
-    private static async Task<(int Code, string Said, string Other)> RunAsync(SessionsServer? server, IEnumerable<string> options, params string[] lines)
+    private static async Task<(int Code, string Said, string Other)> RunAsync(
+        SessionsServer? server, IEnumerable<string> options, params string[] lines)
     {
         IEnumerable<string> where = server is null ? [] : ["--url", server.Client.BaseAddress!.ToString()];
         using var process = Process.Start(new ProcessStartInfo("dotnet", [ServiceProcess.ApiAssembly, "chat", .. where, .. options])

@@ -29,7 +29,8 @@ public sealed class ClientsThatLeaveTests
 
         foreach (var reset in (bool[])[true, false])
         {
-            foreach (var part in (string[])["Content-Length: 100\r\n\r\n{\"que", "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"que", "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"que\r\n", "Content-Le"])
+            foreach (var part in (string[])["Content-Length: 100\r\n\r\n{\"que", "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"que",
+                "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"que\r\n", "Content-Le"])
             {
                 await LeaveAsync(address, Head + part, reset, halfClosed: false);
                 await LeaveAsync(address, Head + part, reset, halfClosed: true);
@@ -45,7 +46,8 @@ public sealed class ClientsThatLeaveTests
 
         // Whatever there was to be said has been said when the process has ended.
         await api.StopAsync();
-        var lines = api.Lines.Skip(before).Where(line => !line.Contains("Microsoft.Hosting.Lifetime", StringComparison.Ordinal) && !line.Contains("shutting down", StringComparison.Ordinal)).ToList();
+        var lines = api.Lines.Skip(before).Where(line => !line.Contains("Microsoft.Hosting.Lifetime", StringComparison.Ordinal)
+            && !line.Contains("shutting down", StringComparison.Ordinal)).ToList();
         Assert.True(lines.Count == 0, string.Join('\n', lines));
     }
 

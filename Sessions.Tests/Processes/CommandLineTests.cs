@@ -52,10 +52,13 @@ public sealed class CommandLineTests : IDisposable
 
     [Theory]
     [InlineData("--config nowhere.yaml", "names 'nowhere.yaml', but there is no such file.")]
-    [InlineData("--sessions:storage_typ=sqlite", "command line --sessions:storage_typ: sessions.storage_typ: unknown key; allowed: storage_type,")]
+    [InlineData("--sessions:storage_typ=sqlite",
+        "command line --sessions:storage_typ: sessions.storage_typ: unknown key; allowed: storage_type,")]
     [InlineData("export x", "sessions.storage_type is memory")]
-    [InlineData("check --sessions:storage_type=sqlite --sessions:db_path=/nowhere/a.db", "'/nowhere/a.db' can't be used: there is no such file.")]
-    [InlineData("export x --sessions:storage_type=sqlite --sessions:db_path=/nowhere/a.db", "'/nowhere/a.db' can't be used: there is no such file.")]
+    [InlineData("check --sessions:storage_type=sqlite --sessions:db_path=/nowhere/a.db",
+        "'/nowhere/a.db' can't be used: there is no such file.")]
+    [InlineData("export x --sessions:storage_type=sqlite --sessions:db_path=/nowhere/a.db",
+        "'/nowhere/a.db' can't be used: there is no such file.")]
     [InlineData("key ci usr", "The argument SCOPES: 'usr' is not a scope; allowed: user, service, admin, read_all. Did you mean 'user'?")]
     [InlineData("key ci user", "The argument USER is missing; the scope user needs it.")]
     public async Task What_can_not_be_done_is_one_sentence_and_exit_code_1(string arguments, string message)
@@ -200,7 +203,8 @@ public sealed class CommandLineTests : IDisposable
     public void The_AppHost_takes_what_is_meant_for_the_API_and_leaves_the_rest_to_Aspire()
     {
         var (port, variables) = CommandLineSettings.HandOn(
-            ["--operation", "publish", "-p", "8081", "--limits:page_size", "7", "--replicas=2", "--rate_limit:burst=1", "--Logging:LogLevel:Default=Debug"]);
+            ["--operation", "publish", "-p", "8081", "--limits:page_size", "7", "--replicas=2", "--rate_limit:burst=1",
+                "--Logging:LogLevel:Default=Debug"]);
 
         Assert.Equal((ushort)8081, port);
         Assert.Equal([("LIMITS__PAGE_SIZE", "7"), ("RATE_LIMIT__BURST", "1")], variables);

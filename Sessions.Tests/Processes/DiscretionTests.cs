@@ -15,7 +15,8 @@ public sealed class DiscretionTests
     private const string ModelKey = "sk-canary-model-key-9e02";
     private const string CleanupKey = "canary-cleanup-key-48dd";
 
-    private static readonly (string Key, string Value)[] Everything = [("Logging__LogLevel__Default", "Trace"), ("Logging__LogLevel__Microsoft.AspNetCore", "Trace"), ("Logging__LogLevel__System", "Trace")];
+    private static readonly (string Key, string Value)[] Everything = [("Logging__LogLevel__Default", "Trace"),
+        ("Logging__LogLevel__Microsoft.AspNetCore", "Trace"), ("Logging__LogLevel__System", "Trace")];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -58,7 +59,8 @@ public sealed class DiscretionTests
     [InlineData("canary-password=,,=")]
     public async Task A_start_that_fails_says_no_password(string connection)
     {
-        await using var api = ServiceProcess.Api([.. Everything, ("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", connection)]);
+        await using var api = ServiceProcess.Api(
+            [.. Everything, ("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__cache", connection)]);
 
         Assert.Equal(1, await api.ExitAsync());
         Assert.Contains(api.Lines, line => line.StartsWith("ConnectionStrings:cache: ", StringComparison.Ordinal));
@@ -78,7 +80,8 @@ public sealed class DiscretionTests
             }
 
             http.Response.StatusCode = StatusCodes.Status400BadRequest;
-            await http.Response.WriteAsJsonAsync(new { error = new { message = $"{Words}: your text '{Query}'", type = "invalid_request_error" } }, Cancel);
+            await http.Response.WriteAsJsonAsync(
+                new { error = new { message = $"{Words}: your text '{Query}'", type = "invalid_request_error" } }, Cancel);
         };
         await using var api = ServiceProcess.Api(
         [
@@ -98,8 +101,10 @@ public sealed class DiscretionTests
 
         Assert.Equal(HttpStatusCode.OK, await PostAsync("/query", $$"""{"query":"{{Query}}","thread_id":"a","agent_type":"model"}"""));
         Assert.Equal(HttpStatusCode.OK, await PostAsync("/query", $$"""{"query":"{{Query}}","thread_id":"a","stream":true}"""));
-        Assert.Equal(HttpStatusCode.BadGateway, await PostAsync("/query", $$"""{"query":"{{Query}} fail","thread_id":"b","agent_type":"model"}"""));
-        Assert.Equal(HttpStatusCode.OK, await PostAsync("/query", $$"""{"query":"{{Query}} fail","thread_id":"b","agent_type":"model","stream":true}"""));
+        Assert.Equal(HttpStatusCode.BadGateway,
+            await PostAsync("/query", $$"""{"query":"{{Query}} fail","thread_id":"b","agent_type":"model"}"""));
+        Assert.Equal(HttpStatusCode.OK,
+            await PostAsync("/query", $$"""{"query":"{{Query}} fail","thread_id":"b","agent_type":"model","stream":true}"""));
         Assert.Equal(HttpStatusCode.UnprocessableEntity, await PostAsync("/query", $$"""{"query":"x","agent_type":"{{Query}}"}"""));
         Assert.Equal(HttpStatusCode.UnprocessableEntity, await PostAsync("/query", $$"""{"query":{"{{Query}}":1} }"""));
         Assert.Equal(HttpStatusCode.BadRequest, await PostAsync("/query", $$"""{"query":"{{Query}} """));

@@ -33,7 +33,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             await Task.Delay(50, Cancel);
             await ChatCompletionsServer.AnswerAsync(http, $"echo {ChatCompletionsServer.Messages(request)[^1].Text}");
         };
-        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
+        (string Key, string Value)[] settings = [.. await StoreAsync(store), .. model.Agent("model"),
+            ("SESSIONS__MAX_SESSIONS_PER_USER", "0")];
         var answered = new ConcurrentDictionary<string, List<string>>();
         var count = 0;
         var enough = new TaskCompletionSource();
@@ -50,7 +51,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
                     HttpResponseMessage response;
                     try
                     {
-                        response = await http.PostAsJsonAsync("/query", new { query, thread_id = $"s{client}", agent_type = client % 2 == 0 ? "model" : null }, Cancel);
+                        response = await http.PostAsJsonAsync("/query",
+                            new { query, thread_id = $"s{client}", agent_type = client % 2 == 0 ? "model" : null }, Cancel);
                     }
                     catch (HttpRequestException e) when (e.HttpRequestError == HttpRequestError.ConnectionError)
                     {
@@ -115,7 +117,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
         await started.WaitAsync(Cancel);
         var waiting = http.PostAsJsonAsync("/query", new { query = "b", thread_id = "t", agent_type = "model" }, Cancel);
         Assert.Equal("Healthy", (string?)(await http.GetFromJsonAsync<JsonNode>("/health", Cancel))!["status"]);
-        await ServiceProcess.UntilAsync(async () => (await http.PostAsJsonAsync("/query", new { query = "c", thread_id = "t", on_busy = "reject" }, Cancel)).StatusCode == HttpStatusCode.Conflict);
+        await ServiceProcess.UntilAsync(async () => (await http.PostAsJsonAsync("/query",
+            new { query = "c", thread_id = "t", on_busy = "reject" }, Cancel)).StatusCode == HttpStatusCode.Conflict);
 
         api.Signal("TERM");
         await api.SaysAsync("Stopping: 2 requests");
@@ -125,7 +128,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
         Assert.Equal("Unhealthy", (string?)(await health.Content.ReadFromJsonAsync<JsonNode>(Cancel))!["checks"]!["server"]!["status"]);
         using var alive = await http.GetAsync("/alive", Cancel);
         Assert.Equal(HttpStatusCode.OK, alive.StatusCode);
-        foreach (var refused in (HttpResponseMessage[])[await http.PostAsJsonAsync("/query", new { query = "d" }, Cancel), await http.GetAsync("/sessions/t", Cancel)])
+        foreach (var refused in (HttpResponseMessage[])
+            [await http.PostAsJsonAsync("/query", new { query = "d" }, Cancel), await http.GetAsync("/sessions/t", Cancel)])
         {
             Assert.Equal(HttpStatusCode.ServiceUnavailable, refused.StatusCode);
             Assert.Equal("shutting_down", (string?)(await refused.Content.ReadFromJsonAsync<JsonNode>(Cancel))!["code"]);
@@ -178,7 +182,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
             // So that the check below looks where leases are.
             Assert.True(store == "sqlite" || await LeasesAsync(store, settings) > 0);
             var queued = http.PostAsJsonAsync("/query", new { query = "b", thread_id = "plain", agent_type = "model" }, Cancel);
-            await ServiceProcess.UntilAsync(async () => (await http.PostAsJsonAsync("/query", new { query = "c", thread_id = "plain", on_busy = "reject" }, Cancel)).StatusCode == HttpStatusCode.Conflict);
+            await ServiceProcess.UntilAsync(async () => (await http.PostAsJsonAsync("/query",
+                new { query = "c", thread_id = "plain", on_busy = "reject" }, Cancel)).StatusCode == HttpStatusCode.Conflict);
             Assert.Equal(0, await api.StopAsync());
 
             foreach (var refused in (HttpResponseMessage[])[await plain, await queued])
@@ -235,7 +240,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
     public async Task The_last_spans_reach_the_collector()
     {
         await using var collector = await OtlpReceiver.StartAsync();
-        await using var api = ServiceProcess.Api([.. collector.Environment, ("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_METRIC_EXPORT_INTERVAL", "600000")]);
+        await using var api = ServiceProcess.Api(
+            [.. collector.Environment, ("OTEL_BSP_SCHEDULE_DELAY", "600000"), ("OTEL_METRIC_EXPORT_INTERVAL", "600000")]);
         using var http = new HttpClient { BaseAddress = await api.AddressAsync() };
         (await http.PostAsJsonAsync("/query", new { query = "Hello" }, Cancel)).EnsureSuccessStatusCode();
         Assert.Empty(collector.Spans);
@@ -250,7 +256,8 @@ public sealed class GracefulStopTests(RedisFixture redis, PostgresFixture postgr
     {
         var request = new HttpRequestMessage(HttpMethod.Post, "/query")
         {
-            Content = new StringContent($$"""{"query":"tell me","thread_id":"{{session}}","agent_type":"model","stream":true}""", Encoding.UTF8, "application/json"),
+            Content = new StringContent($$"""{"query":"tell me","thread_id":"{{session}}","agent_type":"model","stream":true}""",
+                Encoding.UTF8, "application/json"),
         };
         return http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
     }

@@ -45,7 +45,8 @@ public sealed class OverloadRunTests
         async Task AskAsync(string session)
         {
             var started = Stopwatch.GetTimestamp();
-            using var answer = await http.PostAsJsonAsync("/query", new { query = "hello", thread_id = session, agent_type = "model" }, Cancel);
+            using var answer = await http.PostAsJsonAsync("/query",
+                new { query = "hello", thread_id = session, agent_type = "model" }, Cancel);
             var body = (await answer.Content.ReadFromJsonAsync<JsonNode>(Cancel))!;
             answers.Add((answer.StatusCode, (string?)body["code"], Stopwatch.GetElapsedTime(started)));
         }
@@ -77,7 +78,10 @@ public sealed class OverloadRunTests
         Assert.True(accepted.Count >= Concurrent, $"{accepted.Count} accepted");
         Assert.True(refused.Count > accepted.Count, $"{refused.Count} refused, {accepted.Count} accepted");
         Assert.InRange(mostBusy, 1, Concurrent);
-        Assert.True(refused.Select(answer => answer.Took).Order().ElementAt(refused.Count / 2) < accepted.Select(answer => answer.Took).Order().ElementAt(accepted.Count / 2), "A refusal took longer than an answer.");
+        Assert.True(
+            refused.Select(answer => answer.Took).Order().ElementAt(refused.Count / 2)
+                < accepted.Select(answer => answer.Took).Order().ElementAt(accepted.Count / 2),
+            "A refusal took longer than an answer.");
         Assert.InRange(Megabytes(api) - before, double.MinValue, MostMegabytes);
 
         // Nothing is left of it: as many as fit are all taken.

@@ -102,7 +102,8 @@ public sealed class StartTests : IDisposable
 
     [Theory]
     [InlineData("--urls nonsense", "Invalid url: 'nonsense'")]
-    [InlineData("--Logging:Console:FormatterName=jsn", "Logging:Console:FormatterName: 'jsn' is not allowed; allowed: simple, json, systemd. Did you mean 'json'?")]
+    [InlineData("--Logging:Console:FormatterName=jsn",
+        "Logging:Console:FormatterName: 'jsn' is not allowed; allowed: simple, json, systemd. Did you mean 'json'?")]
     public Task What_can_not_be_is_one_sentence(string arguments, string message) => FailsAsync(arguments.Split(' '), message);
 
     [Fact]
@@ -153,7 +154,8 @@ public sealed class StartTests : IDisposable
 
     [Theory]
     [InlineData("", "sessions.storage_type: postgres needs a connection string")]
-    [InlineData("Host=127.0.0.1;Port=1;Username=u;Password=canary;Database=d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached; sessions.storage_type: postgres does not start without it.")]
+    [InlineData("Host=127.0.0.1;Port=1;Username=u;Password=canary;Database=d",
+        "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached; sessions.storage_type: postgres does not start without it.")]
     [InlineData("postgres://user:canary@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1/d: PostgreSQL can't be reached; ")]
     [InlineData("Host=no-such-host.invalid;Password=canary", "PostgreSQL at no-such-host.invalid:5432: PostgreSQL can't be reached; ")]
     [InlineData("Host=127.0.0.1:1,127.0.0.1:2;Username=u;Password=canary", "PostgreSQL at 127.0.0.1:1, 127.0.0.1:2/u: ")]
@@ -169,7 +171,8 @@ public sealed class StartTests : IDisposable
 
     [Theory]
     [InlineData("postgres://localhost", "localhost", 5432, null, null, null, "Prefer")]
-    [InlineData("postgresql://ada:p%40ss%3Aword@db.example.com:6543/chat?sslmode=verify-full&application_name=a", "db.example.com", 6543, "ada", "p@ss:word", "chat", "VerifyFull")]
+    [InlineData("postgresql://ada:p%40ss%3Aword@db.example.com:6543/chat?sslmode=verify-full&application_name=a", "db.example.com", 6543,
+        "ada", "p@ss:word", "chat", "VerifyFull")]
     [InlineData(" postgres://ada@db/chat?sslmode=require&channel_binding=require ", "db", 5432, "ada", null, "chat", "Require")]
     [InlineData("Host=db;Username=ada;Password=http://x?;Database=chat", "db", 5432, "ada", "http://x?", "chat", "Prefer")]
     [InlineData("Server=db;User Id=ada;Port=1", "db", 1, "ada", null, null, "Prefer")]

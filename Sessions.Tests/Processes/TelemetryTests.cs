@@ -84,7 +84,8 @@ public sealed class TelemetryTests
     public async Task A_collector_that_is_away_does_not_hold_up_a_process_that_is_to_stop()
     {
         // Nobody listens there; and to try again and again is what Aspire asks of the exporter.
-        await using var api = ServiceProcess.Api(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_DOTNET_EXPERIMENTAL_OTLP_RETRY", "in_memory"));
+        await using var api = ServiceProcess.Api(("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+            ("OTEL_DOTNET_EXPERIMENTAL_OTLP_RETRY", "in_memory"));
         using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
         using var answer = await client.PostAsJsonAsync("/query", new { query = "Hello" }, Cancel);
         answer.EnsureSuccessStatusCode();
@@ -102,7 +103,8 @@ public sealed class TelemetryTests
         await using var api = ServiceProcess.Api([.. collector.Environment]);
         await using var janitor = ServiceProcess.Janitor(await api.AddressAsync(), [.. collector.Environment]);
 
-        await ServiceProcess.UntilAsync(() => collector.Spans.Any(span => span.Name == "janitor") && collector.Spans.Any(span => span.Name == "POST /sessions/cleanup"));
+        await ServiceProcess.UntilAsync(() => collector.Spans.Any(span => span.Name == "janitor")
+            && collector.Spans.Any(span => span.Name == "POST /sessions/cleanup"));
         var root = collector.Spans.First(span => span.Name == "janitor");
         var trace = collector.Spans.Where(span => span.TraceId == root.TraceId).ToDictionary(span => span.Id);
         var leaf = trace.Values.Single(span => span.Name == "store remove_expired");
@@ -113,7 +115,8 @@ public sealed class TelemetryTests
         }
 
         Assert.Equal(
-            ["Sessions.Api: store remove_expired", "Sessions.Api: cleanup", "Sessions.Api: POST /sessions/cleanup", "Sessions.Janitor: POST", "Sessions.Janitor: janitor"], path);
+            ["Sessions.Api: store remove_expired", "Sessions.Api: cleanup", "Sessions.Api: POST /sessions/cleanup",
+                "Sessions.Janitor: POST", "Sessions.Janitor: janitor"], path);
         await ServiceProcess.UntilAsync(() => collector.Metric("Sessions.Janitor", "sessions.janitor.runs") == 1);
     }
 }

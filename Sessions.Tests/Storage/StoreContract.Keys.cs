@@ -30,7 +30,13 @@ public abstract partial class StoreContract
         // Nothing was held, and what is remembered does not stand before an answer.
         var known = RememberedOf((await store.GetAsync("a"))!);
         Assert.Equal(OpenStatus.Replayed, (await store.Store.OpenAsync(
-            new OpenRequest { Session = SessionRef.ById("a"), Owner = Owner.Anyone, Idempotency = key, Remembered = known }, Cancel)).Status);
+            new OpenRequest
+            {
+                Session = SessionRef.ById("a"),
+                Owner = Owner.Anyone,
+                Idempotency = key,
+                Remembered = known,
+            }, Cancel)).Status);
         await store.TurnAsync("a", "user");
         Assert.Equal(4, (await store.GetAsync("a"))!.TurnCount);
     }

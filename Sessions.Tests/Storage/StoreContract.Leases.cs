@@ -185,8 +185,8 @@ public abstract partial class StoreContract
         SkipWithoutLeases(store);
         await store.TurnAsync("a");
         var running = await store.BeginAsync("a");
-        Assert.Equal(OpenStatus.Busy, (await store.BeginAsync("a", lease: TestStore.NewLease() with { Waits = true, WaiterTimeout = ShortLease }))
-            .Status);
+        Assert.Equal(OpenStatus.Busy,
+            (await store.BeginAsync("a", lease: TestStore.NewLease() with { Waits = true, WaiterTimeout = ShortLease })).Status);
         await store.AppendAsync(running);
 
         await store.Store.ReleaseAsync(await ComesFreeAsync(store, "a"));

@@ -37,7 +37,8 @@ public abstract partial class StoreContract
         var replaced = await store.ReplaceMetadataAsync(opened, "{}");
         Assert.Equal(WriteStatus.Written, replaced.Status);
 
-        var failing = await OpenRememberedAsync(store, RememberedOf(replaced.Session! with { LastTurn = (await store.GetAsync("a"))!.LastTurn }));
+        var failing = await OpenRememberedAsync(store,
+            RememberedOf(replaced.Session! with { LastTurn = (await store.GetAsync("a"))!.LastTurn }));
         Assert.Equal(OpenStatus.Unchanged, failing.Status);
         var result = await store.Store.WriteAsync(failing, new RecordFailure("why", null), Cancel);
         AssertSame((await store.GetAsync("a"))! with { LastTurn = null }, result.Session! with { LastTurn = null });
@@ -201,10 +202,11 @@ public abstract partial class StoreContract
     }
 
     private protected static RememberedTail RememberedOf(Session session) =>
-        new(session.Key, session.Revision, session.LastTurn?.Number ?? 0, session.LastTurn?.Nonce ?? default, session.Rewrites, session.Place);
+        new(session.Key, session.Revision, session.LastTurn?.Number ?? 0, session.LastTurn?.Nonce ?? default,
+            session.Rewrites, session.Place);
 
-    private static ValueTask<OpenedSession> OpenRememberedAsync(TestStore store, RememberedTail known, int history = 20, int bytes = int.MaxValue,
-        bool lease = true) => store.Store.OpenAsync(
+    private static ValueTask<OpenedSession> OpenRememberedAsync(
+        TestStore store, RememberedTail known, int history = 20, int bytes = int.MaxValue, bool lease = true) => store.Store.OpenAsync(
         new OpenRequest
         {
             Session = SessionRef.ById("a"),

@@ -140,7 +140,8 @@ public abstract partial class StoreContract
 
         async Task<(CopyStatus, bool)> CreateAsync(string id, Guid? key)
         {
-            var result = await store.Store.CopyAsync(new CopyRequest { Session = TestStore.New(id, "ada") with { ReservedBy = key } }, Cancel);
+            var result = await store.Store.CopyAsync(
+                new CopyRequest { Session = TestStore.New(id, "ada") with { ReservedBy = key } }, Cancel);
             return (result.Status, result.IsOwn);
         }
     }

@@ -38,7 +38,8 @@ public sealed class Utf8TextTests
     [InlineData("\"\\ud83d\"")]
     [InlineData("1")]
     [InlineData("null")]
-    public void Is_nothing_else_than_a_JSON_string_of_Unicode(string json) => Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<Utf8Text>(json));
+    public void Is_nothing_else_than_a_JSON_string_of_Unicode(string json) =>
+        Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<Utf8Text>(json));
 
     [Fact]
     public void Is_what_its_bytes_are()

@@ -17,7 +17,8 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
     private ChatCompletionsServer(WebApplication app) => _app = app;
 
     /// <summary>How to answer: the request's body and how many came before it.</summary>
-    public Func<JsonNode, int, HttpContext, Task> Reply { get; set; } = (request, _, http) => AnswerAsync(http, $"echo {LastMessage(request)}");
+    public Func<JsonNode, int, HttpContext, Task> Reply { get; set; } = (request, _, http) =>
+        AnswerAsync(http, $"echo {LastMessage(request)}");
 
     public string Endpoint => _app.Urls.Single() + "/v1";
 
@@ -77,10 +78,12 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
         foreach (var piece in pieces)
         {
             await (before?.Invoke(number++) ?? Task.CompletedTask);
-            await WriteChunkAsync(http, new JsonArray(new JsonObject { ["index"] = 0, ["delta"] = new JsonObject { ["role"] = "assistant", ["content"] = piece } }), null);
+            await WriteChunkAsync(http, new JsonArray(
+                new JsonObject { ["index"] = 0, ["delta"] = new JsonObject { ["role"] = "assistant", ["content"] = piece } }), null);
         }
 
-        await WriteChunkAsync(http, new JsonArray(new JsonObject { ["index"] = 0, ["delta"] = new JsonObject(), ["finish_reason"] = "stop" }), null);
+        await WriteChunkAsync(http,
+            new JsonArray(new JsonObject { ["index"] = 0, ["delta"] = new JsonObject(), ["finish_reason"] = "stop" }), null);
         await WriteChunkAsync(http, [], new JsonObject { ["prompt_tokens"] = 11, ["completion_tokens"] = 7, ["total_tokens"] = 18 });
         await http.Response.WriteAsync("data: [DONE]\n\n", TestContext.Current.CancellationToken);
     }
@@ -89,20 +92,31 @@ internal sealed class ChatCompletionsServer : IAsyncDisposable
         [.. request["messages"]!.AsArray().Select(message => ((string)message!["role"]!, Text(message["content"]!)))];
 
     /// <summary>What the user has said in a request, the query last.</summary>
-    public static IEnumerable<string> Asked(JsonNode request) => Messages(request).Where(message => message.Role == "user").Select(message => message.Text);
+    public static IEnumerable<string> Asked(JsonNode request) =>
+        Messages(request).Where(message => message.Role == "user").Select(message => message.Text);
 
     /// <summary>An answer that tells exactly what it was given.</summary>
-    public static string Digest(IEnumerable<string> texts) => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
+    public static string Digest(IEnumerable<string> texts) =>
+        Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', texts))));
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 
     private static string LastMessage(JsonNode request) => Messages(request)[^1].Text;
 
-    private static string Text(JsonNode content) => content is JsonArray parts ? string.Concat(parts.Select(part => (string)part!["text"]!)) : (string)content!;
+    private static string Text(JsonNode content) =>
+        content is JsonArray parts ? string.Concat(parts.Select(part => (string)part!["text"]!)) : (string)content!;
 
     private static async Task WriteChunkAsync(HttpContext http, JsonArray choices, JsonObject? usage)
     {
-        var chunk = new JsonObject { ["id"] = "chatcmpl-1", ["object"] = "chat.completion.chunk", ["created"] = 1767225600, ["model"] = "test-model", ["choices"] = choices, ["usage"] = usage };
+        var chunk = new JsonObject
+        {
+            ["id"] = "chatcmpl-1",
+            ["object"] = "chat.completion.chunk",
+            ["created"] = 1767225600,
+            ["model"] = "test-model",
+            ["choices"] = choices,
+            ["usage"] = usage,
+        };
         await http.Response.WriteAsync($"data: {chunk.ToJsonString()}\n\n", TestContext.Current.CancellationToken);
         await http.Response.Body.FlushAsync(TestContext.Current.CancellationToken);
     }

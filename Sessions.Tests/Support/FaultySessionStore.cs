@@ -37,7 +37,8 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
     /// <param name="exception">What it throws.</param>
     public void Fail(string operation, bool tookEffect, Exception exception)
     {
-        Task FailAsync(string called, CancellationToken cancellationToken) => called == operation ? Task.FromException(exception) : Task.CompletedTask;
+        Task FailAsync(string called, CancellationToken cancellationToken) =>
+            called == operation ? Task.FromException(exception) : Task.CompletedTask;
         Before = tookEffect ? null : FailAsync;
         After = tookEffect ? FailAsync : null;
     }
@@ -62,7 +63,8 @@ internal sealed class FaultySessionStore(ISessionStore store) : ISessionStore
     public ValueTask<bool> CancelAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
         CallAsync("cancel_turn", () => store.CancelAsync(session, owner, cancellationToken), cancellationToken);
 
-    public ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
+    public ValueTask<TurnPage?> ReadTurnsAsync(
+        SessionRef session, Owner owner, TurnPageRequest request, CancellationToken cancellationToken) =>
         CallAsync("read_history", () => store.ReadTurnsAsync(session, owner, request, cancellationToken), cancellationToken);
 
     public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken) =>

@@ -105,7 +105,8 @@ internal sealed class OtlpReceiver : IAsyncDisposable
         {
             foreach (var metric in resource.Messages(2).SelectMany(scope => scope.Messages(2)))
             {
-                var value = metric.Messages(5).Concat(metric.Messages(7)).SelectMany(data => data.Messages(1)).Sum(point => point.Double(4) ?? point.Long(6) ?? 0)
+                var value = metric.Messages(5).Concat(metric.Messages(7)).SelectMany(data => data.Messages(1))
+                    .Sum(point => point.Double(4) ?? point.Long(6) ?? 0)
                     + metric.Messages(9).SelectMany(data => data.Messages(1)).Sum(point => point.Long(4) ?? 0);
                 lock (_app)
                 {
@@ -154,7 +155,8 @@ internal sealed class OtlpReceiver : IAsyncDisposable
 
         public string Hex(int field) => Convert.ToHexStringLower(All(field).FirstOrDefault([]));
 
-        public double? Double(int field) => All(field).FirstOrDefault() is { } bytes ? BinaryPrimitives.ReadDoubleLittleEndian(bytes) : null;
+        public double? Double(int field) =>
+            All(field).FirstOrDefault() is { } bytes ? BinaryPrimitives.ReadDoubleLittleEndian(bytes) : null;
 
         public long? Long(int field) => All(field).FirstOrDefault() is { } bytes ? BinaryPrimitives.ReadInt64LittleEndian(bytes) : null;
 
@@ -178,4 +180,5 @@ internal sealed class OtlpReceiver : IAsyncDisposable
 }
 
 /// <summary>A span that arrived.</summary>
-internal sealed record OtlpSpan(string Service, string TraceId, string Id, string ParentId, string Name, IReadOnlyDictionary<string, string> Attributes);
+internal sealed record OtlpSpan(
+    string Service, string TraceId, string Id, string ParentId, string Name, IReadOnlyDictionary<string, string> Attributes);

@@ -14,8 +14,8 @@ namespace Sessions.Tests;
 /// <c>mix TOOL OTHER</c>: the tool, the other one, and the tool again, at once.</item>
 /// <item><c>fail</c>: answers 500. <c>break</c>: starts an answer and breaks off. <c>hold</c>: starts an answer and waits to be let go,
 /// or for its client to go.</item>
-/// <item><c>refuse TEXT</c>, <c>long</c>: a refusal, behind a text if there is one; an answer that is cut short. <c>json</c>: a JSON object. <c>options</c>: what else the
-/// request held.</item>
+/// <item><c>refuse TEXT</c>, <c>long</c>: a refusal, behind a text if there is one; an answer that is cut short. <c>json</c>: a JSON
+/// object. <c>options</c>: what else the request held.</item>
 /// <item>anything else: tells what users have said so far, and how many images came along.</item>
 /// </list>
 /// </remarks>
@@ -58,7 +58,8 @@ internal sealed class ScriptedModel : IAsyncDisposable
 
         var asked = last < 0 ? "" : Text(messages[last]!["content"]);
         var words = asked.Split(' ');
-        List<string> outputs = [.. messages.Skip(last + 1).Where(message => (string?)message!["role"] == "tool").Select(message => Text(message!["content"]))];
+        List<string> outputs = [.. messages.Skip(last + 1).Where(message => (string?)message!["role"] == "tool")
+            .Select(message => Text(message!["content"]))];
         var finish = "stop";
         string? text = null;
         string? refusal = null;
@@ -99,7 +100,8 @@ internal sealed class ScriptedModel : IAsyncDisposable
             case "options":
                 var options = request.DeepClone().AsObject();
                 options.Remove("messages");
-                options["system"] = new JsonArray([.. messages.Where(message => (string?)message!["role"] is "system" or "developer").Select(message => JsonValue.Create(Text(message!["content"])))]);
+                options["system"] = new JsonArray([.. messages.Where(message => (string?)message!["role"] is "system" or "developer")
+                    .Select(message => JsonValue.Create(Text(message!["content"])))]);
                 text = options.ToJsonString();
                 break;
             case "break" or "hold":
@@ -107,8 +109,10 @@ internal sealed class ScriptedModel : IAsyncDisposable
                 break;
             default:
                 List<JsonNode> users = [.. messages.Where(message => (string?)message!["role"] == "user").Select(message => message!)];
-                var images = users.SelectMany(user => user["content"] as JsonArray ?? []).Count(part => (string?)part!["type"] == "image_url");
-                text = $"I heard {users.Count}: {string.Join(" / ", users.Select(user => Text(user["content"])))}{(images > 0 ? $", and saw {images}" : "")}";
+                var images = users.SelectMany(user => user["content"] as JsonArray ?? [])
+                    .Count(part => (string?)part!["type"] == "image_url");
+                text = $"I heard {users.Count}: "
+                    + $"{string.Join(" / ", users.Select(user => Text(user["content"])))}{(images > 0 ? $", and saw {images}" : "")}";
                 break;
         }
 
@@ -125,7 +129,8 @@ internal sealed class ScriptedModel : IAsyncDisposable
                 await _letGo.Task.WaitAsync(http.RequestAborted);
             }
 
-            await http.Response.WriteAsJsonAsync(Completion(Message(text, refusal, calls), calls.Count > 0 ? "tool_calls" : finish), http.RequestAborted);
+            await http.Response.WriteAsJsonAsync(
+                Completion(Message(text, refusal, calls), calls.Count > 0 ? "tool_calls" : finish), http.RequestAborted);
             return;
         }
 
@@ -161,7 +166,16 @@ internal sealed class ScriptedModel : IAsyncDisposable
         }
 
         await WriteAsync(http, [], calls.Count > 0 ? "tool_calls" : finish);
-        await http.Response.WriteAsync($"data: {new JsonObject { ["id"] = "chatcmpl-1", ["object"] = "chat.completion.chunk", ["created"] = 1767225600, ["model"] = "test-model", ["choices"] = new JsonArray(), ["usage"] = Usage() }.ToJsonString()}\n\ndata: [DONE]\n\n");
+        var end = new JsonObject
+        {
+            ["id"] = "chatcmpl-1",
+            ["object"] = "chat.completion.chunk",
+            ["created"] = 1767225600,
+            ["model"] = "test-model",
+            ["choices"] = new JsonArray(),
+            ["usage"] = Usage(),
+        };
+        await http.Response.WriteAsync($"data: {end.ToJsonString()}\n\ndata: [DONE]\n\n");
     }
 
     private async Task HoldAsync(HttpContext http)

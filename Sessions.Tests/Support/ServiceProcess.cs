@@ -19,7 +19,9 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
     private ServiceProcess(string project, IEnumerable<string> arguments, IEnumerable<(string Key, string Value)> environment)
     {
         var published = project == "Sessions.Api" ? Environment.GetEnvironmentVariable("SESSIONS_TEST_API") : null;
-        IEnumerable<string> command = published is null ? ["dotnet", Path.Combine(Folder(project), project + ".dll"), .. arguments] : [published, .. arguments];
+        IEnumerable<string> command = published is null
+            ? ["dotnet", Path.Combine(Folder(project), project + ".dll"), .. arguments]
+            : [published, .. arguments];
         if (project == "Sessions.AppHost" && OperatingSystem.IsLinux())
         {
             // Who starts the tests in the background may have them ignore Ctrl-C, and that would be inherited.
@@ -32,7 +34,9 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
             RedirectStandardError = true,
             WorkingDirectory = Path.GetTempPath(),
         };
-        foreach (var inherited in start.Environment.Keys.Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal)).ToList())
+        foreach (var inherited in start.Environment.Keys
+            .Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal))
+            .ToList())
         {
             start.Environment.Remove(inherited);
         }
@@ -176,7 +180,8 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
 
     // Beside the tests' own output, in the same configuration.
     private static string Folder(string project) => AppContext.BaseDirectory.Replace(
-        $"{Path.DirectorySeparatorChar}Sessions.Tests{Path.DirectorySeparatorChar}", $"{Path.DirectorySeparatorChar}{project}{Path.DirectorySeparatorChar}", StringComparison.Ordinal);
+        $"{Path.DirectorySeparatorChar}Sessions.Tests{Path.DirectorySeparatorChar}",
+        $"{Path.DirectorySeparatorChar}{project}{Path.DirectorySeparatorChar}", StringComparison.Ordinal);
 
     private void Add(string? line)
     {

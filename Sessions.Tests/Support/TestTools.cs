@@ -64,7 +64,8 @@ internal sealed class TestTools : IAsyncDisposable
     /// <summary>The settings that give an agent the same tools by a program of its own.</summary>
     public static IEnumerable<(string Key, string Value)> LocalOf(string agent)
     {
-        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method", $"{typeof(TestToolsProgram).FullName}.{nameof(TestToolsProgram.Main)}"];
+        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method",
+            $"{typeof(TestToolsProgram).FullName}.{nameof(TestToolsProgram.Main)}"];
         return
         [
             ($"agents:{agent}:tools:local:command", "dotnet"),
@@ -150,7 +151,8 @@ internal sealed class TestTools : IAsyncDisposable
         }),
     ];
 
-    internal static McpServerTool Tool(string name, Delegate run) => McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
+    internal static McpServerTool Tool(string name, Delegate run) =>
+        McpServerTool.Create(run, new McpServerToolCreateOptions { Name = name, Description = $"Does {name}." });
 }
 
 /// <summary>

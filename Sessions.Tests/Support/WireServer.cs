@@ -48,7 +48,8 @@ internal sealed class WireServer : IAsyncDisposable
     /// <summary>The settings of an agent <c>model</c> of that provider on it.</summary>
     public IEnumerable<(string Key, string Value)> Agent(string provider, string path = "") =>
     [
-        ("agents:model:provider", provider), ("agents:model:model", "test-model"), ("agents:model:endpoint", Url + path), ("agents:model:max_retries", "0"),
+        ("agents:model:provider", provider), ("agents:model:model", "test-model"), ("agents:model:endpoint", Url + path),
+        ("agents:model:max_retries", "0"),
         ("agents:model:timeout_seconds", "60"), ("agents:model:api_key", "k3y"),
     ];
 
@@ -75,7 +76,8 @@ internal sealed class WireServer : IAsyncDisposable
         var body = (await JsonNode.ParseAsync(http.Request.Body, cancellationToken: Cancel))!;
         lock (_requests)
         {
-            _requests.Add((http.Request.Path.Value!, body, http.Request.Headers.ToDictionary(header => header.Key, header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase)));
+            _requests.Add((http.Request.Path.Value!, body, http.Request.Headers.ToDictionary(header => header.Key,
+                header => header.Value.ToString(), StringComparer.OrdinalIgnoreCase)));
         }
 
         await Reply(body, http);

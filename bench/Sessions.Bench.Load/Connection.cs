@@ -60,7 +60,9 @@ internal sealed class Connection : IDisposable
         {
         }
 
-        return connection.IsSuccess ? connection : throw new InvalidOperationException($"{Encoding.UTF8.GetString(request)}\nis answered with\n{connection.Answer}");
+        return connection.IsSuccess
+            ? connection
+            : throw new InvalidOperationException($"{Encoding.UTF8.GetString(request)}\nis answered with\n{connection.Answer}");
     }
 
     public void Send()
@@ -110,7 +112,9 @@ internal sealed class Connection : IDisposable
             return IsWholeInChunks(answer[body..]);
         }
 
-        ContentLength = Utf8Parser.TryParse(answer[(announced + 18)..], out int length, out _) ? length : throw new IOException($"This is no length: {Answer}");
+        ContentLength = Utf8Parser.TryParse(answer[(announced + 18)..], out int length, out _)
+            ? length
+            : throw new IOException($"This is no length: {Answer}");
         return _length - body >= length;
     }
 

@@ -33,7 +33,10 @@ internal sealed class Generator(int connections, CancellationToken cancellationT
         {
             for (var i = 0; i < connections; i++)
             {
-                clients.Add(new Connection(target.Addresses[i % target.Addresses.Length], requests[i], _serial + i, connections) { Left = times == 0 ? int.MaxValue : times * requests[i].Length });
+                clients.Add(new Connection(target.Addresses[i % target.Addresses.Length], requests[i], _serial + i, connections)
+                {
+                    Left = times == 0 ? int.MaxValue : times * requests[i].Length,
+                });
             }
 
             _failure = null;

@@ -13,7 +13,8 @@ internal static class IdleSessions
     /// <summary>Measures in a process of its own, which has nothing else in memory.</summary>
     public static async Task MeasureAsync(int sessions, CancellationToken cancellationToken)
     {
-        using var process = Process.Start(new ProcessStartInfo("dotnet", ServerProcess.OfSelf("hold", sessions.ToString(CultureInfo.InvariantCulture))))!;
+        using var process = Process.Start(
+            new ProcessStartInfo("dotnet", ServerProcess.OfSelf("hold", sessions.ToString(CultureInfo.InvariantCulture))))!;
         try
         {
             await process.WaitForExitAsync(cancellationToken);
@@ -41,7 +42,8 @@ internal static class IdleSessions
 
         var each = (Bytes() - before) / (double)sessions;
         var text = Turns * (Query(0, 1).Length + Response(0, 1).Length);
-        Console.WriteLine("| idle sessions in memory | bytes each | of them UTF-8 text of the turns | the rest | process, resident, bytes per session |");
+        Console.WriteLine(
+            "| idle sessions in memory | bytes each | of them UTF-8 text of the turns | the rest | process, resident, bytes per session |");
         Console.WriteLine("|---:|---:|---:|---:|---:|");
         Console.WriteLine(Invariant($"| {sessions:N0} | {each:0} | {text} | {each - text:0} | {Environment.WorkingSet / sessions:0} |"));
         Console.WriteLine();

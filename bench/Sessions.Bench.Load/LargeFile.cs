@@ -25,9 +25,12 @@ internal sealed class LargeFile(Options options, string folder, CancellationToke
         Console.WriteLine("|---|---:|---:|---:|");
         var (few, _) = await ImportAsync(Few);
         var (many, import) = await ImportAsync(options.Large);
-        Console.WriteLine(Invariant($"| import, s; a second imports so many turns | {import.TotalSeconds:0.0}; {options.Large * (double)Turns / import.TotalSeconds:N0} | | |"));
-        Console.WriteLine(Invariant($"| bytes a session | {new FileInfo(many).Length / (double)options.Large:N0} | {new FileInfo(few).Length / (double)Few:N0} | |"));
-        Print("start to the first answer, ms", Enumerable.Range(0, options.Starts).Select(_ => Start(many)), Enumerable.Range(0, options.Starts).Select(_ => Start(few)));
+        var perSecond = options.Large * (double)Turns / import.TotalSeconds;
+        Console.WriteLine(Invariant($"| import, s; a second imports so many turns | {import.TotalSeconds:0.0}; {perSecond:N0} | | |"));
+        var (bytes, bytesOfFew) = (new FileInfo(many).Length / (double)options.Large, new FileInfo(few).Length / (double)Few);
+        Console.WriteLine(Invariant($"| bytes a session | {bytes:N0} | {bytesOfFew:N0} | |"));
+        Print("start to the first answer, ms", Enumerable.Range(0, options.Starts).Select(_ => Start(many)),
+            Enumerable.Range(0, options.Starts).Select(_ => Start(few)));
         await AskAsync(many, few);
         Expire(many, options.Large / 4);
         await CleanAsync(many);
@@ -76,8 +79,8 @@ internal sealed class LargeFile(Options options, string folder, CancellationToke
             await file.WriteLineAsync(Line(new ArchiveEntry(session, null), ""));
             for (var turn = 1; turn <= Turns; turn++)
             {
-                var archived = new ArchivedTurn(Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(number, turn), IdleSessions.Response(number, turn)), null);
-                await file.WriteLineAsync(Line(new ArchiveEntry(null, archived), SessionOf(number)));
+                var made = Bench.Sqlite.Bench.NewTurn(turn, IdleSessions.Query(number, turn), IdleSessions.Response(number, turn));
+                await file.WriteLineAsync(Line(new ArchiveEntry(null, new ArchivedTurn(made, null)), SessionOf(number)));
             }
         }
 
@@ -94,7 +97,8 @@ internal sealed class LargeFile(Options options, string folder, CancellationToke
     {
         var address = ServerProcess.FreeAddress();
         return StartUp.Time(
-            address, SessionOf(0), () => ServerProcess.Api(folder, [("ASPNETCORE_URLS", $"http://{address}"), .. Sqlite(database)]), cancellationToken);
+            address, SessionOf(0),
+            () => ServerProcess.Api(folder, [("ASPNETCORE_URLS", $"http://{address}"), .. Sqlite(database)]), cancellationToken);
     }
 
     private async Task AskAsync(string many, string few)
@@ -168,25 +172,29 @@ internal sealed class LargeFile(Options options, string folder, CancellationToke
         }
 
         await cleaning;
-        Console.WriteLine(Invariant($"| the clean-up of {options.Large / 4:N0} expired, s, beside {CleaningClients} clients | {Stopwatch.GetElapsedTime(started).TotalSeconds:0.0} | | |"));
+        var took = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        Console.WriteLine(Invariant(
+            $"| the clean-up of {options.Large / 4:N0} expired, s, beside {CleaningClients} clients | {took:0.0} | | |"));
         Print("a query's p99 meanwhile, ms, beside what it was before", during.Select(run => run.P99), normal.Select(run => run.P99));
         Print("queries per second meanwhile", during.Select(run => run.PerSecond), normal.Select(run => run.PerSecond));
     }
 
-    private async Task<Target> TargetAsync(ServerProcess process) => new("sqlite", [process], [await process.AddressAsync(cancellationToken)]);
+    private async Task<Target> TargetAsync(ServerProcess process) =>
+        new("sqlite", [process], [await process.AddressAsync(cancellationToken)]);
 
     // Of the last three quarters, which stay.
     private static byte[][][] ToApi(string workload, int clients, int sessions)
     {
         var random = new Random(1);
         var asked = Enumerable.Range(0, Asked).Select(_ => random.Next(sessions / 4, sessions)).Distinct().ToArray();
-        return [.. Enumerable.Range(0, clients).Select(client => asked.Where((_, i) => i % clients == client).Select(number => workload switch
-        {
-            Requests.Get => Requests.NewGet($"/sessions/{SessionOf(number)}"),
-            Requests.List => Requests.NewGet($"/users/{UserOf(number)}/sessions?limit={SessionsPerUser}"),
-            Requests.History => Requests.NewGet($"/sessions/{SessionOf(number)}/history"),
-            _ => Requests.Post("/query", new() { ["query"] = IdleSessions.Query(number, 0), ["thread_id"] = SessionOf(number) }),
-        }).ToArray())];
+        return [.. Enumerable.Range(0, clients)
+            .Select(client => asked.Where((_, i) => i % clients == client).Select(number => workload switch
+            {
+                Requests.Get => Requests.NewGet($"/sessions/{SessionOf(number)}"),
+                Requests.List => Requests.NewGet($"/users/{UserOf(number)}/sessions?limit={SessionsPerUser}"),
+                Requests.History => Requests.NewGet($"/sessions/{SessionOf(number)}/history"),
+                _ => Requests.Post("/query", new() { ["query"] = IdleSessions.Query(number, 0), ["thread_id"] = SessionOf(number) }),
+            }).ToArray())];
     }
 
     private static void Print(string what, IEnumerable<double> ours, IEnumerable<double> theirs)

@@ -53,7 +53,8 @@ internal static class Limits
         {
             case Bare:
                 app.MapGet("/bare/{bytes:int}", (int bytes) => ReadyJson.Of(bytes));
-                app.MapPost("/bare/created/{bytes:int}", (NewSessionBody body, int bytes) => ReadyJson.Of(bytes, StatusCodes.Status201Created));
+                app.MapPost("/bare/created/{bytes:int}",
+                    (NewSessionBody body, int bytes) => ReadyJson.Of(bytes, StatusCodes.Status201Created));
                 app.MapPost("/bare/{bytes:int}", (QueryBody body, int bytes) => ReadyJson.Of(bytes));
                 break;
             case Sqlite:
@@ -78,8 +79,16 @@ internal static class Limits
     // Our own server on SQLite, but that each change is a commit of its own.
     private static async Task ServeOneByOneAsync(string where)
     {
-        string[] args = ["--hostBuilder:reloadConfigOnChange=false", "--sessions:storage_type=sqlite", $"--sessions:db_path={where}", "--urls=http://127.0.0.1:0"];
-        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+        string[] args =
+        [
+            "--hostBuilder:reloadConfigOnChange=false", "--sessions:storage_type=sqlite", $"--sessions:db_path={where}",
+            "--urls=http://127.0.0.1:0",
+        ];
+        var builder = WebApplication.CreateSlimBuilder(new WebApplicationOptions
+        {
+            Args = args,
+            ContentRootPath = AppContext.BaseDirectory,
+        });
         builder.AddSettings(ApiSettings.Sections);
         builder.AddServiceDefaults(SessionMetrics.MeterName, AgentCatalog.SourceName);
         builder.AddHttp(port: null).AddAuth().AddSessions().AddTurns();

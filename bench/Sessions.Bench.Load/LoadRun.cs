@@ -71,7 +71,8 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
                     break;
                 case StorageType.Sqlite:
                     _stores.Add(await AddAsync("sqlite", StartApi("sqlite", ("SESSIONS__DB_PATH", Path.Combine(folder, "sessions.db")))));
-                    _stores.Add(await AddAsync(OneByOne, Start(ServerProcess.Self("serve", Limits.OneByOne, Path.Combine(folder, "one-by-one.db")))));
+                    _stores.Add(await AddAsync(OneByOne,
+                        Start(ServerProcess.Self("serve", Limits.OneByOne, Path.Combine(folder, "one-by-one.db")))));
                     await AddAsync(PlainLoop, Start(ServerProcess.Self("serve", Limits.Sqlite, Path.Combine(folder, "plain.db"))));
                     break;
                 case StorageType.Redis:
@@ -222,7 +223,9 @@ internal sealed class LoadRun(Options options, string folder, CancellationToken 
 
         (string, string)[] pairs =
         [
-            ("sqlite", OneByOne), ("sqlite", PlainLoop), ("sqlite", "memory"), ("redis", "memory"), ("redis", Driver), ("redis", DriverAlone), (TwoReplicas, "redis"), (TwoReplicas, "memory"), (Driver, "memory"),
+            ("sqlite", OneByOne), ("sqlite", PlainLoop), ("sqlite", "memory"),
+            ("redis", "memory"), ("redis", Driver), ("redis", DriverAlone),
+            (TwoReplicas, "redis"), (TwoReplicas, "memory"), (Driver, "memory"),
         ];
         foreach (var (ours, limit) in pairs)
         {

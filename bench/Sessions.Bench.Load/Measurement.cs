@@ -26,6 +26,7 @@ internal sealed record Measurement(double PerSecond, double P50, double P99, lon
         return new(ticks.TotalCount / taken.TotalSeconds, Milliseconds(50), Milliseconds(99), failures);
 
         // None were answered in time, on a machine that is very busy.
-        double Milliseconds(double percentile) => ticks.TotalCount == 0 ? 0 : TimeSpan.FromTicks(ticks.GetValueAtPercentile(percentile)).TotalMilliseconds;
+        double Milliseconds(double percentile) =>
+            ticks.TotalCount == 0 ? 0 : TimeSpan.FromTicks(ticks.GetValueAtPercentile(percentile)).TotalMilliseconds;
     }
 }

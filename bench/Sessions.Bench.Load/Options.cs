@@ -1,3 +1,4 @@
+using System.Reflection;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Bench.Load;
@@ -68,16 +69,23 @@ internal sealed class Options
     public static Options Read(string[] args)
     {
         var given = new ConfigurationBuilder().AddCommandLine(args).Build();
-        var unknown = given.AsEnumerable().Select(option => option.Key).FirstOrDefault(key => typeof(Options).GetProperty(key, System.Reflection.BindingFlags.IgnoreCase | System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Instance)?.CanWrite != true);
-        if (unknown is not null || args.Any(arg => !arg.StartsWith("--", StringComparison.Ordinal) && !given.AsEnumerable().Any(option => option.Value == arg)))
+        const BindingFlags Settable = BindingFlags.IgnoreCase | BindingFlags.Public | BindingFlags.Instance;
+        var unknown = given.AsEnumerable().Select(option => option.Key)
+            .FirstOrDefault(key => typeof(Options).GetProperty(key, Settable)?.CanWrite != true);
+        if (unknown is not null
+            || args.Any(arg => !arg.StartsWith("--", StringComparison.Ordinal) && !given.AsEnumerable().Any(option => option.Value == arg)))
         {
             throw new ArgumentException($"{unknown ?? "What there is beside options"} is not known.");
         }
 
         var options = given.Get<Options>() ?? new Options();
-        return options.Connections < 1 || options.Sessions < options.Connections || options.WarmUps < 0 || options.Rounds < 1 || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
-            || options.WorkloadNames.Except(Requests.Workloads).Any() || options.RowNames.Except(StreamRun.Rows).Any() || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
-            ? throw new ArgumentException("A number is out of range (as many sessions as connections are needed), or there is no such store, workload or row.")
+        return options.Connections < 1 || options.Sessions < options.Connections || options.WarmUps < 0 || options.Rounds < 1
+            || options.Seconds <= 0 || options.Starts < 1 || options.Idle < 1
+            || options.WorkloadNames.Except(Requests.Workloads).Any()
+            || options.RowNames.Except(StreamRun.Rows).Any()
+            || Split(options.Stores).Any(name => !Enum.TryParse<StorageType>(name, ignoreCase: true, out _))
+            ? throw new ArgumentException(
+                "A number is out of range (as many sessions as connections are needed), or there is no such store, workload or row.")
             : options;
     }
 

@@ -3,7 +3,9 @@ using System.Net.Http.Headers;
 
 namespace Sessions.Bench.Load;
 
-/// <summary>The least that can stand between a client and a model: Kestrel and HttpClient, bytes as they come, nothing read and nothing kept.</summary>
+/// <summary>
+/// The least that can stand between a client and a model: Kestrel and HttpClient, bytes as they come, nothing read and nothing kept.
+/// </summary>
 internal static class PassThrough
 {
     /// <summary>Maps the way to a model's endpoint.</summary>

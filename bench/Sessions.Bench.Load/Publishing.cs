@@ -31,7 +31,8 @@ internal static class Publishing
         var artifacts = Path.Combine(folder, "published", way.Replace(' ', '-'));
         var start = new ProcessStartInfo("dotnet",
         [
-            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"), "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, .. arguments,
+            "publish", Path.Combine(repository?.FullName ?? ".", "Sessions.Api"),
+            "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, .. arguments,
             "--artifacts-path", artifacts, "-v", "q", "-nodeReuse:false",
         ])
         { RedirectStandardOutput = true };
@@ -42,7 +43,8 @@ internal static class Publishing
             await publish.WaitForExitAsync(cancellationToken);
             if (publish.ExitCode == 0)
             {
-                return Directory.EnumerateFiles(Path.Combine(artifacts, "publish"), OperatingSystem.IsWindows() ? "Sessions.Api.exe" : "Sessions.Api", SearchOption.AllDirectories).Single();
+                var program = OperatingSystem.IsWindows() ? "Sessions.Api.exe" : "Sessions.Api";
+                return Directory.EnumerateFiles(Path.Combine(artifacts, "publish"), program, SearchOption.AllDirectories).Single();
             }
 
             await Console.Error.WriteLineAsync($"{way} is left out:\n{output}");

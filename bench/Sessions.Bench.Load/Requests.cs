@@ -53,7 +53,8 @@ internal sealed class Requests(int sessions)
     public static byte[] Post(string path, JsonObject body)
     {
         var json = body.ToJsonString();
-        return Encoding.UTF8.GetBytes($"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {Encoding.UTF8.GetByteCount(json)}\r\n\r\n{json}");
+        return Encoding.UTF8.GetBytes($"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            + $"Content-Length: {Encoding.UTF8.GetByteCount(json)}\r\n\r\n{json}");
     }
 
     // A user who has no session yet: none has to make room.
@@ -61,7 +62,8 @@ internal sealed class Requests(int sessions)
 
     private JsonObject NewQuery(int session) => new()
     {
-        ["query"] = string.Create(CultureInfo.InvariantCulture, $"I prefer the quiet desk number {session:D4} near the window: what do you recommend for the long afternoon?"),
+        ["query"] = string.Create(CultureInfo.InvariantCulture,
+            $"I prefer the quiet desk number {session:D4} near the window: what do you recommend for the long afternoon?"),
         ["thread_id"] = _sessions[session],
         ["user_id"] = User(session),
     };
@@ -69,5 +71,6 @@ internal sealed class Requests(int sessions)
     private static string User(int session) => string.Create(CultureInfo.InvariantCulture, $"user-{session / SessionsPerUser:D4}");
 
     private byte[][][] Divide(int clients, Func<int, byte[]> request) =>
-        [.. Enumerable.Range(0, clients).Select(client => Enumerable.Range(0, sessions).Where(session => session % clients == client).Select(request).ToArray())];
+        [.. Enumerable.Range(0, clients)
+            .Select(client => Enumerable.Range(0, sessions).Where(session => session % clients == client).Select(request).ToArray())];
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
@@ -23,13 +24,15 @@ internal sealed class Results
     /// <summary>Prints ratios, which compare runs of the same round, then what they are made of.</summary>
     public void Print(int connections, IEnumerable<Comparison> comparisons)
     {
-        Console.WriteLine(Invariant($"| at {connections} connections | | beside | requests per second, ratio (least to most) | p99, ratio (least to most) |"));
+        Console.WriteLine(Invariant(
+            $"| at {connections} connections | | beside | requests per second, ratio (least to most) | p99, ratio (least to most) |"));
         Console.WriteLine("|---|---|---|---:|---:|");
         foreach (var (workload, name, beside) in comparisons)
         {
             if (_rounds.TryGetValue((workload, name), out var ours) && _rounds.TryGetValue((workload, beside), out var theirs))
             {
-                Console.WriteLine($"| {workload} | {name} | {beside} | {Ratio(ours, theirs, run => run.PerSecond)} | {Ratio(ours, theirs, run => run.P99)} |");
+                Console.WriteLine($"| {workload} | {name} | {beside} | {Ratio(ours, theirs, run => run.PerSecond)} "
+                    + $"| {Ratio(ours, theirs, run => run.P99)} |");
             }
         }
 
@@ -39,8 +42,10 @@ internal sealed class Results
         foreach (var ((workload, name), rounds) in _rounds)
         {
             double Median(Func<Measurement, double> part) => Bench.Sqlite.Bench.Median(rounds.Select(part));
-            Console.WriteLine(Invariant(
-                $"| {workload} | {name} | {Median(run => run.PerSecond):N0} | {Median(run => run.P50):0.00} | {Median(run => run.P99):0.00} | {Median(run => run.ServerMicroseconds):0.0} | {Median(run => run.ClientMicroseconds):0.0} | {rounds.Sum(run => run.Failures)} |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"| {workload} | {name} | {Median(run => run.PerSecond):N0} | {Median(run => run.P50):0.00} "
+                + $"| {Median(run => run.P99):0.00} | {Median(run => run.ServerMicroseconds):0.0} "
+                + $"| {Median(run => run.ClientMicroseconds):0.0} | {rounds.Sum(run => run.Failures)} |"));
         }
 
         Console.WriteLine();

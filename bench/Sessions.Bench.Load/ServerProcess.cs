@@ -21,7 +21,9 @@ internal sealed partial class ServerProcess : IDisposable
         var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
 
         // Neither a collector nor an address of somebody else's.
-        foreach (var key in start.Environment.Keys.Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal)).ToList())
+        foreach (var key in start.Environment.Keys
+            .Where(key => key.StartsWith("OTEL_", StringComparison.Ordinal) || key.StartsWith("ASPNETCORE_", StringComparison.Ordinal))
+            .ToList())
         {
             start.Environment.Remove(key);
         }
@@ -36,7 +38,8 @@ internal sealed partial class ServerProcess : IDisposable
         _process = new Process { StartInfo = start, EnableRaisingEvents = true };
         _process.OutputDataReceived += (_, line) => Read(line.Data);
         _process.ErrorDataReceived += (_, line) => Read(line.Data);
-        _process.Exited += (_, _) => _listening.TrySetException(new InvalidOperationException($"{program} {string.Join(' ', arguments)} has ended:\n{string.Join('\n', _output)}"));
+        _process.Exited += (_, _) => _listening.TrySetException(
+            new InvalidOperationException($"{program} {string.Join(' ', arguments)} has ended:\n{string.Join('\n', _output)}"));
         _process.Start();
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
@@ -63,7 +66,9 @@ internal sealed partial class ServerProcess : IDisposable
 
     /// <summary>Our server, as it was built beside this program, or the program that <c>SESSIONS_API</c> names.</summary>
     public static ServerProcess Api(string folder, params IEnumerable<(string Key, string Value)> settings) =>
-        Environment.GetEnvironmentVariable("SESSIONS_API") is { Length: > 0 } program ? Api(program, [], folder, settings) : Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
+        Environment.GetEnvironmentVariable("SESSIONS_API") is { Length: > 0 } program
+            ? Api(program, [], folder, settings)
+            : Api("dotnet", [Built("Sessions.Api.dll")], folder, settings);
 
     /// <summary>One of our server's commands.</summary>
     public static ServerProcess Api(string folder, IEnumerable<string> command, params IEnumerable<(string Key, string Value)> settings) =>
@@ -71,7 +76,8 @@ internal sealed partial class ServerProcess : IDisposable
             : Api("dotnet", [Built("Sessions.Api.dll"), .. command], folder, settings);
 
     /// <summary>Our server, built somehow else.</summary>
-    public static ServerProcess Api(string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> settings)
+    public static ServerProcess Api(
+        string program, IEnumerable<string> arguments, string folder, params IEnumerable<(string Key, string Value)> settings)
     {
         var config = Path.Combine(folder, "config.yaml");
         File.WriteAllText(config, "");
@@ -88,8 +94,11 @@ internal sealed partial class ServerProcess : IDisposable
     /// <summary>A redis-server that writes nothing to the disk; <see langword="null"/> where none is installed.</summary>
     public static ServerProcess? Redis()
     {
-        var program = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
-        return program is null ? null : new(program, ["--port", $"{FreeAddress().Port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], []);
+        var program = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+            .Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
+        return program is null
+            ? null
+            : new(program, ["--port", $"{FreeAddress().Port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], []);
     }
 
     /// <summary>

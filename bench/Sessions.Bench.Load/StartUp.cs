@@ -45,7 +45,10 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
             }
         }
 
-        Console.WriteLine(Invariant($"| from the start of the process to the first answer; sqlite with {options.Idle:N0} sessions, {new FileInfo(database).Length / (double)options.Idle:0} bytes each in the file | median, ms | least to most |"));
+        var bytes = new FileInfo(database).Length / (double)options.Idle;
+        Console.Write("| from the start of the process to the first answer; ");
+        Console.WriteLine(Invariant(
+            $"sqlite with {options.Idle:N0} sessions, {bytes:0} bytes each in the file | median, ms | least to most |"));
         Console.WriteLine("|---|---:|---:|");
         foreach (var (name, all) in taken)
         {
@@ -81,7 +84,8 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
 
                 return Stopwatch.GetElapsedTime(started).TotalMilliseconds;
             }
-            catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused && Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(60))
+            catch (SocketException e)
+                when (e.SocketErrorCode == SocketError.ConnectionRefused && Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(60))
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 Thread.Sleep(1);
@@ -102,7 +106,8 @@ internal sealed class StartUp(Options options, string folder, CancellationToken 
             await Task.WhenAll(Enumerable.Range(from, to - from).Select(i => store.CopyAsync(new CopyRequest
             {
                 Session = new NewSession(
-                    Guid.CreateVersion7().ToString(), SessionKey.New(), SessionKind.Session, IdleSessions.User(i), default, SessionOrigin.Query),
+                    Guid.CreateVersion7().ToString(), SessionKey.New(), SessionKind.Session, IdleSessions.User(i), default,
+                    SessionOrigin.Query),
                 Turns = TurnsAsync(i),
             }, cancellationToken).AsTask()));
         }

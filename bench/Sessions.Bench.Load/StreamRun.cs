@@ -3,7 +3,6 @@ using System.Net;
 using System.Text.Json.Nodes;
 using HdrHistogram;
 using Sessions.ServiceDefaults;
-using static System.FormattableString;
 
 namespace Sessions.Bench.Load;
 
@@ -50,7 +49,8 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
             }
         }
 
-        if (options.RowNames.Contains(Published) && await Publishing.RunAsync(folder, Publishing.ReadyToRun, Publishing.Ways[0].Arguments, cancellationToken) is { } published)
+        if (options.RowNames.Contains(Published)
+            && await Publishing.RunAsync(folder, Publishing.ReadyToRun, Publishing.Ways[0].Arguments, cancellationToken) is { } published)
         {
             for (var round = 0; round < options.StreamRounds; round++)
             {
@@ -123,7 +123,8 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
         var before = target.ProcessorTime;
         await clients.RepeatAsync(Request(target, tokens: 1, TimeSpan.Zero), tokens: 1, time);
         var each = (target.ProcessorTime - before).TotalMicroseconds / Math.Max(1, clients.Turns);
-        Add(row, target.Name, connections, clients, each, clients.Turns / time.TotalSeconds, target.Processes[0].ResidentBytes / (double)(1 << 20));
+        Add(row, target.Name, connections, clients, each, clients.Turns / time.TotalSeconds,
+            target.Processes[0].ResidentBytes / (double)(1 << 20));
     }
 
     // So many streams at once; what is measured begins when all of them are under way.
@@ -180,40 +181,52 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
 
     private void Print()
     {
-        Console.WriteLine(Invariant($"| streamed turns, beside a pass-through; medians of {options.StreamRounds} (least to most) | | processor, ratio | a token's way, p99, ratio | first token, p99, ratio | KiB a stream beyond it |"));
+        Console.WriteLine($"| streamed turns, beside a pass-through; medians of {options.StreamRounds} (least to most) | "
+            + "| processor, ratio | a token's way, p99, ratio | first token, p99, ratio | KiB a stream beyond it |");
         Console.WriteLine("|---|---|---:|---:|---:|---:|");
         foreach (var ((row, name), ours) in _rounds.Where(run => run.Key.Name != PassThroughName))
         {
             var beside = _rounds[(row, PassThroughName)];
-            string Ratio(Func<StreamMeasurement, double> part) => Spread([.. ours.Zip(beside, (one, other) => part(one) / part(other))], "0.00");
+            string Ratio(Func<StreamMeasurement, double> part) =>
+                Spread([.. ours.Zip(beside, (one, other) => part(one) / part(other))], "0.00");
             var memory = ours.Zip(beside, (one, other) => (one.ResidentMegabytes - other.ResidentMegabytes) * 1024 / one.Streams).ToList();
             Console.WriteLine(
-                $"| {row} | {name} | {Ratio(run => run.Microseconds)} | {Ratio(run => run.WayP99)} | {Ratio(run => run.FirstP99)} | {Spread(memory, "0")} |");
+                $"| {row} | {name} | {Ratio(run => run.Microseconds)} | {Ratio(run => run.WayP99)} | {Ratio(run => run.FirstP99)} "
+                + $"| {Spread(memory, "0")} |");
         }
 
         Console.WriteLine();
-        Console.WriteLine("| | | processor µs per turn or token | turns per second | a token's way, p50, p99, ms | first token, p50, p99, ms | resident, MiB | failures |");
+        Console.WriteLine("| | | processor µs per turn or token | turns per second | a token's way, p50, p99, ms "
+            + "| first token, p50, p99, ms | resident, MiB | failures |");
         Console.WriteLine("|---|---|---:|---:|---:|---:|---:|---:|");
         foreach (var ((row, name), rounds) in _rounds)
         {
             double Median(Func<StreamMeasurement, double> part) => Bench.Sqlite.Bench.Median(rounds.Select(part));
-            Console.WriteLine(Invariant(
-                $"| {row} | {name} | {Median(run => run.Microseconds):0.0} | {Median(run => run.PerSecond):N0} | {Median(run => run.WayP50):0.0}, {Median(run => run.WayP99):0.0} | {Median(run => run.FirstP50):0.0}, {Median(run => run.FirstP99):0.0} | {Median(run => run.ResidentMegabytes):N0} | {rounds.Sum(run => run.Failures)} |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"| {row} | {name} | {Median(run => run.Microseconds):0.0} | {Median(run => run.PerSecond):N0} "
+                + $"| {Median(run => run.WayP50):0.0}, {Median(run => run.WayP99):0.0} "
+                + $"| {Median(run => run.FirstP50):0.0}, {Median(run => run.FirstP99):0.0} "
+                + $"| {Median(run => run.ResidentMegabytes):N0} | {rounds.Sum(run => run.Failures)} |"));
         }
 
         Console.WriteLine();
         if (_published.Count > 0)
         {
-            Console.WriteLine(Invariant($"| as published (ReadyToRun), memory | processor µs of each of the first {FirstTurns:N0} turns of one token | of as many when warm | ratio |"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| as published (ReadyToRun), memory "
+                + $"| processor µs of each of the first {FirstTurns:N0} turns of one token | of as many when warm | ratio |"));
             Console.WriteLine("|---|---:|---:|---:|");
-            Console.WriteLine($"| | {Spread([.. _published.Select(run => run.First)], "0")} | {Spread([.. _published.Select(run => run.Warm)], "0")} | {Spread([.. _published.Select(run => run.First / run.Warm)], "0.00")} |\n");
+            Console.WriteLine($"| | {Spread([.. _published.Select(run => run.First)], "0")} "
+                + $"| {Spread([.. _published.Select(run => run.Warm)], "0")} "
+                + $"| {Spread([.. _published.Select(run => run.First / run.Warm)], "0.00")} |\n");
         }
 
         _failures.ForEach(failure => Console.WriteLine($"{failure}\n"));
     }
 
     private static string Spread(List<double> values, string format) => string.Create(CultureInfo.InvariantCulture,
-        $"{Bench.Sqlite.Bench.Median(values).ToString(format, CultureInfo.InvariantCulture)} ({values.Min().ToString(format, CultureInfo.InvariantCulture)} to {values.Max().ToString(format, CultureInfo.InvariantCulture)})");
+        $"{Bench.Sqlite.Bench.Median(values).ToString(format, CultureInfo.InvariantCulture)} "
+        + $"({values.Min().ToString(format, CultureInfo.InvariantCulture)} to "
+        + $"{values.Max().ToString(format, CultureInfo.InvariantCulture)})");
 }
 
 /// <summary>What one run of streams measured.</summary>
@@ -227,4 +240,5 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
 /// <param name="ResidentMegabytes">What the server has in memory while all streams run.</param>
 /// <param name="Failures">How many did not come whole.</param>
 internal sealed record StreamMeasurement(
-    int Streams, double Microseconds, double PerSecond, double WayP50, double WayP99, double FirstP50, double FirstP99, double ResidentMegabytes, long Failures);
+    int Streams, double Microseconds, double PerSecond, double WayP50, double WayP99, double FirstP50, double FirstP99,
+    double ResidentMegabytes, long Failures);

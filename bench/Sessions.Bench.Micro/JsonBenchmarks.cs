@@ -9,7 +9,8 @@ namespace Sessions.Bench.Micro;
 public class JsonBenchmarks
 {
     private static readonly byte[] Query = """
-        {"query": "I prefer the quiet desk near the window: what do you recommend for the long, warm afternoon?", "thread_id": "0199f3a0-5c1e-7e62-8f0a-5b7a9d1c2e3f", "user_id": "user-0001"}
+        {"query": "I prefer the quiet desk near the window: what do you recommend for the long, warm afternoon?",
+        "thread_id": "0199f3a0-5c1e-7e62-8f0a-5b7a9d1c2e3f", "user_id": "user-0001"}
         """u8.ToArray();
 
     private readonly ArrayBufferWriter<byte> _output = new(4096);

@@ -8,9 +8,10 @@ namespace Sessions.Bench.Overload;
 /// <summary>A language model that takes its time: what each query waits for.</summary>
 internal sealed class Agent : IAsyncDisposable
 {
-    private const string Answer = """
-        {"id":"1","object":"chat.completion","created":1767225600,"model":"slow","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"Here is an answer."}}],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}
-        """;
+    private const string Answer =
+        """{"id":"1","object":"chat.completion","created":1767225600,"model":"slow","choices":[{"index":0"""
+        + ""","finish_reason":"stop","message":{"role":"assistant","content":"Here is an answer."}}]"""
+        + ""","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}""";
 
     private readonly WebApplication _app;
     private int _busy;

@@ -18,14 +18,21 @@ internal static class Overload
     public static async Task RunAsync(TimeSpan time)
     {
         await using var agent = await Agent.StartAsync(cancelled => Task.Delay(AgentTakes, cancelled));
-        await using var server = await Server.StartAsync(agent, ("LIMITS__CONCURRENT_REQUESTS", $"{Concurrent}"), ("SESSIONS__MAX_SESSIONS_PER_USER", "1000"));
-        using var http = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromMinutes(5) }) { BaseAddress = server.Address, Timeout = TimeSpan.FromSeconds(60) };
-        Console.WriteLine($"{Concurrent} requests at a time, an agent that takes {AgentTakes.TotalMilliseconds:0} ms: {Capacity:0} queries per second at the most.");
+        await using var server = await Server.StartAsync(
+            agent, ("LIMITS__CONCURRENT_REQUESTS", $"{Concurrent}"), ("SESSIONS__MAX_SESSIONS_PER_USER", "1000"));
+        using var http = new HttpClient(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromMinutes(5) })
+        {
+            BaseAddress = server.Address,
+            Timeout = TimeSpan.FromSeconds(60),
+        };
+        Console.WriteLine($"{Concurrent} requests at a time, an agent that takes {AgentTakes.TotalMilliseconds:0} ms: "
+            + $"{Capacity:0} queries per second at the most.");
 
         // Once for the compiler.
         await OfferAsync(http, server, Capacity / 2, TimeSpan.FromSeconds(5));
         Console.WriteLine();
-        Console.WriteLine("| | offered per s | answered 200 | p50 ms | p99 ms | refused 503 | p50 ms | p99 ms | failed | /health answered, slowest ms | MiB, start | most | end |");
+        Console.WriteLine("| | offered per s | answered 200 | p50 ms | p99 ms | refused 503 | p50 ms | p99 ms | failed "
+            + "| /health answered, slowest ms | MiB, start | most | end |");
         Console.WriteLine("|---|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|");
         Print("before", await OfferAsync(http, server, Capacity / 2, TimeSpan.FromSeconds(10)));
 
@@ -35,14 +42,18 @@ internal static class Overload
         Print("overload", overload);
         Print("after", after);
         Console.WriteLine();
-        Console.WriteLine($"At the agent at once, at the most: {agent.MostBusy}. Last refusal {after.LastRefusal.TotalSeconds:0.00} s after the overload ended.");
+        Console.WriteLine($"At the agent at once, at the most: {agent.MostBusy}. "
+            + $"Last refusal {after.LastRefusal.TotalSeconds:0.00} s after the overload ended.");
     }
 
     private static void Print(string name, Outcome o) => Console.WriteLine(
-        $"| {name} | {o.Offered:0} | {o.Answered.Count} | {Percentile(o.Answered, 0.5):0} | {Percentile(o.Answered, 0.99):0} | {o.Refused.Count} | {Percentile(o.Refused, 0.5):0.0} | {Percentile(o.Refused, 0.99):0.0} | {o.Failed.Count} "
-        + $"| {o.Healthy.Count(healthy => healthy.Ok)} of {o.Healthy.Count}, {o.Healthy.Max(healthy => healthy.Took):0} | {o.Memory[0]:0} | {o.Memory.Max():0} | {o.Memory[^1]:0} |");
+        $"| {name} | {o.Offered:0} | {o.Answered.Count} | {Percentile(o.Answered, 0.5):0} | {Percentile(o.Answered, 0.99):0} "
+        + $"| {o.Refused.Count} | {Percentile(o.Refused, 0.5):0.0} | {Percentile(o.Refused, 0.99):0.0} | {o.Failed.Count} "
+        + $"| {o.Healthy.Count(healthy => healthy.Ok)} of {o.Healthy.Count}, {o.Healthy.Max(healthy => healthy.Took):0} "
+        + $"| {o.Memory[0]:0} | {o.Memory.Max():0} | {o.Memory[^1]:0} |");
 
-    private static double Percentile(ConcurrentBag<double> values, double part) => values.IsEmpty ? 0 : values.Order().ElementAt((int)(part * (values.Count - 1)));
+    private static double Percentile(ConcurrentBag<double> values, double part) =>
+        values.IsEmpty ? 0 : values.Order().ElementAt((int)(part * (values.Count - 1)));
 
     private static async Task<Outcome> OfferAsync(HttpClient http, Server server, double perSecond, TimeSpan time, bool wait = true)
     {
@@ -76,7 +87,9 @@ internal static class Overload
         var started = Stopwatch.GetTimestamp();
         try
         {
-            using var body = new StringContent($$"""{"query":"What tools do you recommend for work?","thread_id":"{{session}}","on_busy":"enqueue"}""", Encoding.UTF8, "application/json");
+            using var body = new StringContent(
+                $$"""{"query":"What tools do you recommend for work?","thread_id":"{{session}}","on_busy":"enqueue"}""",
+                Encoding.UTF8, "application/json");
             using var response = await http.PostAsync(new Uri("/query", UriKind.Relative), body);
             var took = Stopwatch.GetElapsedTime(started).TotalMilliseconds;
             if (response.StatusCode == HttpStatusCode.OK)

@@ -12,6 +12,7 @@ switch (args.FirstOrDefault())
         await Waiting.RunAsync(amount ?? 5000);
         return 0;
     default:
-        await Console.Error.WriteLineAsync("dotnet run -c Release --project bench/Sessions.Bench.Overload -- [overload [seconds] | waiting [queries]]");
+        await Console.Error.WriteLineAsync(
+            "dotnet run -c Release --project bench/Sessions.Bench.Overload -- [overload [seconds] | waiting [queries]]");
         return 2;
 }

@@ -15,8 +15,11 @@ internal sealed class Server : IAsyncDisposable
     public Uri Address { get; }
 
     /// <summary>What of it is in memory, in MiB.</summary>
-    public double Megabytes => File.ReadLines($"/proc/{_process.Id}/status").First(line => line.StartsWith("VmRSS", StringComparison.Ordinal))
-        .Split(' ', StringSplitOptions.RemoveEmptyEntries) is [_, var kilobytes, ..] ? double.Parse(kilobytes, CultureInfo.InvariantCulture) / 1024 : 0;
+    public double Megabytes =>
+        File.ReadLines($"/proc/{_process.Id}/status").First(line => line.StartsWith("VmRSS", StringComparison.Ordinal))
+            .Split(' ', StringSplitOptions.RemoveEmptyEntries) is [_, var kilobytes, ..]
+            ? double.Parse(kilobytes, CultureInfo.InvariantCulture) / 1024
+            : 0;
 
     public static async Task<Server> StartAsync(Agent agent, params (string Key, string Value)[] settings)
     {
@@ -24,13 +27,17 @@ internal sealed class Server : IAsyncDisposable
         probe.Start();
         var address = new Uri($"http://127.0.0.1:{((IPEndPoint)probe.LocalEndpoint).Port}");
         probe.Stop();
-        var start = new ProcessStartInfo("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", address.ToString()])
+        var start = new ProcessStartInfo("dotnet",
+            ["exec", Path.Combine(AppContext.BaseDirectory, "Sessions.Api.dll"), "--urls", address.ToString()])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
         foreach (var (key, value) in (ReadOnlySpan<(string, string)>)
-            [("AGENTS__ADVANCED__PROVIDER", "openai"), ("AGENTS__ADVANCED__MODEL", "slow"), ("AGENTS__ADVANCED__ENDPOINT", agent.Endpoint), ("Logging__LogLevel__Default", "Warning"), .. settings])
+            [
+                ("AGENTS__ADVANCED__PROVIDER", "openai"), ("AGENTS__ADVANCED__MODEL", "slow"),
+                ("AGENTS__ADVANCED__ENDPOINT", agent.Endpoint), ("Logging__LogLevel__Default", "Warning"), .. settings,
+            ])
         {
             start.Environment[key] = value;
         }

@@ -12,7 +12,9 @@ internal static class Waiting
         var release = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         release.SetResult();
         await using var agent = await Agent.StartAsync(async cancelled => await Volatile.Read(ref release).Task.WaitAsync(cancelled));
-        await using var server = await Server.StartAsync(agent, ("LIMITS__CONCURRENT_REQUESTS", $"{queries}"), ("LIMITS__CONNECTIONS", $"{queries + 100}"), ("SESSIONS__MAX_SESSIONS_PER_USER", "0"));
+        await using var server = await Server.StartAsync(
+            agent, ("LIMITS__CONCURRENT_REQUESTS", $"{queries}"), ("LIMITS__CONNECTIONS", $"{queries + 100}"),
+            ("SESSIONS__MAX_SESSIONS_PER_USER", "0"));
         using var http = new HttpClient { BaseAddress = server.Address, Timeout = TimeSpan.FromMinutes(10) };
         Console.WriteLine("| history of each | waiting queries | MiB before | MiB while they wait | KiB for each |");
         Console.WriteLine("|---|---:|---:|---:|---:|");
@@ -44,7 +46,8 @@ internal static class Waiting
     private static Task AskAllAsync(HttpClient http, int queries, string sessions, int atOnce = 64) =>
         Parallel.ForEachAsync(Enumerable.Range(0, queries), new ParallelOptions { MaxDegreeOfParallelism = atOnce }, async (i, cancelled) =>
         {
-            using var body = new StringContent($$"""{"query":"{{new string('q', 200)}}","thread_id":"{{sessions}}-{{i}}"}""", Encoding.UTF8, "application/json");
+            using var body = new StringContent($$"""{"query":"{{new string('q', 200)}}","thread_id":"{{sessions}}-{{i}}"}""",
+                Encoding.UTF8, "application/json");
             (await http.PostAsync(new Uri("/query", UriKind.Relative), body, cancelled)).EnsureSuccessStatusCode();
         });
 }

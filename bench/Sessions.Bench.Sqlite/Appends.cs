@@ -15,7 +15,8 @@ internal static class Appends
 
     public static async Task RunAsync(string folder, int[] concurrencies)
     {
-        Console.WriteLine("| concurrent sessions | ours, per second | plain loop, per second | ratio (median of rounds; least to most) | ours, p50 ms | p99 ms |");
+        Console.WriteLine("| concurrent sessions | ours, per second | plain loop, per second | ratio (median of rounds; least to most) "
+            + "| ours, p50 ms | p99 ms |");
         Console.WriteLine("|---:|---:|---:|---:|---:|---:|");
         foreach (var sessions in concurrencies)
         {
@@ -50,7 +51,9 @@ internal static class Appends
 
         latencies.Sort();
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"| {sessions} | {Bench.Median(ours):N0} | {Bench.Median(plains):N0} | {Bench.Median(ratios):0.0} ({ratios.Min():0.0} to {ratios.Max():0.0}) | {latencies[latencies.Count / 2]:0.00} | {latencies[(int)(latencies.Count * 0.99)]:0.00} |"));
+            $"| {sessions} | {Bench.Median(ours):N0} | {Bench.Median(plains):N0} "
+            + $"| {Bench.Median(ratios):0.0} ({ratios.Min():0.0} to {ratios.Max():0.0}) | {latencies[latencies.Count / 2]:0.00} "
+            + $"| {latencies[(int)(latencies.Count * 0.99)]:0.00} |"));
     }
 
     private static async Task<(double PerSecond, List<double> Milliseconds)> OursAsync(SqliteSessionStore store, string[] ids)

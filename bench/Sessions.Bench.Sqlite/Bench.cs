@@ -48,7 +48,8 @@ internal static class Bench
     {
         var turn = NewTurn((opened.Session?.TurnCount ?? 0) + 1, query, response);
         var create = opened.Session is not null ? null : new NewSession(
-            opened.Request.Session.ToString(), SessionKey.New(), SessionKind.Session, opened.Request.Owner.UserId, default, SessionOrigin.Query);
+            opened.Request.Session.ToString(), SessionKey.New(), SessionKind.Session, opened.Request.Owner.UserId, default,
+            SessionOrigin.Query);
         var written = await store.WriteAsync(opened, new AppendTurn(turn, 1) { Create = create }, CancellationToken.None);
         if (written.Status != WriteStatus.Written)
         {

@@ -23,11 +23,17 @@ internal sealed class PlainLoop : IDisposable
             CREATE TABLE sessions (id TEXT PRIMARY KEY, user_id TEXT, last_activity_at INTEGER, expires_at INTEGER, turn_count INTEGER);
             CREATE INDEX by_user ON sessions (user_id, last_activity_at);
             CREATE INDEX by_expiry ON sessions (expires_at);
-            CREATE TABLE turns (session_id TEXT, number INTEGER, created_at INTEGER, query TEXT, response TEXT, PRIMARY KEY (session_id, number));
+            CREATE TABLE turns (session_id TEXT, number INTEGER, created_at INTEGER, query TEXT, response TEXT,
+                PRIMARY KEY (session_id, number));
             """);
-        _insert = Prepare("INSERT INTO turns SELECT id, turn_count + 1, $now, $query, $response FROM sessions WHERE id = $id", "$id", "$now", "$query", "$response");
-        _update = Prepare("UPDATE sessions SET turn_count = turn_count + 1, last_activity_at = $now, expires_at = $now + 86400000000 WHERE id = $id", "$id", "$now");
-        _select = Prepare("SELECT s.*, t.* FROM sessions s LEFT JOIN turns t ON t.session_id = s.id AND t.number = s.turn_count WHERE s.id = $id", "$id");
+        _insert = Prepare(
+            "INSERT INTO turns SELECT id, turn_count + 1, $now, $query, $response FROM sessions WHERE id = $id",
+            "$id", "$now", "$query", "$response");
+        _update = Prepare(
+            "UPDATE sessions SET turn_count = turn_count + 1, last_activity_at = $now, expires_at = $now + 86400000000 WHERE id = $id",
+            "$id", "$now");
+        _select = Prepare(
+            "SELECT s.*, t.* FROM sessions s LEFT JOIN turns t ON t.session_id = s.id AND t.number = s.turn_count WHERE s.id = $id", "$id");
     }
 
     public void Create(string id)

@@ -19,7 +19,8 @@ internal static class Reads
 
     private static async Task HistoryAsync(string folder)
     {
-        Console.WriteLine("| store | turns in the session | first page, µs | last page, µs | page in the middle, µs | session, µs | a turn's start (20 turns), µs | a whole turn but for the agent, µs | bytes per turn in the file |");
+        Console.WriteLine("| store | turns in the session | first page, µs | last page, µs | page in the middle, µs | session, µs "
+            + "| a turn's start (20 turns), µs | a whole turn but for the agent, µs | bytes per turn in the file |");
         Console.WriteLine("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
         foreach (var turns in Sizes)
         {
@@ -56,7 +57,8 @@ internal static class Reads
         var first = await TimeAsync(() => PageAsync(null, descending: false));
         var last = await TimeAsync(() => PageAsync(null, descending: true));
         var middle = await TimeAsync(() => PageAsync(turns / 2, descending: false));
-        var head = await TimeAsync(() => store.OpenAsync(new OpenRequest { Session = session, Owner = Owner.Anyone }, CancellationToken.None));
+        var head = await TimeAsync(() => store.OpenAsync(
+            new OpenRequest { Session = session, Owner = Owner.Anyone }, CancellationToken.None));
         var begin = await TimeAsync(() => store.OpenAsync(
             new OpenRequest { Session = session, Owner = Owner.Anyone, HistoryTurns = PageSize }, CancellationToken.None));
         var turn = await TimeAsync(async () =>
@@ -65,12 +67,14 @@ internal static class Reads
             return true;
         });
         Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"| {name} | {turns:N0} | {first:0.0} | {last:0.0} | {middle:0.0} | {head:0.0} | {begin:0.0} | {turn:0.0} | {bytes} |"));
+            CultureInfo.InvariantCulture,
+            $"| {name} | {turns:N0} | {first:0.0} | {last:0.0} | {middle:0.0} | {head:0.0} | {begin:0.0} | {turn:0.0} | {bytes} |"));
     }
 
     private static async Task ListsAsync(string folder)
     {
-        Console.WriteLine("| sessions of the user | first page, µs | last page, µs | page in the middle, µs | statistics, µs | bytes per session with one turn |");
+        Console.WriteLine("| sessions of the user | first page, µs | last page, µs | page in the middle, µs | statistics, µs "
+            + "| bytes per session with one turn |");
         Console.WriteLine("|---:|---:|---:|---:|---:|---:|");
         foreach (var sessions in Sizes)
         {
@@ -79,7 +83,8 @@ internal static class Reads
             {
                 for (var done = 0; done < sessions; done += 1000)
                 {
-                    await Task.WhenAll(Enumerable.Range(done, Math.Min(1000, sessions - done)).Select(_ => Bench.AppendAsync(store, Guid.CreateVersion7().ToString(), "user")));
+                    await Task.WhenAll(Enumerable.Range(done, Math.Min(1000, sessions - done))
+                        .Select(_ => Bench.AppendAsync(store, Guid.CreateVersion7().ToString(), "user")));
                 }
             }
 
@@ -87,11 +92,15 @@ internal static class Reads
             await using (var store = Bench.Open(path))
             {
                 var all = await store.ListAsync(new SessionPageRequest { UserId = "user", Limit = sessions / 2 }, CancellationToken.None);
-                var first = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize }, CancellationToken.None));
-                var last = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize, Ascending = true }, CancellationToken.None));
-                var middle = await TimeAsync(() => store.ListAsync(new SessionPageRequest { UserId = "user", Limit = PageSize, After = all.Next }, CancellationToken.None));
+                var first = await TimeAsync(() => store.ListAsync(
+                    new SessionPageRequest { UserId = "user", Limit = PageSize }, CancellationToken.None));
+                var last = await TimeAsync(() => store.ListAsync(
+                    new SessionPageRequest { UserId = "user", Limit = PageSize, Ascending = true }, CancellationToken.None));
+                var middle = await TimeAsync(() => store.ListAsync(
+                    new SessionPageRequest { UserId = "user", Limit = PageSize, After = all.Next }, CancellationToken.None));
                 var statistics = await TimeAsync(() => store.CountAsync(CancellationToken.None));
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"| {sessions:N0} | {first:0} | {last:0} | {middle:0} | {statistics:0} | {bytes / sessions:N0} |"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"| {sessions:N0} | {first:0} | {last:0} | {middle:0} | {statistics:0} | {bytes / sessions:N0} |"));
             }
         }
 

@@ -14,7 +14,8 @@ namespace Sessions.Api.Engine.Agents;
 /// <param name="time">The clock.</param>
 /// <param name="logger">Told what clients are not.</param>
 internal sealed partial class Agent(
-    string type, AgentSettings settings, IChatClient client, ToolSet? tools, LimitSettings limits, TimeProvider time, ILogger<Agent> logger) : IAsyncDisposable
+    string type, AgentSettings settings, IChatClient client, ToolSet? tools, LimitSettings limits, TimeProvider time, ILogger<Agent> logger)
+    : IAsyncDisposable
 {
     // How many pieces of an answer may wait for what comes with them.
     private const int MaxUnflushed = 32;
@@ -24,7 +25,9 @@ internal sealed partial class Agent(
         : new FunctionInvokingChatClient(new ToolRoundsClient(client)) { MaximumIterationsPerRequest = settings.MaxToolRounds };
 
     private readonly bool _isBuiltin = settings.Provider == AgentProvider.Builtin;
-    private readonly string _name = settings.Provider == AgentProvider.Builtin ? BuiltinChatClient.Name : $"{ServiceDefaults.Settings.NameOf(settings.Provider)}/{settings.Model}";
+    private readonly string _name = settings.Provider == AgentProvider.Builtin
+        ? BuiltinChatClient.Name
+        : $"{ServiceDefaults.Settings.NameOf(settings.Provider)}/{settings.Model}";
     private readonly Summarizer? _summarizer = settings.Summarize ? new Summarizer(client, settings.HistoryTurns) : null;
 
     /// <summary>Its <c>agent_type</c>, which is also its model's name under <c>/v1</c>.</summary>
@@ -113,7 +116,8 @@ internal sealed partial class Agent(
         {
             if (!AgentOptions.IsParameter(name))
             {
-                throw new DomainException(Error.InvalidField($"parameters.{Error.Shorten(name)}", "a parameter's name must be 1 to 64 letters, digits and underscores"));
+                throw new DomainException(Error.InvalidField($"parameters.{Error.Shorten(name)}",
+                    "a parameter's name must be 1 to 64 letters, digits and underscores"));
             }
         }
 
@@ -177,7 +181,8 @@ internal sealed partial class Agent(
     /// <exception cref="AgentException">It could not.</exception>
     /// <exception cref="DomainException">The history holds what it can't take (<c>content_not_supported</c>).</exception>
     /// <exception cref="OperationCanceledException">By <paramref name="cancellationToken"/>.</exception>
-    public async ValueTask<AgentAnswer> AnswerAsync(AgentRequest request, ITurnObserver? observer, CancellationToken stop, CancellationToken cancellationToken)
+    public async ValueTask<AgentAnswer> AnswerAsync(
+        AgentRequest request, ITurnObserver? observer, CancellationToken stop, CancellationToken cancellationToken)
     {
         var started = time.GetTimestamp();
 
@@ -220,7 +225,11 @@ internal sealed partial class Agent(
         }
         catch (Exception e) when (stop.IsCancellationRequested && e is not DomainException and not AgentException)
         {
-            return new AgentAnswer(output.End(isStopped: true), _name, Elapsed(started)) { IncompleteReason = "cancelled", Usage = call.Usage };
+            return new AgentAnswer(output.End(isStopped: true), _name, Elapsed(started))
+            {
+                IncompleteReason = "cancelled",
+                Usage = call.Usage,
+            };
         }
         catch (OperationCanceledException e) when (limited is { IsCancellationRequested: true })
         {
@@ -265,14 +274,17 @@ internal sealed partial class Agent(
         {
             if (offered.ContainsKey(options.Tools[i].Name))
             {
-                throw new DomainException(Error.InvalidField($"tools[{i}].name", $"'{options.Tools[i].Name}' is a tool that this agent has already"));
+                throw new DomainException(
+                    Error.InvalidField($"tools[{i}].name", $"'{options.Tools[i].Name}' is a tool that this agent has already"));
             }
         }
     }
 
-    private async Task<Told> AskAsync(Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
+    private async Task<Told> AskAsync(
+        Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
     {
-        var response = await (_toolLoop ?? client).GetResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken);
+        var response = await (_toolLoop ?? client)
+            .GetResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken);
         foreach (var content in call.Tools is null ? response.Messages.SelectMany(message => message.Contents) : [])
         {
             output.Add(content);
@@ -282,10 +294,12 @@ internal sealed partial class Agent(
     }
 
     private async Task<Told> StreamAsync(
-        Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, ITurnObserver observer, CancellationToken cancellationToken)
+        Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, ITurnObserver observer,
+        CancellationToken cancellationToken)
     {
         var told = default(Told);
-        await using var updates = (_toolLoop ?? client).GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken)
+        await using var updates = (_toolLoop ?? client)
+            .GetStreamingResponseAsync(conversation, AgentOptions.Make(request, call.Tools), cancellationToken)
             .GetAsyncEnumerator(cancellationToken);
         for (var unflushed = 1; ; unflushed++)
         {
@@ -324,7 +338,9 @@ internal sealed partial class Agent(
         };
         if (isBlank && incompleteReason is null)
         {
-            throw new AgentException(AgentFailure.Failed(call.Tools is { HasCalls: true } ? "The agent called tools and returned no text." : "The agent returned no text."));
+            throw new AgentException(AgentFailure.Failed(call.Tools is { HasCalls: true }
+                ? "The agent called tools and returned no text."
+                : "The agent returned no text."));
         }
 
         return new AgentAnswer(items, _name, Elapsed(started))
@@ -342,7 +358,8 @@ internal sealed partial class Agent(
         : $"{settings.Instructions}\n\n{options.Instructions}";
 
     // What of the history the agent is given, from which turn on, and behind which summary.
-    private async ValueTask<(IReadOnlyList<Turn> History, int First, Summary? Summary, Summary? NewSummary)> FitAsync(AgentRequest request, long started, CancellationToken cancellationToken)
+    private async ValueTask<(IReadOnlyList<Turn> History, int First, Summary? Summary, Summary? NewSummary)> FitAsync(
+        AgentRequest request, long started, CancellationToken cancellationToken)
     {
         if (!request.MayCut)
         {
@@ -355,7 +372,9 @@ internal sealed partial class Agent(
         }
 
         var history = request.Summary is { } known ? [.. request.History.Where(turn => turn.Number > known.CoversTurns)] : request.History;
-        var newSummary = _summarizer.Due(request.Summary, history) is > 0 and var due ? await SummarizeAsync(request, history.Take(due), started, cancellationToken) : null;
+        var newSummary = _summarizer.Due(request.Summary, history) is > 0 and var due
+            ? await SummarizeAsync(request, history.Take(due), started, cancellationToken)
+            : null;
         if (newSummary is not null)
         {
             history = [.. history.Where(turn => turn.Number > newSummary.CoversTurns)];
@@ -365,7 +384,8 @@ internal sealed partial class Agent(
     }
 
     // Null where it can't be had: then the turns speak for themselves. It may take half of what time there is.
-    private async Task<Summary?> SummarizeAsync(AgentRequest request, IEnumerable<Turn> turns, long started, CancellationToken cancellationToken)
+    private async Task<Summary?> SummarizeAsync(
+        AgentRequest request, IEnumerable<Turn> turns, long started, CancellationToken cancellationToken)
     {
         var call = new AgentCall(request, Timeout, isStreamed: false);
         using var limited = new CancellationTokenSource(HalfOf(Timeout - time.GetElapsedTime(started)), time);
@@ -373,7 +393,8 @@ internal sealed partial class Agent(
         AgentCall.Current = call;
         try
         {
-            var summary = await _summarizer!.WriteAsync(request.Summary, turns, new ChatOptions { ConversationId = request.SessionId }, linked.Token).WaitAsync(linked.Token);
+            var options = new ChatOptions { ConversationId = request.SessionId };
+            var summary = await _summarizer!.WriteAsync(request.Summary, turns, options, linked.Token).WaitAsync(linked.Token);
             if (summary is null)
             {
                 Log.NoSummary(logger, Type, "what the model wrote is none");
@@ -404,7 +425,8 @@ internal sealed partial class Agent(
         while (first > 0)
         {
             var turn = history[first - 1];
-            left -= turn.HistoryTokens ?? await Task.Run(() => HistoryTokens.Count(turn.Input, turn.Output, cancellationToken), cancellationToken);
+            left -= turn.HistoryTokens
+                ?? await Task.Run(() => HistoryTokens.Count(turn.Input, turn.Output, cancellationToken), cancellationToken);
             if (left < 0)
             {
                 break;
@@ -430,14 +452,16 @@ internal sealed partial class Agent(
         }
         else if (cause is not AgentException && AgentFailure.IsUnreachable(cause))
         {
-            Log.Unreachable(logger, Type, Endpoint, call.IsAnswering || call.IsBrokenOff ? "broke its answer off" : "can't be reached", AgentFailure.WhyUnreachable(cause));
+            var happened = call.IsAnswering || call.IsBrokenOff ? "broke its answer off" : "can't be reached";
+            Log.Unreachable(logger, Type, Endpoint, happened, AgentFailure.WhyUnreachable(cause));
         }
 
         return failure;
     }
 
     // Without what may be a secret in it.
-    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped) ?? $"{settings.Provider}";
+    private string Endpoint => settings.Endpoint?.GetComponents(UriComponents.SchemeAndServer | UriComponents.Path, UriFormat.UriEscaped)
+        ?? $"{settings.Provider}";
 
     private TimeSpan Elapsed(long started)
     {
@@ -452,19 +476,22 @@ internal sealed partial class Agent(
         : options.PresencePenalty is not (null or 0) ? "presence_penalty"
         : options.Others?.Keys.FirstOrDefault(name => name != "top_k");
 
-    private static DomainException Unsupported(string field, string rule) => new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });
+    private static DomainException Unsupported(string field, string rule) =>
+        new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });
 
     private readonly record struct Told(string? FinishReason, string? Model);
 
     private static partial class Log
     {
-        [LoggerMessage(EventId = 23, Level = LogLevel.Warning, Message = "Agent {AgentType}: {Endpoint} answered with status {Status} (code {Code}, type {Type})")]
+        [LoggerMessage(EventId = 23, Level = LogLevel.Warning,
+            Message = "Agent {AgentType}: {Endpoint} answered with status {Status} (code {Code}, type {Type})")]
         public static partial void Refused(ILogger logger, string agentType, string endpoint, int? status, string? code, string? type);
 
         [LoggerMessage(EventId = 24, Level = LogLevel.Warning, Message = "Agent {AgentType}: {Endpoint} {What} ({Reason})")]
         public static partial void Unreachable(ILogger logger, string agentType, string endpoint, string what, string reason);
 
-        [LoggerMessage(EventId = 22, Level = LogLevel.Warning, Message = "Agent {AgentType}: no summary could be made; the turns are given as they are: {Reason}")]
+        [LoggerMessage(EventId = 22, Level = LogLevel.Warning,
+            Message = "Agent {AgentType}: no summary could be made; the turns are given as they are: {Reason}")]
         public static partial void NoSummary(ILogger logger, string agentType, string reason);
     }
 }

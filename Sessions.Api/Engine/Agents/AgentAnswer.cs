@@ -101,7 +101,8 @@ internal sealed record FunctionTool(string Name, string? Description, JsonElemen
 /// <param name="Description">What it is good for.</param>
 /// <param name="Schema">The schema.</param>
 /// <param name="Strict">Whether the answer must hold to it.</param>
-internal sealed record ResponseFormat(string Type, string? Name = null, string? Description = null, JsonElement? Schema = null, bool? Strict = null)
+internal sealed record ResponseFormat(
+    string Type, string? Name = null, string? Description = null, JsonElement? Schema = null, bool? Strict = null)
 {
     /// <summary>The field of the request that it was asked for by.</summary>
     public string Field { get; init; } = "text.format";

@@ -78,7 +78,8 @@ internal sealed class AgentCall(AgentRequest request, TimeSpan timeout, bool isS
     }
 
     // Numbers of a provider's may be anything.
-    private static long? Sum(long? one, long? other) => one is null && other is null ? null : (long)Int128.Min(long.MaxValue, (Int128)(one ?? 0) + (other ?? 0));
+    private static long? Sum(long? one, long? other) =>
+        one is null && other is null ? null : (long)Int128.Min(long.MaxValue, (Int128)(one ?? 0) + (other ?? 0));
 }
 
 /// <summary>What a provider told beside its text, as it told it.</summary>

@@ -15,13 +15,14 @@ internal sealed class AgentCatalog : IAsyncDisposable
     private readonly string _names;
 
     public AgentCatalog(
-        AgentsSettings settings, LimitSettings limits, TelemetrySettings telemetry, IConfiguration configuration, IHttpClientFactory http, TimeProvider time, ILoggerFactory loggers)
+        AgentsSettings settings, LimitSettings limits, TelemetrySettings telemetry, IConfiguration configuration, IHttpClientFactory http,
+        TimeProvider time, ILoggerFactory loggers)
     {
         var all = new Dictionary<string, AgentSettings>(settings, StringComparer.OrdinalIgnoreCase);
         all.TryAdd(AgentsSettings.Default, new AgentSettings());
         All = [.. all.OrderBy(entry => entry.Key, StringComparer.Ordinal).Select(entry => new Agent(
-            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), ToolsOf(entry.Key, entry.Value), limits, time,
-            loggers.CreateLogger<Agent>()))];
+            entry.Key, entry.Value, Connect(entry.Key, entry.Value, telemetry, configuration, http), ToolsOf(entry.Key, entry.Value),
+            limits, time, loggers.CreateLogger<Agent>()))];
         var byName = All.ToDictionary(agent => agent.Type, StringComparer.OrdinalIgnoreCase);
         foreach (var agent in All)
         {
@@ -52,12 +53,20 @@ internal sealed class AgentCatalog : IAsyncDisposable
     /// <summary>Finds the agent that a query names, or the default one where it names none.</summary>
     /// <exception cref="DomainException"><c>unknown_agent_type</c>.</exception>
     public Agent Get(string? name) => Find(name) ?? throw new DomainException(
-        new Error("unknown_agent_type", $"agent_type: '{Error.Shorten(name!)}' is not known; allowed: {_names}.") { Field = "agent_type", Rule = $"must be one of: {_names}" });
+        new Error("unknown_agent_type", $"agent_type: '{Error.Shorten(name!)}' is not known; allowed: {_names}.")
+        {
+            Field = "agent_type",
+            Rule = $"must be one of: {_names}",
+        });
 
     /// <summary>Finds the agent that is meant by a model's name under <c>/v1</c>, or the default one where none is named.</summary>
     /// <exception cref="DomainException"><c>model_not_found</c>.</exception>
     public Agent ForModel(string? model) => Find(model) ?? throw new DomainException(
-        new Error("model_not_found", $"The model '{Error.Shorten(model!)}' does not exist; there are: {_names}.") { Field = "model", Rule = $"must be one of: {_names}" });
+        new Error("model_not_found", $"The model '{Error.Shorten(model!)}' does not exist; there are: {_names}.")
+        {
+            Field = "model",
+            Rule = $"must be one of: {_names}",
+        });
 
     /// <summary>Closes the connections to tool servers.</summary>
     public async ValueTask DisposeAsync()
@@ -77,7 +86,8 @@ internal sealed class AgentCatalog : IAsyncDisposable
         if (settings.Provider == AgentProvider.Builtin)
         {
             // Tells nobody else anything, and does not fail: it needs no more around it.
-            return new BuiltinChatClient().AsBuilder().UseOpenTelemetry(loggerFactory: null, SourceName, spans => Configure(spans, null)).Build();
+            return new BuiltinChatClient().AsBuilder()
+                .UseOpenTelemetry(loggerFactory: null, SourceName, spans => Configure(spans, null)).Build();
         }
 
         var client = ProviderClients.Connect(type, settings, configuration, http);

@@ -60,7 +60,8 @@ internal static class AgentFailure
     /// <summary>It took too long.</summary>
     public static Error TimedOut(TimeSpan? timeout) => new(
         "agent_timeout", timeout is { } limit
-            ? string.Create(CultureInfo.InvariantCulture, $"The agent did not answer within {limit.TotalSeconds:0.###} s.") : "The agent did not answer in time.")
+            ? string.Create(CultureInfo.InvariantCulture, $"The agent did not answer within {limit.TotalSeconds:0.###} s.")
+            : "The agent did not answer in time.")
     {
         MayRetry = false,
     };
@@ -94,7 +95,8 @@ internal static class AgentFailure
                 return socket.SocketErrorCode.ToString();
             }
 
-            if (inner is HttpRequestException { HttpRequestError: not HttpRequestError.Unknown and not HttpRequestError.ConnectionError } http)
+            if (inner is HttpRequestException http
+                && http.HttpRequestError is not HttpRequestError.Unknown and not HttpRequestError.ConnectionError)
             {
                 return http.HttpRequestError.ToString();
             }
@@ -106,16 +108,22 @@ internal static class AgentFailure
     private static AgentException DescribeCause(Exception e, AgentCall? call) => e switch
     {
         AgentException known => known,
-        ProviderException { Kind: ProviderFault.Refused } => new AgentException(Refused(call?.Refusal ?? new ProviderRefusal(null, null, null, null)), e),
-        ProviderException { Kind: ProviderFault.TooLarge } => new AgentException(Failed("The agent's provider sent more than agents.<name>.provider_bytes or provider_pieces allows."), e),
+        ProviderException { Kind: ProviderFault.Refused } =>
+            new AgentException(Refused(call?.Refusal ?? new ProviderRefusal(null, null, null, null)), e),
+        ProviderException { Kind: ProviderFault.TooLarge } =>
+            new AgentException(Failed("The agent's provider sent more than agents.<name>.provider_bytes or provider_pieces allows."), e),
         ProviderException => new AgentException(Failed("The agent's provider broke its answer off."), e),
-        ClientResultException { Status: > 0 } result => new AgentException(Refused(call?.Refusal ?? new ProviderRefusal(result.Status, null, null, null)), e),
-        BrokenCircuitException => new AgentException(Unavailable("The agent's provider has failed too often just now; it is not asked for a few seconds."), e),
+        ClientResultException { Status: > 0 } result =>
+            new AgentException(Refused(call?.Refusal ?? new ProviderRefusal(result.Status, null, null, null)), e),
+        BrokenCircuitException =>
+            new AgentException(Unavailable("The agent's provider has failed too often just now; it is not asked for a few seconds."), e),
         RateLimiterRejectedException => new AgentException(Unavailable("The agent's provider is being asked too much at once."), e),
         TimeoutRejectedException => new AgentException(TimedOut(call?.Timeout), e),
         _ when call?.Refusal is { } refusal => new AgentException(Refused(refusal), e),
         _ when IsUnreachable(e) => new AgentException(
-            Failed(call is { IsAnswering: true } or { IsBrokenOff: true } ? "The agent's provider broke its answer off." : "The agent's provider can't be reached."), e),
+            Failed(call is { IsAnswering: true } or { IsBrokenOff: true }
+                ? "The agent's provider broke its answer off."
+                : "The agent's provider can't be reached."), e),
         // Half a surrogate pair in what is JSON otherwise is an InvalidOperationException.
         _ when e.GetBaseException() is JsonException => Unreadable(e),
         InvalidOperationException or FormatException or ArgumentException or KeyNotFoundException => Unreadable(e),
@@ -128,14 +136,19 @@ internal static class AgentFailure
         var code = refusal.Code is null ? "" : $" ({refusal.Code})";
         var error = refusal.Status switch
         {
-            401 or 403 => new Error("agent_unauthorized", $"The agent's provider answered{status}{code}: it does not accept the key that this server has for it."),
+            401 or 403 => new Error("agent_unauthorized",
+                $"The agent's provider answered{status}{code}: it does not accept the key that this server has for it."),
             404 => new Error("agent_not_found", $"The agent's provider answered{status}{code}: it has no such address or model."),
-            429 => new Error("agent_rate_limited", $"The agent's provider answered{status}{code}: it is asked too often, or its quota is used up.")
+            429 => new Error("agent_rate_limited",
+                $"The agent's provider answered{status}{code}: it is asked too often, or its quota is used up.")
             {
                 RetryAfter = refusal.RetryAfter,
             },
             null => new Error("agent_failed", $"The agent's provider answered with an error{code}."),
-            _ => new Error("agent_failed", $"The agent's provider answered{status}{(refusal.Code is null ? "." : $"{code}.")}") { RetryAfter = refusal.RetryAfter },
+            _ => new Error("agent_failed", $"The agent's provider answered{status}{(refusal.Code is null ? "." : $"{code}.")}")
+            {
+                RetryAfter = refusal.RetryAfter,
+            },
         };
         return error with { Provider = (refusal.Status, refusal.Code), MayRetry = error.RetryAfter is not null };
     }

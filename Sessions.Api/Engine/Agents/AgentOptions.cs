@@ -13,10 +13,12 @@ internal static class AgentOptions
 
     private const int MaxNameLength = 64;
 
-    private static readonly SearchValues<char> NameCharacters = SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+    private static readonly SearchValues<char> NameCharacters = SearchValues.Create(
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
 
     /// <summary>Whether a parameter of that name can be passed on: letters, digits and underscores.</summary>
-    public static bool IsParameter(string name) => name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExcept(NameCharacters);
+    public static bool IsParameter(string name) =>
+        name.Length is > 0 and <= MaxNameLength && !name.AsSpan().ContainsAnyExcept(NameCharacters);
 
     /// <summary>Translates.</summary>
     /// <param name="request">What the agent is asked.</param>
@@ -34,7 +36,9 @@ internal static class AgentOptions
             PresencePenalty = options.PresencePenalty,
             Seed = options.Seed,
             StopSequences = options.Stop?.ToList(),
-            Tools = options.Tools.Count == 0 && tools is null ? null : [.. tools?.Functions ?? [], .. options.Tools.Select(tool => new ClientFunction(tool))],
+            Tools = options.Tools.Count == 0 && tools is null
+                ? null
+                : [.. tools?.Functions ?? [], .. options.Tools.Select(tool => new ClientFunction(tool))],
             ToolMode = options.ToolChoice switch
             {
                 null => null,

@@ -3,7 +3,8 @@ using Polly;
 using Sessions.Api.Engine.Agents.OpenAi;
 using Sessions.Api.Engine.Agents.Tools;
 
-#pragma warning disable EXTEXP0001 // Marked as experimental; without it there would be two policies for repeats, that of all clients and this one.
+// Marked as experimental; without it there would be two policies for repeats, that of all clients and this one.
+#pragma warning disable EXTEXP0001
 namespace Sessions.Api.Engine.Agents;
 
 /// <summary>Registers the agents.</summary>
@@ -74,7 +75,8 @@ internal static class AgentRegistration
             .ConfigurePrimaryHttpMessageHandler(NewConnections);
         client.RemoveAllResilienceHandlers();
         client.AddResilienceHandler("agent", pipeline => Configure(pipeline, agent));
-        client.AddHttpMessageHandler(provider => NewHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
+        client.AddHttpMessageHandler(
+            provider => NewHandler(agent, provider.GetRequiredService<LimitSettings>(), provider.GetRequiredService<TimeProvider>()));
     }
 
     private static ProviderHandler NewHandler(AgentSettings agent, LimitSettings limits, TimeProvider time) =>
@@ -105,5 +107,6 @@ internal static class AgentRegistration
     }
 
     private static bool WaitsTooLong(HttpResponseMessage response, AgentSettings agent) =>
-        ProviderHandler.Wait(response, TimeProvider.System) is { } wait && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
+        ProviderHandler.Wait(response, TimeProvider.System) is { } wait
+            && (wait > MaxRetryWait || wait.TotalSeconds > agent.TimeoutSeconds / 2);
 }

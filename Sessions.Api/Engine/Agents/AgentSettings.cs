@@ -147,7 +147,8 @@ internal sealed class AgentSettings : IValidatableObject
 
         if (string.IsNullOrEmpty(Model))
         {
-            yield return new($"is missing; an agent of the provider {Settings.NameOf(Provider)} needs one", [nameof(Model), nameof(Provider)]);
+            yield return new($"is missing; an agent of the provider {Settings.NameOf(Provider)} needs one",
+                [nameof(Model), nameof(Provider)]);
         }
 
         if (ProviderClients.FaultOf(Provider) is { } fault)
@@ -175,7 +176,8 @@ internal sealed class AgentSettings : IValidatableObject
         {
             var variable = $"AGENTS__{validationContext.MemberName?.ToUpperInvariant()}__API_KEY";
             yield return new(
-                $"is missing, and {(Provider == AgentProvider.Openai ? "OpenAI's" : "Anthropic's")} own endpoint needs it; set the environment variable {common} or {variable}",
+                $"is missing, and {(Provider == AgentProvider.Openai ? "OpenAI's" : "Anthropic's")} own endpoint needs it; set the "
+                    + $"environment variable {common} or {variable}",
                 [nameof(ApiKey), nameof(Provider)]);
         }
     }

@@ -21,7 +21,8 @@ internal sealed class BuiltinChatClient : IChatClient
 
     private static readonly ChatClientMetadata Metadata = new(Name);
 
-    public Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
         var (answer, end) = Cut(Answer((Conversation)messages), options);
@@ -29,7 +30,8 @@ internal sealed class BuiltinChatClient : IChatClient
     }
 
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         var (answer, finished) = Cut(Answer((Conversation)messages), options);
         for (var start = 0; start < answer.Length;)
@@ -37,14 +39,20 @@ internal sealed class BuiltinChatClient : IChatClient
             cancellationToken.ThrowIfCancellationRequested();
             var space = answer.IndexOf(' ', start);
             var end = space < 0 ? answer.Length : space + 1;
-            yield return new ChatResponseUpdate(ChatRole.Assistant, answer[start..end]) { FinishReason = end == answer.Length ? finished : null };
+            yield return new ChatResponseUpdate(ChatRole.Assistant, answer[start..end])
+            {
+                FinishReason = end == answer.Length ? finished : null,
+            };
             start = end;
             await Task.Yield();
         }
     }
 
     public object? GetService(Type serviceType, object? serviceKey = null) =>
-        serviceKey is not null ? null : serviceType == typeof(ChatClientMetadata) ? Metadata : serviceType.IsInstanceOfType(this) ? this : null;
+        serviceKey is not null ? null
+            : serviceType == typeof(ChatClientMetadata) ? Metadata
+            : serviceType.IsInstanceOfType(this) ? this
+            : null;
 
     public void Dispose()
     {

@@ -10,7 +10,8 @@ namespace Sessions.Api.Engine.Agents;
 /// when they are asked for: the agent that is built in reads the texts as they are.
 /// </summary>
 internal sealed class Conversation(
-    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, int first, Items input, AgentSettings agent, string agentUsed) : IEnumerable<ChatMessage>
+    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, int first, Items input, AgentSettings agent, string agentUsed)
+    : IEnumerable<ChatMessage>
 {
     private List<ChatMessage>? _messages;
 

@@ -17,7 +17,8 @@ internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClie
     /// <summary>Whether spans tell what answers say: then their library needs the pieces as they are.</summary>
     public bool TellsAnswers { get; set; }
 
-    public override async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public override async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         try
         {
@@ -30,9 +31,11 @@ internal sealed class DiscreetChatClient(IChatClient inner) : DelegatingChatClie
     }
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        await using var updates = base.GetStreamingResponseAsync(messages, options, cancellationToken).GetAsyncEnumerator(cancellationToken);
+        await using var updates = base.GetStreamingResponseAsync(messages, options, cancellationToken)
+            .GetAsyncEnumerator(cancellationToken);
 
         // The library that runs tools tells the model what it has said before: it needs the pieces too.
         var text = !TellsAnswers && AgentCall.Current is { Tools: null } ? new ChatResponseUpdate() : null;

@@ -7,9 +7,8 @@ namespace Sessions.Api.Engine.Agents;
 
 /// <summary>
 /// Makes chat messages of items, in order: an assistant's step is one message with its text and its calls, followed at once by their
-/// outputs, as models want them wherever the outputs
-/// stand among the items. Deleted items, and calls and outputs whose other half is gone, are left out; content that the agent does not take is refused,
-/// never dropped.
+/// outputs, as models want them wherever the outputs stand among the items. Deleted items, and calls and outputs whose other half is gone,
+/// are left out; content that the agent does not take is refused, never dropped.
 /// </summary>
 /// <param name="agent">The agent's settings: what it takes beside text, and how.</param>
 internal sealed class ItemMessages(AgentSettings agent) : IDisposable
@@ -60,7 +59,8 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
             if (entry.Item.ValueKind == JsonValueKind.Undefined)
             {
                 Flush(messages, ref step);
-                messages.Add(new ChatMessage(entry.Side == ItemSide.Input ? ChatRole.User : ChatRole.Assistant, Encoding.UTF8.GetString(entry.Text.Span)));
+                var speaker = entry.Side == ItemSide.Input ? ChatRole.User : ChatRole.Assistant;
+                messages.Add(new ChatMessage(speaker, Encoding.UTF8.GetString(entry.Text.Span)));
                 continue;
             }
 
@@ -128,7 +128,8 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
             {
                 waiting.Add((Text(_entries[i].Item, "call_id"), i));
             }
-            else if (type == "function_call_output" && waiting.FindIndex(call => call.CallId == Text(_entries[i].Item, "call_id")) is >= 0 and var found)
+            else if (type == "function_call_output"
+                && waiting.FindIndex(call => call.CallId == Text(_entries[i].Item, "call_id")) is >= 0 and var found)
             {
                 outputs[waiting[found].Index] = i;
                 waiting.RemoveAt(found);
@@ -145,7 +146,12 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
         if (role != "assistant")
         {
             Flush(messages, ref step);
-            messages.Add(new ChatMessage(role switch { "system" => ChatRole.System, "developer" => new ChatRole("developer"), _ => ChatRole.User }, contents));
+            messages.Add(new ChatMessage(role switch
+            {
+                "system" => ChatRole.System,
+                "developer" => new ChatRole("developer"),
+                _ => ChatRole.User,
+            }, contents));
             return;
         }
 
@@ -283,7 +289,10 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
     private static FunctionCallContent Call(JsonElement item, string callId)
     {
         var arguments = Text(item, "arguments");
-        return new FunctionCallContent(callId, Text(item, "name"), CallArguments.Parse(arguments)) { RawRepresentation = new CallArguments(arguments) };
+        return new FunctionCallContent(callId, Text(item, "name"), CallArguments.Parse(arguments))
+        {
+            RawRepresentation = new CallArguments(arguments),
+        };
     }
 
     private static string OutputText(Entry entry)
@@ -302,7 +311,8 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
         foreach (var part in output.EnumerateArray())
         {
             texts.Add(TypeOf(part) is "input_text" or "output_text" or "text" ? Text(part, "text")
-                : throw Refused(entry.Field is null ? null : $"{entry.Field}.output[{texts.Count}]", "this agent takes only texts as the output of a function"));
+                : throw Refused(entry.Field is null ? null : $"{entry.Field}.output[{texts.Count}]",
+                    "this agent takes only texts as the output of a function"));
         }
 
         return string.Join('\n', texts);
@@ -310,21 +320,27 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
 
     private static string McpOutput(JsonElement item) =>
         item.TryGetProperty("output", out var output) && output.ValueKind == JsonValueKind.String ? output.GetString()!
-        : item.TryGetProperty("error", out var error) && error.ValueKind != JsonValueKind.Null ? error.ValueKind == JsonValueKind.String ? error.GetString()! : error.GetRawText()
+        : item.TryGetProperty("error", out var error) && error.ValueKind != JsonValueKind.Null
+            ? error.ValueKind == JsonValueKind.String ? error.GetString()! : error.GetRawText()
         : "";
 
     // A message may leave its type out.
     private static string TypeOf(JsonElement element) =>
-        element.ValueKind == JsonValueKind.Object && element.TryGetProperty("type", out var type) && type.ValueKind == JsonValueKind.String ? type.GetString()! : "message";
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty("type", out var type) && type.ValueKind == JsonValueKind.String
+            ? type.GetString()!
+            : "message";
 
     private static string Text(JsonElement element, string name) =>
-        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String ? text.GetString()! : "";
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String
+            ? text.GetString()!
+            : "";
 
-    private static DomainException Refused(string? field, string rule) => new(new Error("content_not_supported", $"{field ?? "history"}: {rule}.")
-    {
-        Field = field ?? "input",
-        Rule = rule,
-    });
+    private static DomainException Refused(string? field, string rule) =>
+        new(new Error("content_not_supported", $"{field ?? "history"}: {rule}.")
+        {
+            Field = field ?? "input",
+            Rule = rule,
+        });
 
     private static void Flush(List<ChatMessage> messages, ref Step? step)
     {
@@ -381,7 +397,8 @@ internal sealed record CallArguments(string Text, bool IsTold = false)
         {
             using var document = JsonDocument.Parse(text);
             return document.RootElement.ValueKind != JsonValueKind.Object ? null
-                : document.RootElement.EnumerateObject().DistinctBy(argument => argument.Name).ToDictionary(argument => argument.Name, argument => (object?)argument.Value.Clone());
+                : document.RootElement.EnumerateObject().DistinctBy(argument => argument.Name)
+                    .ToDictionary(argument => argument.Name, argument => (object?)argument.Value.Clone());
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {

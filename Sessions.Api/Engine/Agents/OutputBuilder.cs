@@ -104,7 +104,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
                     EndItem();
                     break;
                 case DataContent or UriContent or HostedFileContent:
-                    throw new AgentException(AgentFailure.Failed("The agent answered with content that can't be kept here: only text and calls can."));
+                    throw new AgentException(
+                        AgentFailure.Failed("The agent answered with content that can't be kept here: only text and calls can."));
             }
         }
     }
@@ -143,7 +144,8 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
             var bytes = Encoding.UTF8.GetByteCount(result.Text);
             if (bytes > maxBytes - _bytes)
             {
-                result = new ToolResult($"The tool's result does not fit into the {maxBytes} bytes that limits.response_bytes allows an answer.", Failed: true);
+                result = new ToolResult(
+                    $"The tool's result does not fit into the {maxBytes} bytes that limits.response_bytes allows an answer.", Failed: true);
                 bytes = 0;
             }
 

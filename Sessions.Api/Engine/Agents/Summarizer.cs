@@ -13,8 +13,10 @@ namespace Sessions.Api.Engine.Agents;
 internal sealed class Summarizer(IChatClient client, int keptTurns)
 {
     private const string Instructions =
-        "Write a clear and complete summary of the conversation above, in at most five sentences, for somebody who is going to continue it and will not have read it. "
-        + "Where it begins with an earlier summary, take that into yours. Keep names, numbers, dates, decisions and preferences. Write in the language of the conversation, and write nothing but the summary.";
+        "Write a clear and complete summary of the conversation above, in at most five sentences, for somebody who is going to continue it "
+        + "and will not have read it. "
+        + "Where it begins with an earlier summary, take that into yours. Keep names, numbers, dates, decisions and preferences. Write in "
+        + "the language of the conversation, and write nothing but the summary.";
 
     // A summary that is longer than this is none.
     private const int MaxBytes = 64 << 10;
@@ -31,7 +33,8 @@ internal sealed class Summarizer(IChatClient client, int keptTurns)
 
     /// <summary>Writes a summary.</summary>
     /// <returns>The summary; <see langword="null"/>: what came back is none.</returns>
-    public async Task<Summary?> WriteAsync(Summary? summary, IEnumerable<Turn> turns, ChatOptions options, CancellationToken cancellationToken)
+    public async Task<Summary?> WriteAsync(
+        Summary? summary, IEnumerable<Turn> turns, ChatOptions options, CancellationToken cancellationToken)
     {
         List<ChatMessage> messages = [];
         if (summary is not null)

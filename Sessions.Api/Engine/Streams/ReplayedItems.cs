@@ -8,7 +8,8 @@ namespace Sessions.Api.Engine.Streams;
 /// done.</summary>
 internal static class ReplayedItems
 {
-    private static readonly byte[] EmptyMessage = """{"type":"message","role":"assistant","status":"in_progress","content":[]}"""u8.ToArray();
+    private static readonly byte[] EmptyMessage =
+        """{"type":"message","role":"assistant","status":"in_progress","content":[]}"""u8.ToArray();
 
     /// <summary>The events of these items.</summary>
     public static IEnumerable<TurnEvent> Of(Items output)
@@ -37,7 +38,9 @@ internal static class ReplayedItems
                 continue;
             }
 
-            var type = item.TryGetProperty("type", out var named) && named.ValueKind == JsonValueKind.String ? named.GetString()! : "message";
+            var type = item.TryGetProperty("type", out var named) && named.ValueKind == JsonValueKind.String
+                ? named.GetString()!
+                : "message";
             foreach (var told in Of(index, type, item))
             {
                 yield return told;
@@ -52,7 +55,9 @@ internal static class ReplayedItems
         {
             yield return new ItemAdded(index, type, EmptyMessage);
             var part = 0;
-            foreach (var content in item.TryGetProperty("content", out var parts) && parts.ValueKind == JsonValueKind.Array ? parts.EnumerateArray() : [])
+            foreach (var content in item.TryGetProperty("content", out var parts) && parts.ValueKind == JsonValueKind.Array
+                ? parts.EnumerateArray()
+                : [])
             {
                 if (content.TryGetProperty("text", out var text) && text.ValueKind == JsonValueKind.String)
                 {

@@ -56,7 +56,8 @@ internal sealed class StreamedTurn(TurnCommand command) : ITurnObserver, IDispos
         Result = result;
         if (result.Replayed)
         {
-            Begun = new TurnBegun(result.SessionId, result.SessionKey, result.Turn.Nonce, result.Turn.Number, result.Turn.StartedSession, result.Turn.CreatedAt);
+            Begun = new TurnBegun(result.SessionId, result.SessionKey, result.Turn.Nonce, result.Turn.Number, result.Turn.StartedSession,
+                result.Turn.CreatedAt);
             On(Begun);
             foreach (var told in ReplayedItems.Of(result.Turn.Output))
             {

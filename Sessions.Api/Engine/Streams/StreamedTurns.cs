@@ -29,7 +29,10 @@ internal sealed partial class StreamedTurns(
     private int _count;
 
     /// <summary>The refusal where too many turns run already.</summary>
-    public static Error Overloaded { get; } = new("overloaded", "The server is answering as many requests as it can take.") { RetryAfter = TimeSpan.FromSeconds(1) };
+    public static Error Overloaded { get; } = new("overloaded", "The server is answering as many requests as it can take.")
+    {
+        RetryAfter = TimeSpan.FromSeconds(1),
+    };
 
     /// <summary>How many turns are running.</summary>
     public int Running => Volatile.Read(ref _count);
@@ -185,7 +188,8 @@ internal sealed partial class StreamedTurns(
         }
 
         if (await log.FindTurnAsync(result.SessionKey, result.Turn.Nonce, owner, cancellationToken) is { } found
-            && found.Turn.Output == result.Turn.Output && found.Turn.Input == result.Turn.Input && found.Turn.Response.IsEmpty == (result.Turn.Response.IsEmpty || !turn.Command.KeepsResponse))
+            && found.Turn.Output == result.Turn.Output && found.Turn.Input == result.Turn.Input
+            && found.Turn.Response.IsEmpty == (result.Turn.Response.IsEmpty || !turn.Command.KeepsResponse))
         {
             return turn;
         }
@@ -222,7 +226,9 @@ internal sealed partial class StreamedTurns(
             // The end of the line: nobody awaits this task, and the client must be told.
             ForgetKey(turn);
             var error = Describe(turn, e);
-            var response = turn.Begun is { } begun && turn.Command.Response is { } maker ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds())) : default;
+            var response = turn.Begun is { } begun && turn.Command.Response is { } maker
+                ? maker.Make(new RunOutcome(null, error, begun.At, time.GetUtcNowMicroseconds()))
+                : default;
             turn.Fail(new TurnFailed(error) { Response = response });
             if (error.Code == "session_gone")
             {

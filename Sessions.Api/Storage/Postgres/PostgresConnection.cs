@@ -38,11 +38,12 @@ internal static class PostgresConnection
             throw new SettingsException($"{PostgresConnectionString.Key}: PostgreSQL at {where}: {sentence}");
         }
 
-        static string? Sentence(Exception e) => PostgresFailure.Translate(e) is { } trouble ? $"{trouble.Message.TrimEnd('.')}; {NotWithout}" : e switch
-        {
-            PostgresException server => $"it refuses to make the tables: {server.MessageText}.",
-            InvalidOperationException or ArgumentException or NotSupportedException => e.Message,
-            _ => null,
-        };
+        static string? Sentence(Exception e) =>
+            PostgresFailure.Translate(e) is { } trouble ? $"{trouble.Message.TrimEnd('.')}; {NotWithout}" : e switch
+            {
+                PostgresException server => $"it refuses to make the tables: {server.MessageText}.",
+                InvalidOperationException or ArgumentException or NotSupportedException => e.Message,
+                _ => null,
+            };
     }
 }

@@ -212,5 +212,6 @@ internal sealed class SqliteFile
         _ => e.Message,
     };
 
-    private static SettingsException Refused(string path, string reason) => new($"sessions.db_path: '{path}' can't be used: {reason.TrimEnd('.')}.");
+    private static SettingsException Refused(string path, string reason) =>
+        new($"sessions.db_path: '{path}' can't be used: {reason.TrimEnd('.')}.");
 }

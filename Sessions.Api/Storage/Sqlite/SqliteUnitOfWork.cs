@@ -523,7 +523,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                             "The record of this idempotency key can't be read: it is damaged.");
                     }
 
-                    var isOthers = Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now && !owner.MayHave(session.UserId);
+                    var isOthers = Locate(SessionRef.ById(reserved)) is { } session && session.ExpiresAt > now
+                        && !owner.MayHave(session.UserId);
                     return KeyReservation.Found(reserved, rows.GuidOrNull(0) == key.Body, sessionId, !isOthers);
                 }
             }

@@ -9,7 +9,9 @@ const openai = client();
 const add = tool({
   name: 'add', description: 'Adds one', parameters: z.object({ round: z.number() }), execute: async ({ round }) => `${round + 1}`,
 });
-const agentWith = (extra = {}) => new Agent({ name: 'Tester', instructions: 'Be brief.', model: new OpenAIResponsesModel(openai, model), ...extra });
+const agentWith = (extra = {}) => new Agent({
+  name: 'Tester', instructions: 'Be brief.', model: new OpenAIResponsesModel(openai, model), ...extra,
+});
 
 const answerOf = async (agent, input, options = {}) => {
   const result = await run(agent, input, options);
@@ -63,7 +65,8 @@ for (const stream of [false, true]) {
     const agent = agentWith({ tools: [add] });
     await answerOf(agent, 'call add 2', { stream, conversationId });
     const items = await all(openai.conversations.items.list(conversationId, { order: 'asc' }));
-    assert.deepEqual(items.map((item) => item.type), ['message', 'function_call', 'function_call_output', 'function_call', 'function_call_output', 'message']);
+    assert.deepEqual(items.map((item) => item.type),
+      ['message', 'function_call', 'function_call_output', 'function_call', 'function_call_output', 'message']);
     assert.equal((await answerOf(agent, 'next', { stream, conversationId })).finalOutput, 'I heard 2: call add 2 / next');
   });
 }

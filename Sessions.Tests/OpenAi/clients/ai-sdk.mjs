@@ -14,7 +14,9 @@ const provider = createOpenAI({
 });
 const openai = client();
 const language = provider(model);
-const tools = { add: tool({ description: 'Adds one', inputSchema: z.object({ round: z.number() }), execute: async ({ round }) => `${round + 1}` }) };
+const tools = {
+  add: tool({ description: 'Adds one', inputSchema: z.object({ round: z.number() }), execute: async ({ round }) => `${round + 1}` }),
+};
 
 const answer = async (stream, options) => {
   if (!stream) return generateText({ model: language, ...options });
@@ -22,7 +24,10 @@ const answer = async (stream, options) => {
   let told = '';
   for await (const text of result.textStream) told += text;
   assert.ok(told.endsWith(await result.text));
-  return { text: await result.text, response: await result.response, steps: await result.steps, usage: await result.usage, providerMetadata: await result.providerMetadata };
+  return {
+    text: await result.text, response: await result.response, steps: await result.steps, usage: await result.usage,
+    providerMetadata: await result.providerMetadata,
+  };
 };
 
 for (const stream of [false, true]) {
@@ -59,7 +64,8 @@ for (const stream of [false, true]) {
   check(`a chain, and a conversation (stream: ${stream})`, async () => {
     const first = await answer(stream, { prompt: 'one' });
     const previousResponseId = first.providerMetadata.openai.responseId;
-    assert.equal((await answer(stream, { prompt: 'two', providerOptions: { openai: { previousResponseId } } })).text, 'I heard 2: one / two');
+    const second = await answer(stream, { prompt: 'two', providerOptions: { openai: { previousResponseId } } });
+    assert.equal(second.text, 'I heard 2: one / two');
     const { id: conversation } = await openai.conversations.create();
     await answer(stream, { prompt: 'one', providerOptions: { openai: { conversation } } });
     assert.equal((await answer(stream, { prompt: 'two', providerOptions: { openai: { conversation } } })).text, 'I heard 2: one / two');
@@ -77,7 +83,8 @@ for (const stream of [false, true]) {
 check('an image', async () => {
   const image = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
   const { text } = await generateText({
-    model: language, messages: [{ role: 'user', content: [{ type: 'text', text: 'what is this?' }, { type: 'image', image, mediaType: 'image/png' }] }],
+    model: language,
+    messages: [{ role: 'user', content: [{ type: 'text', text: 'what is this?' }, { type: 'image', image, mediaType: 'image/png' }] }],
   });
   assert.equal(text, 'I heard 1: what is this?, and saw 1');
 });

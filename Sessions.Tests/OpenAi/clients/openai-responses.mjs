@@ -20,7 +20,8 @@ check('a text, and got again', async () => {
   assert.match(made.id, /^resp_[A-Za-z0-9]+$/);
   assert.equal(made.output_text, 'I heard 1: hello');
   assert.deepEqual(made.usage, {
-    input_tokens: 11, input_tokens_details: { cached_tokens: 3 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 2 }, total_tokens: 18,
+    input_tokens: 11, input_tokens_details: { cached_tokens: 3 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 2 },
+    total_tokens: 18,
   });
   assert.ok(made._request_id);
   assert.deepEqual(await openai.responses.retrieve(made.id), made);
@@ -32,7 +33,8 @@ check('a stream, and its helper', async () => {
   const events = await all(await openai.responses.create({ model, input: 'say a streamed text', stream: true }));
   assert.deepEqual(events.map((event) => event.sequence_number), events.map((_, i) => i));
   assert.equal(events[0].type, 'response.created');
-  assert.equal(events.filter((event) => event.type === 'response.output_text.delta').map((event) => event.delta).join(''), 'a streamed text');
+  const deltas = events.filter((event) => event.type === 'response.output_text.delta');
+  assert.equal(deltas.map((event) => event.delta).join(''), 'a streamed text');
   const last = events.at(-1);
   assert.equal(last.type, 'response.completed');
   const { output_text, ...got } = await openai.responses.retrieve(last.response.id);
@@ -69,7 +71,8 @@ check('a stream picked up again', async () => {
 
 check('chains and branches', async () => {
   const first = await openai.responses.create({ model, input: 'one' });
-  const [left, right] = await Promise.all(['left', 'right'].map((input) => openai.responses.create({ model, input, previous_response_id: first.id })));
+  const [left, right] = await Promise.all(['left', 'right']
+    .map((input) => openai.responses.create({ model, input, previous_response_id: first.id })));
   assert.equal(left.output_text, 'I heard 2: one / left');
   assert.equal(right.output_text, 'I heard 2: one / right');
   assert.equal(right.previous_response_id, first.id);
@@ -103,7 +106,8 @@ check('store: false', async () => {
   const made = await openai.responses.create({ model, input: 'unkept', store: false });
   assert.equal(made.store, false);
   assert.equal((await errorOf(openai.responses.retrieve(made.id))).status, 404);
-  assert.equal((await errorOf(openai.responses.create({ model, input: 'x', previous_response_id: made.id }))).code, 'previous_response_not_found');
+  const refused = await errorOf(openai.responses.create({ model, input: 'x', previous_response_id: made.id }));
+  assert.equal(refused.code, 'previous_response_not_found');
 });
 
 check('structured output', async () => {
@@ -133,7 +137,8 @@ check('options reach the model', async () => {
 });
 
 check('images', async () => {
-  const image_url = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
+  const image_url = 'data:image/png;base64,'
+    + 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
   const content = [{ type: 'input_text', text: 'what is this?' }, { type: 'input_image', image_url, detail: 'low' }];
   const made = await openai.responses.create({ model, input: [{ role: 'user', content }] });
   assert.equal(made.output_text, 'I heard 1: what is this?, and saw 1');
@@ -181,7 +186,8 @@ check('an answer that was lost on the way is given again, once run', async () =>
 
 check('a key of the caller', async () => {
   const { id } = await openai.conversations.create();
-  const send = (input, stream = false) => openai.responses.create({ model, conversation: id, input, stream }, { headers: { 'Idempotency-Key': 'k1' } });
+  const send = (input, stream = false) =>
+    openai.responses.create({ model, conversation: id, input, stream }, { headers: { 'Idempotency-Key': 'k1' } });
   const { data: first, response } = await send('once').withResponse();
   const { data: again, response: replay } = await send('once').withResponse();
   assert.deepEqual(again, first);
@@ -239,12 +245,14 @@ check('chat completions', async () => {
   const chunks = await all(stream);
   assert.equal(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join(''), 'I heard 1: hello');
   assert.equal(chunks.at(-1).usage.total_tokens, 18);
-  const tools = [{ type: 'function', function: { name: 'add', parameters: { type: 'object', properties: { round: { type: 'integer' } } } } }];
+  const parameters = { type: 'object', properties: { round: { type: 'integer' } } };
+  const tools = [{ type: 'function', function: { name: 'add', parameters } }];
   const called = await openai.chat.completions.create({ model, messages: [{ role: 'user', content: 'call add 1' }], tools });
   assert.equal(called.choices[0].finish_reason, 'tool_calls');
   const [call] = called.choices[0].message.tool_calls;
   const done = await openai.chat.completions.create({
-    model, tools, messages: [{ role: 'user', content: 'call add 1' }, called.choices[0].message, { role: 'tool', tool_call_id: call.id, content: '42' }],
+    model, tools,
+    messages: [{ role: 'user', content: 'call add 1' }, called.choices[0].message, { role: 'tool', tool_call_id: call.id, content: '42' }],
   });
   assert.equal(done.choices[0].message.content, 'after 1 calls: 42');
   const run = openai.chat.completions.stream({ model, tools, messages: [{ role: 'user', content: 'call add 1' }] });
@@ -256,7 +264,8 @@ check('chat completions with a session', async () => {
   const system = { role: 'system', content: 'Be kind.' };
   const user = (content) => ({ role: 'user', content });
   const first = await openai.chat.completions.create({ model, messages: [system, user('one')] }, { headers });
-  const second = await openai.chat.completions.create({ model, messages: [system, user('one'), first.choices[0].message, user('two')] }, { headers });
+  const grown = [system, user('one'), first.choices[0].message, user('two')];
+  const second = await openai.chat.completions.create({ model, messages: grown }, { headers });
   assert.equal(second.choices[0].message.content, 'I heard 2: one / two');
   const third = await openai.chat.completions.create({ model, messages: [system, user('options')] }, { headers });
   assert.equal(JSON.parse(third.choices[0].message.content).system.filter((text) => text.includes('Be kind.')).length, 1);

@@ -5,7 +5,10 @@ import { all, check, client, errorOf, model, runChecks } from './lib.mjs';
 const openai = client();
 const tools = [{
   type: 'function', name: 'add', description: 'Adds one', strict: true,
-  parameters: { $schema: 'http://json-schema.org/draft-07/schema#', type: 'object', properties: { round: { type: 'integer' } }, required: ['round'], additionalProperties: false },
+  parameters: {
+    $schema: 'http://json-schema.org/draft-07/schema#', type: 'object', properties: { round: { type: 'integer' } }, required: ['round'],
+    additionalProperties: false,
+  },
 }];
 
 const answer = async (body, stream) => {
@@ -49,7 +52,8 @@ for (const stream of [false, true, 'helper']) {
     }
     assert.equal(response.output_text, 'after 3 calls: 2, 3, 4');
     const items = await all(openai.conversations.items.list(conversation, { order: 'asc' }));
-    assert.deepEqual(items.map((item) => item.type), ['message', ...Array(3).fill(['function_call', 'function_call_output']).flat(), 'message']);
+    assert.deepEqual(items.map((item) => item.type),
+      ['message', ...Array(3).fill(['function_call', 'function_call_output']).flat(), 'message']);
     assert.equal(items[2].output, '2');
   });
 
@@ -78,7 +82,8 @@ check('a call without its output, and an output without its call', async () => {
   assert.equal(early.status, 400);
   assert.equal(early.param, 'input');
   assert.match(early.message, new RegExp(`No tool output found for function call ${first.output[0].call_id}`));
-  const stray = await errorOf(openai.responses.create({ model, input: [{ type: 'function_call_output', call_id: 'call_x', output: 'x' }] }));
+  const unasked = { type: 'function_call_output', call_id: 'call_x', output: 'x' };
+  const stray = await errorOf(openai.responses.create({ model, input: [unasked] }));
   assert.equal(stray.status, 400);
   assert.match(stray.message, /No tool call found for function call output with call_id call_x/);
   const done = await answer({ input: outputsOf(first), conversation });
@@ -91,14 +96,16 @@ check('a call without its output, and an output without its call', async () => {
 check('an output of parts', async () => {
   const first = await answer({ input: 'call add 1' });
   const output = [{ type: 'input_text', text: 'two' }];
-  const done = await answer({ input: [{ type: 'function_call_output', call_id: first.output[0].call_id, output }], previous_response_id: first.id });
+  const input = [{ type: 'function_call_output', call_id: first.output[0].call_id, output }];
+  const done = await answer({ input, previous_response_id: first.id });
   assert.equal(done.output_text, 'after 1 calls: two');
   const [item] = await all(openai.responses.inputItems.list(done.id));
   assert.deepEqual(item.output, output);
 });
 
 check('tool_choice reaches the model', async () => {
-  const sent = JSON.parse((await answer({ input: 'options', tool_choice: { type: 'function', name: 'add' }, parallel_tool_calls: false })).output_text);
+  const told = await answer({ input: 'options', tool_choice: { type: 'function', name: 'add' }, parallel_tool_calls: false });
+  const sent = JSON.parse(told.output_text);
   assert.deepEqual(sent.tool_choice, { type: 'function', function: { name: 'add' } });
   assert.equal(sent.parallel_tool_calls, false);
   assert.equal(sent.tools[0].function.name, 'add');

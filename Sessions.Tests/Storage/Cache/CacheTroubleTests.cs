@@ -77,7 +77,8 @@ public sealed class CacheTroubleTests : IDisposable
         Assert.Equal(200, health.Status);
         Assert.Equal("Degraded", (string?)health.Json["status"]);
         Assert.Equal("Healthy", (string?)health.Json["checks"]!["store"]!["status"]);
-        Assert.Equal("Redis can't be reached. Until it is back, everything is read from the disk.", (string?)health.Json["checks"]!["cache"]!["description"]);
+        Assert.Equal("Redis can't be reached. Until it is back, everything is read from the disk.",
+            (string?)health.Json["checks"]!["cache"]!["description"]);
         Assert.Equal(2, (int)(await server.QueryAsync("and again", "a"))["metadata"]!["turn"]!);
 
         await redis.RestartAsync();
@@ -91,7 +92,8 @@ public sealed class CacheTroubleTests : IDisposable
         const int Threads = 4;
         using var redis = await RedisProcess.StartAsync();
         await using var model = await ChatCompletionsServer.StartAsync();
-        model.Reply = (request, _, http) => ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
+        model.Reply = (request, _, http) =>
+            ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(ChatCompletionsServer.Asked(request)));
         IReadOnlyList<(string, string)> settings = [.. Settings(redis), .. model.Agent("model"), ("agents:model:history_turns", "1000")];
         await using var one = SessionsServer.Start(settings);
         one.Time.SetUtcNow(DateTimeOffset.UtcNow);
@@ -104,8 +106,15 @@ public sealed class CacheTroubleTests : IDisposable
         {
             for (var i = 0; !stop.IsCancellationRequested; i++)
             {
-                using var content = JsonContent.Create(new { query = $"{client}-{i}", thread_id = $"t{Random.Shared.Next(Threads)}", agent_type = "model", parameters = new { history_turns = 1000 } });
-                using var response = await (Random.Shared.Next(2) == 0 ? one.Client : two).PostAsync(new Uri("/query", UriKind.Relative), content, Cancel);
+                using var content = JsonContent.Create(new
+                {
+                    query = $"{client}-{i}",
+                    thread_id = $"t{Random.Shared.Next(Threads)}",
+                    agent_type = "model",
+                    parameters = new { history_turns = 1000 },
+                });
+                using var response = await (Random.Shared.Next(2) == 0 ? one.Client : two)
+                    .PostAsync(new Uri("/query", UriKind.Relative), content, Cancel);
 
                 // 409: the other server was faster again and again.
                 Assert.True((int)response.StatusCode is 200 or 409, await response.Content.ReadAsStringAsync(Cancel));
@@ -150,11 +159,13 @@ public sealed class CacheTroubleTests : IDisposable
     [Theory]
     [InlineData("sqlite", null, "sessions.cache: redis needs a connection string; set the environment variable ConnectionStrings__redis")]
     [InlineData("sqlite", "127.0.0.1:1,password=hush,nonsense=1", "ConnectionStrings:redis: is not a Redis connection string")]
-    [InlineData("memory", "127.0.0.1:1", "sessions.cache: 'redis' is not allowed with sessions.storage_type: memory; it is for storage_type: sqlite.")]
+    [InlineData("memory", "127.0.0.1:1",
+        "sessions.cache: 'redis' is not allowed with sessions.storage_type: memory; it is for storage_type: sqlite.")]
     public async Task A_cache_that_can_not_be_is_told_at_the_start(string storage, string? connection, string message)
     {
         await using var api = ServiceProcess.Api(
-            ("SESSIONS__STORAGE_TYPE", storage), ("SESSIONS__DB_PATH", _folder["a.db"]), ("SESSIONS__CACHE", "redis"), ("ConnectionStrings__redis", connection ?? ""));
+            ("SESSIONS__STORAGE_TYPE", storage), ("SESSIONS__DB_PATH", _folder["a.db"]), ("SESSIONS__CACHE", "redis"),
+            ("ConnectionStrings__redis", connection ?? ""));
 
         Assert.Equal(1, await api.ExitAsync());
         Assert.Contains(message, Assert.Single(api.Lines, line => line.Length > 0), StringComparison.Ordinal);
@@ -210,7 +221,8 @@ public sealed class CacheTroubleTests : IDisposable
     }
 
     private IReadOnlyList<(string, string)> Settings(RedisProcess redis) =>
-        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["a.db"]), ("sessions:cache", "redis"), ("ConnectionStrings:redis", redis.Address)];
+        [("sessions:storage_type", "sqlite"), ("sessions:db_path", _folder["a.db"]), ("sessions:cache", "redis"),
+            ("ConnectionStrings:redis", redis.Address)];
 
     private static async Task<List<string>> KeysAsync(RedisProcess redis)
     {

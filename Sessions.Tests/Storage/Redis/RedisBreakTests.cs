@@ -158,7 +158,8 @@ public sealed class RedisBreakTests(RedisFixture redis)
             var turns = await survivor.TurnsAsync($"s{i}");
             Assert.Equal(Enumerable.Range(1, turns.Count), turns.Select(turn => turn.Number));
             Assert.Equal(turns.Count, turns.Select(turn => turn.Input.ToString()).Distinct().Count());
-            Assert.All(answered.Where(turn => turn.Key.Session == $"s{i}"), turn => Assert.Equal(turn.Value, turns[turn.Key.Turn - 1].Input.ToString()));
+            Assert.All(answered.Where(turn => turn.Key.Session == $"s{i}"),
+                turn => Assert.Equal(turn.Value, turns[turn.Key.Turn - 1].Input.ToString()));
         }
 
         Assert.Equal(["s0", "s1", "s2"], (await survivor.ListIdsAsync("user")).Order());
@@ -166,7 +167,8 @@ public sealed class RedisBreakTests(RedisFixture redis)
     }
 
     // What has become of a query nobody knows where it was not answered: its key will tell.
-    private static async Task AskAsync(TestStore store, string session, string query, System.Collections.Concurrent.ConcurrentDictionary<(string, int), string> answered)
+    private static async Task AskAsync(
+        TestStore store, string session, string query, System.Collections.Concurrent.ConcurrentDictionary<(string, int), string> answered)
     {
         var key = new Idempotency(Guid.NewGuid(), Guid.NewGuid());
         while (true)
@@ -254,7 +256,8 @@ public sealed class RedisBreakTests(RedisFixture redis)
         string[] all = ["new", "source", "old0", "old1", "old2"];
         await WhatIsThereIsSeenAsync(survivor, all);
         await survivor.Store.EraseAsync("ada", Cancel);
-        await NothingIsLeftAsync(survivor, "ada", operation == "claim" && await survivor.GetAsync("source") is { UserId: null } ? ["new"] : all);
+        await NothingIsLeftAsync(survivor, "ada",
+            operation == "claim" && await survivor.GetAsync("source") is { UserId: null } ? ["new"] : all);
         Assert.Equal(["other"], await survivor.ListIdsAsync("bob"));
         return isBroken;
     }
@@ -274,14 +277,21 @@ public sealed class RedisBreakTests(RedisFixture redis)
         switch (operation)
         {
             case "turn" or "failure" or "evict":
-                var opened = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("new"), Owner = Owner.Claiming("ada"), Lease = lease }, Cancel);
+                var opened = await store.OpenAsync(
+                    new OpenRequest { Session = SessionRef.ById("new"), Owner = Owner.Claiming("ada"), Lease = lease }, Cancel);
                 SessionChange change = operation == "failure"
                     ? new RecordFailure("why", TestStore.New("new", "ada"))
                     : new AppendTurn(ways.NewTurn(opened, "secret"), 0) { Create = TestStore.New("new", "ada") };
                 await WriteAsync(opened, change);
                 break;
             case "claim":
-                var claiming = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("source"), Owner = Owner.Claiming("ada"), Lease = lease, HistoryTurns = 1 }, Cancel);
+                var claiming = await store.OpenAsync(new OpenRequest
+                {
+                    Session = SessionRef.ById("source"),
+                    Owner = Owner.Claiming("ada"),
+                    Lease = lease,
+                    HistoryTurns = 1,
+                }, Cancel);
                 await WriteAsync(claiming, new AppendTurn(ways.NewTurn(claiming, "secret"), 1));
                 break;
             case "create":
@@ -370,14 +380,19 @@ public sealed class RedisBreakTests(RedisFixture redis)
         Assert.DoesNotContain((await store.ListIdsAsync(null)), ids.Contains);
     }
 
-    private static IEnumerable<string> Ids(IEnumerable<ArchiveEntry> entries) => entries.Where(entry => entry.Session is not null).Select(entry => entry.Session!.Session.Id);
+    private static IEnumerable<string> Ids(IEnumerable<ArchiveEntry> entries) =>
+        entries.Where(entry => entry.Session is not null).Select(entry => entry.Session!.Session.Id);
 
     private async Task<TestStore> OpenAsync(int maxPerUser) => await OpenAtAsync(await redis.NewDatabaseAsync(), maxPerUser: maxPerUser);
 
     private static async Task<TestStore> OpenAtAsync(string address, FakeTimeProvider? time = null, int maxPerUser = 10)
     {
         var connection = await ConnectionMultiplexer.ConnectAsync($"{address},name=victim");
-        var policy = new StorePolicy { Lifetime = _ => TimeSpan.FromHours(24), MaxPerUser = kind => kind == SessionKind.Chain ? 0 : maxPerUser };
+        var policy = new StorePolicy
+        {
+            Lifetime = _ => TimeSpan.FromHours(24),
+            MaxPerUser = kind => kind == SessionKind.Chain ? 0 : maxPerUser,
+        };
         return await RedisFixture.NewStoreAsync(connection, "", policy, time ?? new FakeTimeProvider(Start), connection);
     }
 }

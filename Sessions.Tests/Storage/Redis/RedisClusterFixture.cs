@@ -79,7 +79,8 @@ public sealed class RedisClusterFixture : IAsyncDisposable
         foreach (var process in _nodes)
         {
             await using var node = await process.ConnectAsync();
-            while (!((string?)await node.GetServer(process.Address).ExecuteAsync("CLUSTER", "INFO"))!.Contains("cluster_state:ok", StringComparison.Ordinal))
+            while (!((string?)await node.GetServer(process.Address).ExecuteAsync("CLUSTER", "INFO"))!.Contains("cluster_state:ok",
+                StringComparison.Ordinal))
             {
                 TestContext.Current.CancellationToken.ThrowIfCancellationRequested();
             }

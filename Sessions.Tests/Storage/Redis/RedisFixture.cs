@@ -43,11 +43,16 @@ public sealed class RedisFixture : IAsyncDisposable
         IConnectionMultiplexer connection, string prefix, StorePolicy policy, FakeTimeProvider time, IAsyncDisposable? owned = null) =>
         TestStore.OpenAsync(policy, time, p => ValueTask.FromResult<ISessionStore>(NewStore(connection, prefix, p, time)), owned);
 
-    internal static RedisSessionStore NewStore(IConnectionMultiplexer connection, string prefix, StorePolicy policy, TimeProvider time, Action<string>? onStep = null) =>
-        new(NewCommands(connection), new RedisKeys(prefix), policy, time, NullLogger<RedisSessionStore>.Instance) { OnStep = onStep ?? (_ => { }) };
+    internal static RedisSessionStore NewStore(
+        IConnectionMultiplexer connection, string prefix, StorePolicy policy, TimeProvider time, Action<string>? onStep = null) =>
+        new(NewCommands(connection), new RedisKeys(prefix), policy, time, NullLogger<RedisSessionStore>.Instance)
+        {
+            OnStep = onStep ?? (_ => { }),
+        };
 
     internal static RedisCommands NewCommands(IConnectionMultiplexer connection) =>
-        new(connection.GetDatabase(), new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>(), NullLogger<RedisCommands>.Instance);
+        new(connection.GetDatabase(), new ServiceCollection().AddMetrics().BuildServiceProvider().GetRequiredService<IMeterFactory>(),
+            NullLogger<RedisCommands>.Instance);
 
     public async ValueTask DisposeAsync()
     {

@@ -17,7 +17,8 @@ internal sealed class RedisProcess : IDisposable
     private RedisProcess(int port, string[] arguments)
     {
         Port = port;
-        _arguments = ["--port", $"{port}", "--bind", "127.0.0.1", "--dir", _folder.Path, "--save", "", "--databases", "1024", "--daemonize", "no", .. arguments];
+        _arguments = ["--port", $"{port}", "--bind", "127.0.0.1", "--dir", _folder.Path, "--save", "", "--databases", "1024",
+            "--daemonize", "no", .. arguments];
         _process = Run();
     }
 
@@ -84,7 +85,8 @@ internal sealed class RedisProcess : IDisposable
         kill.WaitForExit();
     }
 
-    public async Task<ConnectionMultiplexer> ConnectAsync() => await ConnectionMultiplexer.ConnectAsync($"{Address},allowAdmin=true,abortConnect=true");
+    public async Task<ConnectionMultiplexer> ConnectAsync() =>
+        await ConnectionMultiplexer.ConnectAsync($"{Address},allowAdmin=true,abortConnect=true");
 
     public void Dispose()
     {
@@ -99,7 +101,8 @@ internal sealed class RedisProcess : IDisposable
 
     private Process Run()
     {
-        var process = Process.Start(new ProcessStartInfo(Program!, _arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var process = Process.Start(
+            new ProcessStartInfo(Program!, _arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
         return process;

@@ -188,7 +188,8 @@ public sealed class RedisTests(RedisFixture redis)
             await store.AppendAsync(opened, query);
         }
 
-        Assert.Equal(["kept", "another", "and another", "and one more"], (await store.TurnsAsync("a")).Select(turn => turn.Input.ToString()));
+        Assert.Equal(["kept", "another", "and another", "and one more"],
+            (await store.TurnsAsync("a")).Select(turn => turn.Input.ToString()));
     }
 
     [Fact]
@@ -204,7 +205,8 @@ public sealed class RedisTests(RedisFixture redis)
         int[] path = [.. Enumerable.Range(1, 10), .. Enumerable.Range(21, 20)];
         foreach (var descending in (bool[])[false, true])
         {
-            var page = await store.ReadTurnsAsync("a", new TurnPageRequest { Limit = 100, MaxBytes = int.MaxValue, Descending = descending });
+            var page = await store.ReadTurnsAsync("a",
+                new TurnPageRequest { Limit = 100, MaxBytes = int.MaxValue, Descending = descending });
             Assert.Equal(descending ? path.Reverse() : path, page.Turns.Select(turn => turn.Number));
             Assert.False(page.HasMore);
             var some = await store.ReadTurnsAsync("a", new TurnPageRequest { Limit = 100, MaxBytes = 1_510_000, Descending = descending });
@@ -236,7 +238,8 @@ public sealed class RedisTests(RedisFixture redis)
         RedisLayout.Prepare(database, Keys);
         Assert.Equal("3/2", await database.StringGetAsync(Keys.Layout));
         await database.StringSetAsync(Keys.Layout, "4/3");
-        Assert.Contains("later version", Assert.Throws<SettingsException>(() => RedisLayout.Prepare(database, Keys)).Message, StringComparison.Ordinal);
+        Assert.Contains("later version", Assert.Throws<SettingsException>(() => RedisLayout.Prepare(database, Keys)).Message,
+            StringComparison.Ordinal);
 
         await database.KeyDeleteAsync(Keys.Layout);
         await database.SortedSetAddAsync("a:{7}", "id", 1);
@@ -255,7 +258,8 @@ public sealed class RedisTests(RedisFixture redis)
         var time = new FakeTimeProvider(Start);
         var damage = new List<string>();
         await using var store = await TestStore.OpenAsync(
-            policy, time, p => ValueTask.FromResult<ISessionStore>(new RedisSessionStore(commands, Keys, p, time, Microsoft.Extensions.Logging.Abstractions.NullLogger<RedisSessionStore>.Instance)));
+            policy, time, p => ValueTask.FromResult<ISessionStore>(new RedisSessionStore(commands, Keys, p, time,
+                Microsoft.Extensions.Logging.Abstractions.NullLogger<RedisSessionStore>.Instance)));
         await store.TurnAsync("a", "user");
 
         process.Signal("STOP");
@@ -263,7 +267,8 @@ public sealed class RedisTests(RedisFixture redis)
         var health = await store.Store.CheckAsync(Cancel);
         Assert.Equal(HealthStatus.Unhealthy, health.Status);
         Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(2.5));
-        await Task.WhenAll(Enumerable.Range(0, 20).Select(_ => Assert.ThrowsAsync<StoreUnavailableException>(async () => await store.BeginAsync("a", "user"))));
+        await Task.WhenAll(Enumerable.Range(0, 20)
+            .Select(_ => Assert.ThrowsAsync<StoreUnavailableException>(async () => await store.BeginAsync("a", "user"))));
 
         // The first one's time-out, not twenty of them; then nobody waits.
         Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, TimeSpan.FromSeconds(9));
@@ -368,19 +373,23 @@ public sealed class RedisTests(RedisFixture redis)
         foreach (var name in names)
         {
             Assert.StartsWith("sessions:", name, StringComparison.Ordinal);
-            Assert.True(await database.KeyTimeToLiveAsync(name) is { } left && left < TimeSpan.FromHours(24), $"{name} has no time to live, or a long one.");
-            if (await database.KeyTypeAsync(name) == RedisType.SortedSet && (name.Contains(":u:", StringComparison.Ordinal) || name.Contains(":a:", StringComparison.Ordinal)))
+            Assert.True(await database.KeyTimeToLiveAsync(name) is { } left && left < TimeSpan.FromHours(24),
+                $"{name} has no time to live, or a long one.");
+            if (await database.KeyTypeAsync(name) == RedisType.SortedSet
+                && (name.Contains(":u:", StringComparison.Ordinal) || name.Contains(":a:", StringComparison.Ordinal)))
             {
                 foreach (var entry in await database.SortedSetRangeByRankAsync(name))
                 {
                     Assert.True(RedisKeys.TryRead(entry, out var id, out var key));
                     indexed.Add(id);
-                    Assert.True(await store.GetAsync(SessionRef.ByKey(key), Owner.Anyone) is not null, $"{name} names {id}, which is gone.");
+                    Assert.True(await store.GetAsync(SessionRef.ByKey(key), Owner.Anyone) is not null,
+                        $"{name} names {id}, which is gone.");
                 }
             }
         }
 
-        Assert.Equal(indexed.Order(), names.Where(name => name.StartsWith("sessions:s:", StringComparison.Ordinal) && name.EndsWith('}')).Select(name => name[12..^1]).Order());
+        Assert.Equal(indexed.Order(), names.Where(name => name.StartsWith("sessions:s:", StringComparison.Ordinal) && name.EndsWith('}'))
+            .Select(name => name[12..^1]).Order());
     }
 
     private static async Task<List<string>> NamesAsync(IDatabase database)
@@ -401,11 +410,13 @@ public sealed class RedisTests(RedisFixture redis)
         Damage = damage ?? new DamageReport(),
     };
 
-    private static async Task<(TestStore Store, IDatabase Database, DamageReport Damage)> OpenAsync(string address, int maxPerUser = 10, double lifetimeHours = 24)
+    private static async Task<(TestStore Store, IDatabase Database, DamageReport Damage)> OpenAsync(
+        string address, int maxPerUser = 10, double lifetimeHours = 24)
     {
         var connection = await ConnectionMultiplexer.ConnectAsync($"{address},allowAdmin=true");
         var damage = new DamageReport();
-        var store = await RedisFixture.NewStoreAsync(connection, RedisKeys.DefaultPrefix, NewPolicy(maxPerUser, lifetimeHours, damage), new FakeTimeProvider(Start), connection);
+        var store = await RedisFixture.NewStoreAsync(connection, RedisKeys.DefaultPrefix, NewPolicy(maxPerUser, lifetimeHours, damage),
+            new FakeTimeProvider(Start), connection);
         return (store, connection.GetDatabase(), damage);
     }
 }

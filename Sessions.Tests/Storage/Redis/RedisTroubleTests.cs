@@ -89,12 +89,14 @@ public sealed class RedisTroubleTests
     public async Task A_Redis_that_is_still_loading_is_told_by_that_and_used_when_it_has_loaded()
     {
         // A tenth of a second for each key, until it is told to hurry; and an answer now and then meanwhile.
-        using var redis = await RedisProcess.StartAsync("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no");
+        using var redis = await RedisProcess.StartAsync("--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024",
+            "--rdbcompression", "no");
         await using var server = Start(redis);
         await server.QueryAsync("hello", "a", "ada");
         await using (var admin = await redis.ConnectAsync())
         {
-            await Task.WhenAll(Enumerable.Range(0, 300).Select(i => admin.GetDatabase().StringSetAsync($"other {i}", new string('x', 100))));
+            await Task.WhenAll(Enumerable.Range(0, 300)
+                .Select(i => admin.GetDatabase().StringSetAsync($"other {i}", new string('x', 100))));
             await admin.GetDatabase().ExecuteAsync("SAVE");
         }
 
@@ -122,7 +124,8 @@ public sealed class RedisTroubleTests
     public async Task A_Redis_that_would_evict_sessions_is_warned_of(string policy, string memory, string level, string message)
     {
         using var redis = await RedisProcess.StartAsync("--maxmemory-policy", policy, "--maxmemory", memory);
-        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", redis.Address), ("Logging__LogLevel__Sessions.Api.Storage.Redis.RedisEvictionWarning", "Debug"));
+        await using var server = ServiceProcess.Api(("SESSIONS__STORAGE_TYPE", "redis"), ("ConnectionStrings__redis", redis.Address),
+            ("Logging__LogLevel__Sessions.Api.Storage.Redis.RedisEvictionWarning", "Debug"));
         await server.SaysAsync(message);
 
         Assert.Equal(1, server.Count(level));
@@ -156,7 +159,8 @@ public sealed class RedisTroubleTests
             await ServiceProcess.UntilAsync(async () =>
             {
                 var info = (string)(await database.ExecuteAsync("INFO", "persistence"))!;
-                return info.Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal) && info.Contains($"rdb_last_bgsave_status:{status}", StringComparison.Ordinal);
+                return info.Contains("rdb_bgsave_in_progress:0", StringComparison.Ordinal)
+                    && info.Contains($"rdb_last_bgsave_status:{status}", StringComparison.Ordinal);
             });
         }
     }
@@ -230,7 +234,8 @@ public sealed class RedisTroubleTests
 
         Assert.InRange(Stopwatch.GetElapsedTime(started), TimeSpan.Zero, Bound);
         Assert.All(answers, answer => answer.IsProblem(503, "storage_unavailable"));
-        Assert.All(answers, answer => Assert.InRange(int.Parse(answer.Headers["Retry-After"], System.Globalization.CultureInfo.InvariantCulture), 1, 10));
+        Assert.All(answers,
+            answer => Assert.InRange(int.Parse(answer.Headers["Retry-After"], System.Globalization.CultureInfo.InvariantCulture), 1, 10));
         Assert.Equal(503, (await server.GetAsync("/health")).Status);
         Assert.Equal(200, (await server.GetAsync("/alive")).Status);
         return answers[0];

@@ -28,7 +28,8 @@ public sealed class CommandsTests : IDisposable
 
         Assert.True(code == 0, output);
         Assert.Equal("ok", SqliteTests.Ask(copy, "PRAGMA integrity_check"));
-        Assert.Equal("0", SqliteTests.Ask(copy, "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
+        Assert.Equal("0", SqliteTests.Ask(copy,
+            "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
         await using var restored = SqliteTests.Open(copy);
         Assert.Equal(5000, (await SqliteTests.GetAsync(restored, "long"))!.TurnCount);
         Assert.Equal(1, (await RunAsync("sqlite", "backup", copy)).ExitCode);
@@ -65,7 +66,8 @@ public sealed class CommandsTests : IDisposable
         Assert.Equal(whole, await File.ReadAllTextAsync(_folder["again"], TestStore.Cancel));
 
         Task<(int ExitCode, string Output)> RunAsync(string database, params string[] command) => SqliteTests.RunAsync("dotnet",
-            ["exec", typeof(ISessionStore).Assembly.Location, .. command, "--sessions:storage_type=sqlite", $"--sessions:db_path={_folder[database]}"]);
+            ["exec", typeof(ISessionStore).Assembly.Location, .. command, "--sessions:storage_type=sqlite",
+                $"--sessions:db_path={_folder[database]}"]);
     }
 
     [Fact]
@@ -168,5 +170,6 @@ public sealed class CommandsTests : IDisposable
     public async Task Memory_has_nothing_to_export() => Assert.Equal(1, (await RunAsync("memory", "export", "-")).ExitCode);
 
     private Task<(int ExitCode, string Output)> RunAsync(string storageType, params string[] command) => SqliteTests.RunAsync("dotnet",
-        ["exec", typeof(ISessionStore).Assembly.Location, .. command, $"--sessions:storage_type={storageType}", $"--sessions:db_path={_folder["sessions.db"]}"]);
+        ["exec", typeof(ISessionStore).Assembly.Location, .. command, $"--sessions:storage_type={storageType}",
+            $"--sessions:db_path={_folder["sessions.db"]}"]);
 }

@@ -46,7 +46,8 @@ public sealed class SqliteCrashTests : IDisposable
                     var query = $"{session} r{round} q{i}";
                     try
                     {
-                        using var response = await http.PostAsJsonAsync("/query", new { query, thread_id = session, user_id = $"u{client}" }, TestContext.Current.CancellationToken);
+                        using var response = await http.PostAsJsonAsync("/query",
+                            new { query, thread_id = session, user_id = $"u{client}" }, TestContext.Current.CancellationToken);
                         var body = await response.Content.ReadFromJsonAsync<JsonElement>(TestContext.Current.CancellationToken);
                         Assert.True(response.IsSuccessStatusCode, body.ToString());
                         queries.Add(query);
@@ -75,7 +76,8 @@ public sealed class SqliteCrashTests : IDisposable
         using var client = new HttpClient { BaseAddress = last.Address };
         await CheckAsync(client, answered);
         Assert.InRange(answered.Sum(session => session.Value.Count), Rounds * AnsweredPerRound, int.MaxValue);
-        Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
+        Assert.Equal("0", SqliteTests.Ask(Db,
+            "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
         Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM turns WHERE session NOT IN (SELECT key FROM sessions)"));
     }
 
@@ -110,7 +112,8 @@ public sealed class SqliteCrashTests : IDisposable
                             var body = await response.Content.ReadFromJsonAsync<JsonElement>(TestContext.Current.CancellationToken);
                             Assert.True(response.IsSuccessStatusCode, body.ToString());
                             var metadata = body.GetProperty("metadata");
-                            Assert.True(answered.GetOrAdd(metadata.GetProperty("thread_id").GetString()!, _ => []).TryAdd(metadata.GetProperty("turn").GetInt32(), query), "Two answers are the same turn.");
+                            Assert.True(answered.GetOrAdd(metadata.GetProperty("thread_id").GetString()!, _ => [])
+                                .TryAdd(metadata.GetProperty("turn").GetInt32(), query), "Two answers are the same turn.");
                             Interlocked.Add(ref replayed, response.Headers.Contains("Idempotency-Replayed") ? 1 : 0);
                             Interlocked.Increment(ref count);
                             break;
@@ -133,7 +136,8 @@ public sealed class SqliteCrashTests : IDisposable
                 server.Kill();
                 server.Dispose();
                 Volatile.Write(ref server, await StartAsync(Db));
-                TestContext.Current.TestOutputHelper?.WriteLine($"answers again {Stopwatch.GetElapsedTime(killed).TotalMilliseconds:0} ms after the kill");
+                TestContext.Current.TestOutputHelper?.WriteLine(
+                    $"answers again {Stopwatch.GetElapsedTime(killed).TotalMilliseconds:0} ms after the kill");
             }
 
             await enough.CancelAsync();
@@ -152,7 +156,8 @@ public sealed class SqliteCrashTests : IDisposable
         foreach (var (session, turns) in answered)
         {
             Assert.Equal(Enumerable.Range(1, turns.Count), turns.Keys.Order());
-            await CheckAsync(reader, new([new(session, [.. turns.OrderBy(turn => turn.Key).Select(turn => turn.Value)])]), mayHaveMore: false);
+            await CheckAsync(reader,
+                new([new(session, [.. turns.OrderBy(turn => turn.Key).Select(turn => turn.Value)])]), mayHaveMore: false);
         }
 
         Assert.Equal($"{answered.Sum(session => session.Value.Count)}", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
@@ -167,11 +172,13 @@ public sealed class SqliteCrashTests : IDisposable
             List<string> stored = [];
             for (string? next = ""; next is not null;)
             {
-                var page = await http.GetFromJsonAsync<JsonElement>($"/sessions/{session}/history?limit=100{next}", TestContext.Current.CancellationToken);
+                var page = await http.GetFromJsonAsync<JsonElement>($"/sessions/{session}/history?limit=100{next}",
+                    TestContext.Current.CancellationToken);
                 foreach (var turn in page.GetProperty("turns").EnumerateArray())
                 {
                     Assert.Equal(stored.Count + 1, turn.GetProperty("turn").GetInt32());
-                    Assert.Contains("\"" + turn.GetProperty("query").GetString() + "\"", turn.GetProperty("response").GetString(), StringComparison.Ordinal);
+                    Assert.Contains("\"" + turn.GetProperty("query").GetString() + "\"", turn.GetProperty("response").GetString(),
+                        StringComparison.Ordinal);
                     stored.Add(turn.GetProperty("query").GetString()!);
                 }
 
@@ -194,7 +201,8 @@ public sealed class SqliteCrashTests : IDisposable
     private static async Task<Server> StartAsync(string path)
     {
         var port = FreePort.Find();
-        var start = new ProcessStartInfo("dotnet", ["exec", typeof(ISessionStore).Assembly.Location, "--urls", $"http://127.0.0.1:{port}", "--Logging:LogLevel:Default=Warning"])
+        var start = new ProcessStartInfo("dotnet",
+            ["exec", typeof(ISessionStore).Assembly.Location, "--urls", $"http://127.0.0.1:{port}", "--Logging:LogLevel:Default=Warning"])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,

@@ -12,7 +12,8 @@ public sealed class SqliteDamageTests : IDisposable
     private readonly FakeTimeProvider _time = new(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero));
     private readonly DamageReport _damage = new();
 
-    public SqliteDamageTests() => Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows lets nobody write into a file that SQLite has open.");
+    public SqliteDamageTests() =>
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows lets nobody write into a file that SQLite has open.");
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -45,7 +46,8 @@ public sealed class SqliteDamageTests : IDisposable
     public async Task Metadata_that_nobody_wrote_is_told_as_damage_under_v1_as_well(string stored)
     {
         await using var server = SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
-        Assert.Equal(201, (await server.PostAsync("/sessions", new { session_id = "bad", user_id = "ada", metadata = new { a = 1 } })).Status);
+        Assert.Equal(201,
+            (await server.PostAsync("/sessions", new { session_id = "bad", user_id = "ada", metadata = new { a = 1 } })).Status);
         SqliteTests.Execute(Db, $"UPDATE sessions SET metadata = CAST('{stored}' AS BLOB) WHERE id = 'bad'");
 
         foreach (var answer in (Answer[])
@@ -85,15 +87,18 @@ public sealed class SqliteDamageTests : IDisposable
     public async Task Values_that_nobody_wrote_are_told_and_stop_nothing_else(string update)
     {
         await using var store = await FillAsync();
-        SqliteTests.Execute(Db, $"UPDATE {update} WHERE {(update.StartsWith("turns", StringComparison.Ordinal) ? "session" : "key")} = (SELECT key FROM sessions WHERE id = 'bad')");
+        var key = update.StartsWith("turns", StringComparison.Ordinal) ? "session" : "key";
+        SqliteTests.Execute(Db, $"UPDATE {update} WHERE {key} = (SELECT key FROM sessions WHERE id = 'bad')");
 
         await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.BeginAsync(store, "bad", "ada"));
         await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.HistoryAsync(store, "bad"));
-        await Assert.ThrowsAsync<StoredDataException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("bad") }, Cancel));
+        await Assert.ThrowsAsync<StoredDataException>(async () =>
+            await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("bad") }, Cancel));
         Assert.Equal(1, _damage.Count);
 
         // The others are there for all who do not ask for this one.
-        Assert.Equal(["good", "good2"], (await store.ListAsync(new SessionPageRequest { UserId = "ada", Limit = 10 }, Cancel)).Items.Select(session => session.Id).Order());
+        Assert.Equal(["good", "good2"], (await store.ListAsync(new SessionPageRequest { UserId = "ada", Limit = 10 }, Cancel)).Items
+            .Select(session => session.Id).Order());
         Assert.Equal(["good", "good2"], await ExportedAsync(store));
         Assert.Equal(1, _damage.Count);
         Assert.Equal(WriteStatus.Written, await SqliteTests.TurnAsync(store, "good", "ada"));
@@ -118,7 +123,8 @@ public sealed class SqliteDamageTests : IDisposable
         await using var store = await FillAsync();
         SqliteTests.Execute(Db, $"UPDATE turns SET {update} WHERE number = 5 AND session = (SELECT key FROM sessions WHERE id = 'bad')");
 
-        var tail = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("bad"), Owner = Owner.Anyone, HistoryTurns = 10 }, Cancel);
+        var tail = await store.OpenAsync(
+            new OpenRequest { Session = SessionRef.ById("bad"), Owner = Owner.Anyone, HistoryTurns = 10 }, Cancel);
         Assert.Equal(Enumerable.Range(11, 10), tail.Turns.Select(turn => turn.Number));
         await Assert.ThrowsAsync<StoredDataException>(async () => await store.OpenAsync(
             new OpenRequest { Session = SessionRef.ById("bad"), Owner = Owner.Anyone, HistoryTurns = 20 }, Cancel));
@@ -152,14 +158,16 @@ public sealed class SqliteDamageTests : IDisposable
         Assert.Equal("1", SqliteTests.Ask(Db, "SELECT count(*) FROM reservations"));
         _time.Advance(TimeSpan.FromHours(25));
         Assert.Equal(3, await store.SweepAsync(Cancel));
-        Assert.Equal("0 0 0", SqliteTests.Ask(Db, "SELECT (SELECT count(*) FROM reservations) || ' ' || (SELECT count(*) FROM sessions) || ' ' || (SELECT count(*) FROM turns)"));
+        Assert.Equal("0 0 0", SqliteTests.Ask(Db,
+            "SELECT (SELECT count(*) FROM reservations) || ' ' || (SELECT count(*) FROM sessions) || ' ' || (SELECT count(*) FROM turns)"));
     }
 
     [Fact]
     public async Task A_sessions_reservation_that_can_not_be_read_goes_with_it_and_is_left_out_of_exports()
     {
         await using var store = await FillAsync();
-        SqliteTests.Execute(Db, "INSERT INTO reservations VALUES (x'010203', x'04', 'bad', 9000000000000000000); UPDATE sessions SET reserved_by = x'010203' WHERE id = 'bad'");
+        SqliteTests.Execute(Db, "INSERT INTO reservations VALUES (x'010203', x'04', 'bad', 9000000000000000000); "
+            + "UPDATE sessions SET reserved_by = x'010203' WHERE id = 'bad'");
 
         Assert.Equal(["bad", "good", "good2"], await ExportedAsync(store));
         Assert.Equal(1, _damage.Count);
@@ -174,7 +182,8 @@ public sealed class SqliteDamageTests : IDisposable
         await using (var store = SqliteTests.Open(Db, SqliteTests.NewPolicy(damage: _damage), _time))
         {
             var (exitCode, output) = await SqliteTests.RunAsync(
-                "dd", "if=/dev/urandom", $"of={Db}", $"bs={PageBytes}", "seek=2", $"count={(new FileInfo(Db).Length / PageBytes) - 2}", "conv=notrunc");
+                "dd", "if=/dev/urandom", $"of={Db}", $"bs={PageBytes}", "seek=2",
+                $"count={(new FileInfo(Db).Length / PageBytes) - 2}", "conv=notrunc");
             Assert.True(exitCode == 0, output);
 
             await Assert.ThrowsAsync<StoredDataException>(async () => await SqliteTests.TurnAsync(store, "good", "ada"));
@@ -182,7 +191,8 @@ public sealed class SqliteDamageTests : IDisposable
             Assert.Equal(1, _damage.Count);
         }
 
-        Assert.Contains("damaged", Assert.Throws<ServiceDefaults.SettingsException>(() => SqliteFile.Prepare(Db)).Message, StringComparison.Ordinal);
+        Assert.Contains("damaged", Assert.Throws<ServiceDefaults.SettingsException>(() => SqliteFile.Prepare(Db)).Message,
+            StringComparison.Ordinal);
     }
 
     private async Task<SqliteSessionStore> FillAsync()

@@ -45,7 +45,8 @@ public sealed class SqliteFileTests : IDisposable
         PrivateFile.Create(_folder["new/data/export.ndjson"]).Dispose();
 
         var files = Directory.GetFiles(_folder["new/data"]);
-        Assert.Equal(["backup.db", "export.ndjson", "sessions.db", "sessions.db-shm", "sessions.db-wal"], files.Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal(["backup.db", "export.ndjson", "sessions.db", "sessions.db-shm", "sessions.db-wal"],
+            files.Select(Path.GetFileName).Order(StringComparer.Ordinal));
         foreach (var name in files)
         {
             Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(name));
@@ -72,7 +73,8 @@ public sealed class SqliteFileTests : IDisposable
             Assert.Equal(("8000", "33554432"), await BoundsAsync(store));
 
             // While the server runs, it becomes one.
-            SqliteTests.Execute(Db, "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(140000000)); PRAGMA wal_checkpoint(TRUNCATE)");
+            SqliteTests.Execute(Db,
+                "CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob(140000000)); PRAGMA wal_checkpoint(TRUNCATE)");
             for (var i = 0; i < 64; i++)
             {
                 await SqliteTests.CreateAsync(store, $"s{i}");
@@ -87,7 +89,8 @@ public sealed class SqliteFileTests : IDisposable
         }
 
         static Task<(string?, string?)> BoundsAsync(SqliteSessionStore store) => store.Writer.RunAsync(
-            work => (work.Db.Ask("PRAGMA wal_autocheckpoint"), work.Db.Ask("PRAGMA journal_size_limit")), TestContext.Current.CancellationToken);
+            work => (work.Db.Ask("PRAGMA wal_autocheckpoint"), work.Db.Ask("PRAGMA journal_size_limit")),
+            TestContext.Current.CancellationToken);
     }
 
     [Fact]

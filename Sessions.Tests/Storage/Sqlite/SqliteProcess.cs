@@ -17,7 +17,8 @@ public sealed class SqliteProcess : IDisposable
 
     internal static async Task<SqliteProcess> StartAsync(string path)
     {
-        var start = new ProcessStartInfo("dotnet", ["exec", typeof(SqliteProcess).Assembly.Location, "-explicit", "only", "-method", $"{typeof(Program).FullName}.{nameof(Program.Main)}"])
+        var start = new ProcessStartInfo("dotnet", ["exec", typeof(SqliteProcess).Assembly.Location, "-explicit", "only", "-method",
+            $"{typeof(Program).FullName}.{nameof(Program.Main)}"])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
@@ -92,7 +93,8 @@ public sealed class SqliteProcess : IDisposable
                     await output.WriteLineAsync(AnswerMark + words[0] switch
                     {
                         "open" => (store ??= SqliteTests.Open(path)) is null ? "" : "opened",
-                        "open-many" => $"{await OpenManyAsync(path, int.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture))}",
+                        "open-many" =>
+                            $"{await OpenManyAsync(path, int.Parse(words[1], System.Globalization.CultureInfo.InvariantCulture))}",
                         "turn" => $"{await SqliteTests.TurnAsync(store!, words[1], "user", words[2])}",
                         "count" => $"{(await SqliteTests.GetAsync(store!, words[1]))?.TurnCount}",
                         "erase" => $"{await store!.EraseAsync(words[1], Cancel)}",

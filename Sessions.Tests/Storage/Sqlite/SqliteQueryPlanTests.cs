@@ -10,7 +10,8 @@ public sealed class SqliteQueryPlanTests : IDisposable
 {
     private readonly TestFolder _folder = new();
 
-    public static TheoryData<string> Statements => [.. typeof(SqliteSql).GetFields(BindingFlags.Public | BindingFlags.Static).Where(constant => constant.IsLiteral).Select(constant => constant.Name)];
+    public static TheoryData<string> Statements => [.. typeof(SqliteSql).GetFields(BindingFlags.Public | BindingFlags.Static)
+        .Where(constant => constant.IsLiteral).Select(constant => constant.Name)];
 
     public void Dispose() => _folder.Dispose();
 

@@ -67,7 +67,8 @@ public sealed class SqliteRemovalTests : IDisposable
         var opened = await store.OpenAsync(new OpenRequest { Session = SessionRef.ById("a"), Owner = Owner.Anyone }, Cancel);
         var turn = (await SqliteTests.HistoryAsync(store, "a"))[6];
 
-        var written = await store.WriteAsync(opened, new ReplaceTurn(turn with { Input = Items.OfJson("[null]"u8.ToArray()) }, DropSummary: false), Cancel);
+        var written = await store.WriteAsync(opened,
+            new ReplaceTurn(turn with { Input = Items.OfJson("[null]"u8.ToArray()) }, DropSummary: false), Cancel);
 
         Assert.Equal(WriteStatus.Written, written.Status);
         Assert.Equal(0, await OccurrencesAsync(Canary));
@@ -172,14 +173,17 @@ public sealed class SqliteRemovalTests : IDisposable
         await using var store = SqliteTests.Open(Db);
         await SqliteTests.FillAsync(store, "long", "user", 20_000);
 
-        var fork = store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long"), AfterTurn = 19_999 }, Cancel).AsTask();
+        var fork = store.CopyAsync(
+            new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long"), AfterTurn = 19_999 }, Cancel).AsTask();
         await SqliteTests.TurnAsync(store, "other");
         Assert.Equal(CopyStatus.Created, (await fork).Status);
 
         var copy = (await SqliteTests.GetAsync(store, "fork"))!;
         Assert.Equal((19_999, "q19999", "user"), (copy.TurnCount, $"{copy.LastTurn!.Input}", copy.UserId!));
-        Assert.Equal("19999|1|19999", SqliteTests.Ask(Db, "SELECT count(*) || '|' || min(number) || '|' || max(number) FROM turns t JOIN sessions s ON s.key = t.session WHERE s.id = 'fork'"));
-        Assert.Equal(CopyStatus.IdTaken, (await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long") }, Cancel)).Status);
+        Assert.Equal("19999|1|19999", SqliteTests.Ask(Db, "SELECT count(*) || '|' || min(number) || '|' || max(number) "
+            + "FROM turns t JOIN sessions s ON s.key = t.session WHERE s.id = 'fork'"));
+        Assert.Equal(CopyStatus.IdTaken,
+            (await store.CopyAsync(new CopyRequest { Session = TestStore.New("fork"), Source = SessionRef.ById("long") }, Cancel)).Status);
         await store.SweepAsync(Cancel);
         Assert.Equal("40000", SqliteTests.Ask(Db, "SELECT count(*) FROM turns"));
     }
@@ -198,7 +202,8 @@ public sealed class SqliteRemovalTests : IDisposable
             throw new IOException("mine");
         }
 
-        await Assert.ThrowsAsync<IOException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = BrokenAsync() }, Cancel));
+        await Assert.ThrowsAsync<IOException>(
+            async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = BrokenAsync() }, Cancel));
         await store.SweepAsync(Cancel);
         Assert.Equal("0", SqliteTests.Ask(Db, "SELECT (SELECT count(*) FROM turns) + (SELECT count(*) FROM sessions)"));
     }
@@ -216,7 +221,8 @@ public sealed class SqliteRemovalTests : IDisposable
             }
         }
 
-        await Assert.ThrowsAsync<InvalidDataException>(async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = TwiceAsync() }, Cancel));
+        await Assert.ThrowsAsync<InvalidDataException>(
+            async () => await store.CopyAsync(new CopyRequest { Session = TestStore.New("a"), Turns = TwiceAsync() }, Cancel));
         Assert.Null(await SqliteTests.GetAsync(store, "a"));
     }
 

@@ -34,7 +34,8 @@ internal static class SqliteTests
     public static async Task<Session?> GetAsync(ISessionStore store, string id) =>
         (await store.OpenAsync(new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone }, Cancel)).Session;
 
-    public static async Task<Session> CreateAsync(ISessionStore store, string id, string? userId = null, string? metadata = null, SessionKind kind = SessionKind.Session)
+    public static async Task<Session> CreateAsync(
+        ISessionStore store, string id, string? userId = null, string? metadata = null, SessionKind kind = SessionKind.Session)
     {
         var made = await store.CopyAsync(new CopyRequest { Session = TestStore.New(id, userId, metadata, kind) }, Cancel);
         Assert.Equal(CopyStatus.Created, made.Status);
@@ -42,16 +43,28 @@ internal static class SqliteTests
     }
 
     /// <summary>Opens a session for a turn.</summary>
-    public static ValueTask<OpenedSession> BeginAsync(ISessionStore store, string id, string? userId = null, Idempotency? key = null, TimeSpan? atLeast = null) =>
+    public static ValueTask<OpenedSession> BeginAsync(
+        ISessionStore store, string id, string? userId = null, Idempotency? key = null, TimeSpan? atLeast = null) =>
         store.OpenAsync(
-            new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Claiming(userId), HistoryTurns = 1, Idempotency = key, Lease = TestStore.NewLease(atLeast) }, Cancel);
+            new OpenRequest
+            {
+                Session = SessionRef.ById(id),
+                Owner = Owner.Claiming(userId),
+                HistoryTurns = 1,
+                Idempotency = key,
+                Lease = TestStore.NewLease(atLeast),
+            }, Cancel);
 
     /// <summary>Commits a turn on what was opened.</summary>
-    public static async Task<WriteStatus> CommitAsync(ISessionStore store, OpenedSession opened, string query = "query", string response = "response") =>
-        (await store.WriteAsync(opened, TestStore.NewAppend(opened, NewTurn((opened.Session?.TurnCount ?? 0) + 1, query, response)), Cancel)).Status;
+    public static async Task<WriteStatus> CommitAsync(
+        ISessionStore store, OpenedSession opened, string query = "query", string response = "response") =>
+        (await store.WriteAsync(opened,
+            TestStore.NewAppend(opened, NewTurn((opened.Session?.TurnCount ?? 0) + 1, query, response)), Cancel)).Status;
 
     /// <summary>One turn, as the API makes it.</summary>
-    public static async Task<WriteStatus> TurnAsync(ISessionStore store, string id, string? userId = null, string query = "query", string response = "response", Idempotency? key = null) =>
+    public static async Task<WriteStatus> TurnAsync(
+        ISessionStore store, string id, string? userId = null, string query = "query", string response = "response",
+        Idempotency? key = null) =>
         await CommitAsync(store, await BeginAsync(store, id, userId, key), query, response);
 
     public static Turn NewTurn(int number, string query = "query", string response = "response") => new()
@@ -72,7 +85,8 @@ internal static class SqliteTests
     /// <summary>A session with many turns, made in few steps.</summary>
     public static async Task FillAsync(ISessionStore store, string id, string? userId, int turns, string response = "response")
     {
-        var made = await store.CopyAsync(new CopyRequest { Session = TestStore.New(id, userId), Turns = TurnsAsync(turns, response) }, Cancel);
+        var made = await store.CopyAsync(
+            new CopyRequest { Session = TestStore.New(id, userId), Turns = TurnsAsync(turns, response) }, Cancel);
         Assert.Equal(CopyStatus.Created, made.Status);
         Assert.Equal(turns, made.Session!.TurnCount);
     }
@@ -88,12 +102,14 @@ internal static class SqliteTests
     }
 
     public static async Task<IReadOnlyList<Turn>> HistoryAsync(ISessionStore store, string id) =>
-        (await store.ReadTurnsAsync(SessionRef.ById(id), Owner.Anyone, new TurnPageRequest { Limit = 100_000, MaxBytes = int.MaxValue }, Cancel))!.Turns;
+        (await store.ReadTurnsAsync(SessionRef.ById(id), Owner.Anyone,
+            new TurnPageRequest { Limit = 100_000, MaxBytes = int.MaxValue }, Cancel))!.Turns;
 
     /// <summary>Runs another program to its end, and gives what it wrote.</summary>
     public static async Task<(int ExitCode, string Output)> RunAsync(string program, params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
         var error = process.StandardError.ReadToEndAsync(Cancel);
         var output = await process.StandardOutput.ReadToEndAsync(Cancel);
         await process.WaitForExitAsync(Cancel);

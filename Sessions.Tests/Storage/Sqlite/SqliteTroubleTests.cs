@@ -32,7 +32,8 @@ public sealed class SqliteTroubleTests : IDisposable
     {
         var disk = Directory.CreateDirectory(_folder["disk"]).FullName;
         Assert.SkipUnless(
-            OperatingSystem.IsLinux() && Environment.UserName == "root" && (await SqliteTests.RunAsync("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk)).ExitCode == 0,
+            OperatingSystem.IsLinux() && Environment.UserName == "root"
+                && (await SqliteTests.RunAsync("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk)).ExitCode == 0,
             "Only root can make a small disk.");
         try
         {
@@ -236,7 +237,8 @@ public sealed class SqliteTroubleTests : IDisposable
         await load;
 
         Assert.Equal("ok", SqliteTests.Ask(copy, "PRAGMA integrity_check"));
-        Assert.Equal("0", SqliteTests.Ask(copy, "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
+        Assert.Equal("0", SqliteTests.Ask(copy,
+            "SELECT count(*) FROM sessions s WHERE turn_count <> (SELECT count(*) FROM turns t WHERE t.session = s.key)"));
         await using var restored = SqliteTests.Open(copy);
         Assert.Equal(5000, (await SqliteTests.GetAsync(restored, "long"))!.TurnCount);
         Assert.Throws<IOException>(() => SqliteBackup.Write(SqliteFile.Existing(Db), copy));
@@ -255,7 +257,8 @@ public sealed class SqliteTroubleTests : IDisposable
         for (var i = 0; refused is null && i < 1000; i++)
         {
             // Several at once: they fail one by one, and those that still fit are committed.
-            var turns = Enumerable.Range(0, 4).Select(j => SqliteTests.TurnAsync(store, $"s{i}-{j}", "user", response: new string('x', 20_000))).ToList();
+            var turns = Enumerable.Range(0, 4)
+                .Select(j => SqliteTests.TurnAsync(store, $"s{i}-{j}", "user", response: new string('x', 20_000))).ToList();
             foreach (var turn in turns)
             {
                 try
@@ -288,5 +291,6 @@ public sealed class SqliteTroubleTests : IDisposable
     }
 
     // On the connection that writes.
-    private static Task<string?> LimitAsync(SqliteSessionStore store, string pragma) => store.Writer.RunAsync(work => work.Db.Ask(pragma), Cancel);
+    private static Task<string?> LimitAsync(SqliteSessionStore store, string pragma) =>
+        store.Writer.RunAsync(work => work.Db.Ask(pragma), Cancel);
 }

@@ -13,8 +13,8 @@ public sealed class SessionsClientOptions
     public string? ApiKey { get; set; }
 
     /// <summary>
-    /// How long one try may take until it is answered, agents included. Five minutes by default, 11 hours at the most. A stream is bounded by this until it
-    /// begins; for what comes then, use a <see cref="CancellationToken"/>.
+    /// How long one try may take until it is answered, agents included. Five minutes by default, 11 hours at the most. A stream is bounded
+    /// by this until it begins; for what comes then, use a <see cref="CancellationToken"/>.
     /// </summary>
     public TimeSpan AttemptTimeout { get; set; } = TimeSpan.FromMinutes(5);
 

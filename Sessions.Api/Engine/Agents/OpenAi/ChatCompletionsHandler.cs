@@ -1,6 +1,8 @@
 namespace Sessions.Api.Engine.Agents.OpenAi;
 
-/// <summary>The same for chat completions: a whole answer is bounded here, and what is streamed by <see cref="ChatCompletionsStream"/>.</summary>
+/// <summary>
+/// The same for chat completions: a whole answer is bounded here, and what is streamed by <see cref="ChatCompletionsStream"/>.
+/// </summary>
 /// <param name="settings">The agent's.</param>
 /// <param name="limits">What an answer may have.</param>
 /// <param name="time">The clock.</param>

@@ -71,7 +71,8 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     {
         var whole = ReadPiece(json, isWhole: true);
         var calls = Calls(areTold: false)?.Contents ?? [];
-        return new ChatResponse(new ChatMessage(ChatRole.Assistant, [.. whole.Contents.Where(content => content is not CallPieceContent and not UsageContent), .. calls]))
+        return new ChatResponse(new ChatMessage(ChatRole.Assistant,
+            [.. whole.Contents.Where(content => content is not CallPieceContent and not UsageContent), .. calls]))
         {
             FinishReason = whole.FinishReason,
             ModelId = whole.ModelId,
@@ -100,7 +101,10 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         answer.Model ??= TextOf(root, "model"u8) is { Length: > 0 and <= 256 } model ? model : null;
         usage = root.TryGetProperty("usage"u8, out var given) && given.ValueKind == JsonValueKind.Object ? ReadUsage(given) : null;
         answer.Usage = usage ?? answer.Usage;
-        var choice = root.TryGetProperty("choices"u8, out var choices) && choices.ValueKind == JsonValueKind.Array && choices.GetArrayLength() > 0 ? choices[0] : default;
+        var choice = root.TryGetProperty("choices"u8, out var choices) && choices.ValueKind == JsonValueKind.Array
+            && choices.GetArrayLength() > 0
+            ? choices[0]
+            : default;
         if (choice.ValueKind == JsonValueKind.Object)
         {
             ThrowIfError(choice);
@@ -149,7 +153,8 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     }
 
     private static bool TryGetSaid(JsonElement choice, out JsonElement said) =>
-        (choice.TryGetProperty("delta"u8, out said) || choice.TryGetProperty("message"u8, out said)) && said.ValueKind == JsonValueKind.Object;
+        (choice.TryGetProperty("delta"u8, out said) || choice.TryGetProperty("message"u8, out said))
+            && said.ValueKind == JsonValueKind.Object;
 
     private static string? ContentOf(JsonElement content) => content.ValueKind switch
     {
@@ -159,10 +164,14 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
     };
 
     private static JsonElement FunctionOf(JsonElement call) =>
-        call.ValueKind == JsonValueKind.Object && call.TryGetProperty("function"u8, out var given) && given.ValueKind == JsonValueKind.Object ? given : default;
+        call.ValueKind == JsonValueKind.Object && call.TryGetProperty("function"u8, out var given)
+            && given.ValueKind == JsonValueKind.Object
+            ? given
+            : default;
 
     private static string? ArgumentsOf(JsonElement function) =>
-        function.ValueKind != JsonValueKind.Object || !function.TryGetProperty("arguments"u8, out var arguments) || arguments.ValueKind == JsonValueKind.Null ? null
+        function.ValueKind != JsonValueKind.Object || !function.TryGetProperty("arguments"u8, out var arguments)
+            || arguments.ValueKind == JsonValueKind.Null ? null
         : arguments.ValueKind == JsonValueKind.String ? arguments.GetString()
         : arguments.GetRawText();
 
@@ -246,9 +255,15 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             return null;
         }
 
-        var text = value.ValueKind switch { JsonValueKind.Number => value.GetRawText(), JsonValueKind.String => TextOf(usage, name), _ => null };
+        var text = value.ValueKind switch
+        {
+            JsonValueKind.Number => value.GetRawText(),
+            JsonValueKind.String => TextOf(usage, name),
+            _ => null,
+        };
         return long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var whole) ? whole
-            : double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number is >= 0 and < long.MaxValue ? (long)number
+            : double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number is >= 0 and < long.MaxValue
+                ? (long)number
             : null;
     }
 
@@ -257,7 +272,9 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         usage is { InputTokens: { } input, OutputTokens: { } output } && input + (Int128)output <= int.MaxValue;
 
     private static string? TextOf(JsonElement element, ReadOnlySpan<byte> name) =>
-        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String ? text.GetString() : null;
+        element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var text) && text.ValueKind == JsonValueKind.String
+            ? text.GetString()
+            : null;
 
     // A call and its arguments, as far as they have come.
     private sealed record Call(int Index, string Id, string Name)
@@ -267,7 +284,10 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
         public FunctionCallContent Whole(bool isTold)
         {
             var arguments = Arguments.ToString();
-            return new FunctionCallContent(Id, Name, CallArguments.Parse(arguments)) { RawRepresentation = new CallArguments(arguments, isTold) };
+            return new FunctionCallContent(Id, Name, CallArguments.Parse(arguments))
+            {
+                RawRepresentation = new CallArguments(arguments, isTold),
+            };
         }
     }
 }

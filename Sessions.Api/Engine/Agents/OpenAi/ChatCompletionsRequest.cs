@@ -8,7 +8,11 @@ namespace Sessions.Api.Engine.Agents.OpenAi;
 /// <summary>Writes what endpoints are asked that speak chat completions: schemas, arguments and parameters as they were given.</summary>
 internal static class ChatCompletionsRequest
 {
-    private static readonly JsonWriterOptions Written = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, SkipValidation = true };
+    private static readonly JsonWriterOptions Written = new()
+    {
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        SkipValidation = true,
+    };
 
     /// <summary>Writes a request.</summary>
     public static ReadOnlyMemory<byte> Write(string model, IEnumerable<ChatMessage> messages, ChatOptions? options, bool isStreamed)
@@ -85,7 +89,8 @@ internal static class ChatCompletionsRequest
     private static void WriteAssistant(Utf8JsonWriter json, IList<AIContent> contents)
     {
         var calls = contents.OfType<FunctionCallContent>().ToList();
-        var refusal = string.Concat(contents.OfType<ErrorContent>().Where(error => error.ErrorCode == OutputBuilder.Refusal).Select(error => error.Message));
+        var refusal = string.Concat(contents.OfType<ErrorContent>().Where(error => error.ErrorCode == OutputBuilder.Refusal)
+            .Select(error => error.Message));
         List<AIContent> texts = [.. contents.OfType<TextContent>()];
         if (texts.Count > 0 || (calls.Count == 0 && refusal.Length == 0))
         {
@@ -110,7 +115,8 @@ internal static class ChatCompletionsRequest
             json.WriteString("type"u8, "function"u8);
             json.WriteStartObject("function"u8);
             json.WriteString("name"u8, call.Name);
-            json.WriteString("arguments"u8, call.RawRepresentation is CallArguments arguments ? arguments.Text : CallJson.Write(call.Arguments));
+            json.WriteString("arguments"u8,
+                call.RawRepresentation is CallArguments arguments ? arguments.Text : CallJson.Write(call.Arguments));
             json.WriteEndObject();
             json.WriteEndObject();
         }

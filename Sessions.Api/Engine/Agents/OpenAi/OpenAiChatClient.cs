@@ -22,7 +22,8 @@ internal sealed class OpenAiChatClient(HttpClient http, AgentSettings settings, 
     private readonly AuthenticationHeaderValue _authorization = new("Bearer", key);
     private readonly ChatClientMetadata _metadata = new("openai", settings.Endpoint ?? OpenAi, settings.Model);
 
-    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<ChatResponse> GetResponseAsync(
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
         using var response = await SendAsync(messages, options, isStreamed: false, cancellationToken);
         var call = AgentCall.Current!;
@@ -35,7 +36,10 @@ internal sealed class OpenAiChatClient(HttpClient http, AgentSettings settings, 
         new ChatCompletionsStream(settings, stop => SendAsync(messages, options, isStreamed: true, stop)).ReadAsync(cancellationToken);
 
     public object? GetService(Type serviceType, object? serviceKey = null) =>
-        serviceKey is not null ? null : serviceType == typeof(ChatClientMetadata) ? _metadata : serviceType.IsInstanceOfType(this) ? this : null;
+        serviceKey is not null ? null
+            : serviceType == typeof(ChatClientMetadata) ? _metadata
+            : serviceType.IsInstanceOfType(this) ? this
+            : null;
 
     public void Dispose()
     {

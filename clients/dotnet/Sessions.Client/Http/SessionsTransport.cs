@@ -151,7 +151,8 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
             // A proxy, perhaps: its status has to do.
         }
 
-        return new SessionsException(code ?? DefaultCode(response, isOurs: message is not null), message ?? $"The Sessions server answered {(int)response.StatusCode}.")
+        return new SessionsException(code ?? DefaultCode(response, isOurs: message is not null),
+            message ?? $"The Sessions server answered {(int)response.StatusCode}.")
         {
             Status = response.StatusCode,
             Field = field,
