@@ -8,7 +8,8 @@ namespace Sessions.Api.Engine;
 /// <summary>Runs turns: waits for the session, reads what was said before, asks the agent, commits. Turns that clients made are appended
 /// in the same way, without the agent.</summary>
 internal sealed partial class TurnRunner(
-    SessionLog log, TurnGate gate, RunningTurns running, FinalFailures failures, LimitSettings limits, TimeProvider time, TurnMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
+    SessionLog log, TurnGate gate, RunningTurns running, FinalFailures failures, LimitSettings limits, TimeProvider time,
+    TurnMetrics metrics, TelemetrySettings telemetry, Stopping stopping, ILogger<TurnRunner> logger)
 {
     // How often a turn is run again because another process was faster on the same session.
     private const int MaxAttempts = 3;
@@ -110,7 +111,9 @@ internal sealed partial class TurnRunner(
         };
         // A client that goes away stops its turn, unless tools have run: what they did can't be taken back, so the turn is finished and
         // kept, and a retry finds it.
-        using var finishing = command is { Store: true, Agent.ToolServers.Count: > 0 } ? CancellationTokenSource.CreateLinkedTokenSource(stopping.TimeIsUp) : null;
+        using var finishing = command is { Store: true, Agent.ToolServers.Count: > 0 }
+            ? CancellationTokenSource.CreateLinkedTokenSource(stopping.TimeIsUp)
+            : null;
         using var gone = finishing is null ? default : cancellationToken.UnsafeRegister(
             _ =>
             {
@@ -245,7 +248,8 @@ internal sealed partial class TurnRunner(
 
         if (begun.IsCut && !mayCut)
         {
-            throw new DomainException(Error.LimitExceeded("input", $"the history and the input must have at most {request.HistoryBytes} bytes", "limits.history_bytes") with
+            var rule = $"the history and the input must have at most {request.HistoryBytes} bytes";
+            throw new DomainException(Error.LimitExceeded("input", rule, "limits.history_bytes") with
             {
                 Code = "context_length_exceeded",
                 SessionId = begun.SessionId,
@@ -266,7 +270,8 @@ internal sealed partial class TurnRunner(
             }
 
             startedAt = time.GetUtcNowMicroseconds();
-            observer?.On(new TurnBegun(begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
+            observer?.On(new TurnBegun(
+                begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
             observer?.Flush();
             answer = await AnswerAsync(command, begun, history, observer, entry, cancellationToken);
         }
@@ -283,7 +288,12 @@ internal sealed partial class TurnRunner(
 
         if (answer.Output.IsNone && answer.IncompleteReason == "cancelled")
         {
-            throw new DomainException(new Error("turn_cancelled", "The turn was stopped before anything was said; nothing of it was kept.") { SessionId = begun.SessionId, MayRetry = false });
+            throw new DomainException(
+                new Error("turn_cancelled", "The turn was stopped before anything was said; nothing of it was kept.")
+                {
+                    SessionId = begun.SessionId,
+                    MayRetry = false,
+                });
         }
 
         cancellationToken.ThrowIfCancellationRequested();
@@ -295,7 +305,8 @@ internal sealed partial class TurnRunner(
         }
 
         // From here on the turn is made: a client that goes away now finds it in the history.
-        var commit = log.CommitAsync(begun, command.KeepsResponse ? turn : turn with { Response = default }, answer.Summary, CancellationToken.None);
+        var kept = command.KeepsResponse ? turn : turn with { Response = default };
+        var commit = log.CommitAsync(begun, kept, answer.Summary, CancellationToken.None);
         if (!commit.IsCompleted)
         {
             observer?.Flush();
@@ -311,7 +322,8 @@ internal sealed partial class TurnRunner(
     }
 
     private static async Task<AgentAnswer> AnswerAsync(
-        TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, ITurnObserver? observer, RunningTurns.Entry entry, CancellationToken cancellationToken)
+        TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, ITurnObserver? observer, RunningTurns.Entry entry,
+        CancellationToken cancellationToken)
     {
         var request = new AgentRequest
         {
@@ -374,14 +386,16 @@ internal sealed partial class TurnRunner(
         }
 
         var first = history.Count > 0 ? history[0] : begun.Request.AfterTurn is null ? session.LastTurn : null;
-        return first is not null && summary.CoversTurns >= first.RunStart && summary.CoversTurns <= (begun.Request.AfterTurn ?? session.TurnCount) ? summary : null;
+        return first is not null && summary.CoversTurns >= first.RunStart
+            && summary.CoversTurns <= (begun.Request.AfterTurn ?? session.TurnCount) ? summary : null;
     }
 
     private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
         var sessionId = (await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken)).Id;
         RefuseCallBack(command.CalledFrom, sessionId);
-        using var ticket = await EnterAsync(sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
+        using var ticket = await EnterAsync(
+            sessionId, SessionKind.Session, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
         using var entry = running.Add(sessionId, command.Owner);
         var request = new BeginRequest
         {
@@ -406,7 +420,8 @@ internal sealed partial class TurnRunner(
 
             if (command.ExpectedTurn is { } expected && expected != begun.ExpectedNumber)
             {
-                throw new DomainException(new Error("turn_conflict", $"expected_turn: the next turn of this session is {begun.ExpectedNumber}, not {expected}.")
+                var message = $"expected_turn: the next turn of this session is {begun.ExpectedNumber}, not {expected}.";
+                throw new DomainException(new Error("turn_conflict", message)
                 {
                     Field = "expected_turn",
                     Rule = $"must be {begun.ExpectedNumber}, the number of the next turn",
@@ -431,7 +446,8 @@ internal sealed partial class TurnRunner(
             };
             if (await log.CommitAsync(begun, turn, summary: null, cancellationToken) is { } committed)
             {
-                return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed, Replayed: false);
+                return new TurnResult(
+                    begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed, Replayed: false);
             }
 
             Log.Stale(logger, sessionId, attempt);
@@ -492,7 +508,8 @@ internal sealed partial class TurnRunner(
     {
         var arrived = time.GetTimestamp();
         var name = kind != SessionKind.Chain ? sessionId : idempotency is { } key ? $"{sessionId}/{key.Key:N}" : null;
-        var ticket = name is null ? default : await gate.EnterAsync(name, owner, idempotency?.Key, onBusy ?? limits.OnBusy, cancellationToken);
+        var ticket = name is null ? default
+            : await gate.EnterAsync(name, owner, idempotency?.Key, onBusy ?? limits.OnBusy, cancellationToken);
         metrics.Waited(time.GetElapsedTime(arrived));
         return ticket;
     }
@@ -500,7 +517,8 @@ internal sealed partial class TurnRunner(
     // Another replica's clock may be ahead: no turn is older than its session.
     private static DateTimeOffset Later(DateTimeOffset now, DateTimeOffset? created) => created > now ? created.Value : now;
 
-    private TimeSpan WaitFor(OnBusy? onBusy) => (onBusy ?? limits.OnBusy) == OnBusy.Reject ? TimeSpan.Zero : TimeSpan.FromSeconds(limits.TurnWaitSeconds);
+    private TimeSpan WaitFor(OnBusy? onBusy) =>
+        (onBusy ?? limits.OnBusy) == OnBusy.Reject ? TimeSpan.Zero : TimeSpan.FromSeconds(limits.TurnWaitSeconds);
 
     /// <summary>The session that a turn is to be on.</summary>
     /// <param name="Id">Its id.</param>
@@ -532,7 +550,8 @@ internal sealed partial class TurnRunner(
         [LoggerMessage(EventId = 10, Level = LogLevel.Warning, Message = "Agent {AgentType} failed in session {SessionId}: {Reason}")]
         public static partial void AgentFailed(ILogger logger, string agentType, string sessionId, string reason, Exception? exception);
 
-        [LoggerMessage(EventId = 11, Level = LogLevel.Information, Message = "Session {SessionId} moved on during a turn; running it again ({Attempt})")]
+        [LoggerMessage(EventId = 11, Level = LogLevel.Information,
+            Message = "Session {SessionId} moved on during a turn; running it again ({Attempt})")]
         public static partial void Stale(ILogger logger, string sessionId, int attempt);
     }
 }

@@ -338,11 +338,13 @@ public abstract partial class OpenAiContract
         Assert.Equal(["error", "response.failed"], events.TakeLast(2).Select(happened => happened.Type));
         Assert.Equal("session_gone", (string?)events[^2].Json["code"]);
 
-        var plain = server.PostAsync("/v1/responses", new { model = "model", input = "hold", conversation = conversation = await server.IdOfAsync("/v1/conversations") });
+        conversation = await server.IdOfAsync("/v1/conversations");
+        var plain = server.PostAsync("/v1/responses", new { model = "model", input = "hold", conversation });
         await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 1);
         Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}")).Status);
         var answer = await plain;
-        Assert.Equal((409, "session_gone", "false"), (answer.Status, (string?)answer.Json["error"]!["code"], answer.Headers["x-should-retry"]));
+        Assert.Equal(
+            (409, "session_gone", "false"), (answer.Status, (string?)answer.Json["error"]!["code"], answer.Headers["x-should-retry"]));
     }
 
     [Fact]
@@ -351,7 +353,8 @@ public abstract partial class OpenAiContract
         var server = await StartAsync();
         var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada");
         await server.MakeAsync("/v1/responses?user_id=ada", new { model = "model", input = "one", conversation });
-        var query = await server.SendAsync(HttpMethod.Post, "/query", new { query = "two", thread_id = conversation, user_id = "ada", agent_type = "model" });
+        var query = await server.SendAsync(
+            HttpMethod.Post, "/query", new { query = "two", thread_id = conversation, user_id = "ada", agent_type = "model" });
         Assert.Equal("I heard 2: one / two", (string?)query.Json["response"]);
         var own = (string)query.Json["metadata"]!["thread_id"]!;
         Assert.False((bool)query.Json["metadata"]!["session_created"]!);
@@ -379,11 +382,13 @@ public abstract partial class OpenAiContract
         Assert.Equal("b", (string?)(await server.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!["a"]);
 
         // A foreign one is refused in the words for any foreign session, and nothing is made under its name.
-        var foreign = await server.SendAsync(HttpMethod.Post, "/query", new { query = "mine", thread_id = conversation, user_id = "bob", agent_type = "model" });
+        var foreign = await server.SendAsync(
+            HttpMethod.Post, "/query", new { query = "mine", thread_id = conversation, user_id = "bob", agent_type = "model" });
         Assert.Equal((404, "session_not_found"), (foreign.Status, foreign.Code));
         var running = server.SendAsync(
             HttpMethod.Post, "/query", new { query = "hold", thread_id = conversation, user_id = "ada", agent_type = "model" });
-        await ServiceProcess.UntilAsync(() => server.Model.Requests.Any(request => request.ToJsonString().Contains("hold", StringComparison.Ordinal)));
+        await ServiceProcess.UntilAsync(
+            () => server.Model.Requests.Any(request => request.ToJsonString().Contains("hold", StringComparison.Ordinal)));
         var cancelled = await server.SendAsync(HttpMethod.Post, $"/sessions/{conversation}/cancel?user_id=ada");
         Assert.Equal((202, own), (cancelled.Status, (string?)cancelled.Json["session_id"]));
         await running;

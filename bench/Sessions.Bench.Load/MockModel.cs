@@ -8,12 +8,13 @@ using System.Text;
 namespace Sessions.Bench.Load;
 
 /// <summary>
-/// A model's endpoint as cheap as can be: chat completions, streamed. What is asked says how many tokens to answer with and how far apart (see
-/// <see cref="Ask"/>). Each token is the time at which it was sent, so that whoever reads it knows how long it was on its way.
+/// A model's endpoint as cheap as can be: chat completions, streamed. What is asked says how many tokens to answer with and how far apart
+/// (see <see cref="Ask"/>). Each token is the time at which it was sent, so that whoever reads it knows how long it was on its way.
 /// </summary>
 internal sealed class MockModel
 {
-    /// <summary>What stands before a token's time: 19 digits of <see cref="Stopwatch.GetTimestamp"/>, which all processes of a machine share.</summary>
+    /// <summary>What stands before a token's time: 19 digits of <see cref="Stopwatch.GetTimestamp"/>, which all processes of a machine
+    /// share.</summary>
     public const byte Mark = (byte)'@';
 
     /// <summary>How many digits a time has.</summary>
@@ -31,7 +32,8 @@ internal sealed class MockModel
     /// <summary>The words that ask for an answer.</summary>
     /// <param name="tokens">How many tokens it is to have.</param>
     /// <param name="interval">How far apart; zero: all at once.</param>
-    public static string Ask(int tokens, TimeSpan interval) => $"Say tokens={tokens:D6} every={(long)interval.TotalMicroseconds:D9} microseconds.";
+    public static string Ask(int tokens, TimeSpan interval) =>
+        $"Say tokens={tokens:D6} every={(long)interval.TotalMicroseconds:D9} microseconds.";
 
     /// <summary>Serves until the process is ended.</summary>
     public static async Task ServeAsync()
@@ -177,7 +179,9 @@ internal sealed class MockModel
 
     private static byte[] Chunk(string delta, string finishReason)
     {
-        var data = $$"""data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1764000000,"model":"mock","choices":[{"index":0,"delta":{{delta}},"logprobs":null,"finish_reason":{{finishReason}}}]}""";
+        var choice = $$"""{"index":0,"delta":{{delta}},"logprobs":null,"finish_reason":{{finishReason}}}""";
+        var data = """data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1764000000,"model":"mock","choices":["""
+            + choice + "]}";
         return Encoding.ASCII.GetBytes($"{data.Length + 2:X}\r\n{data}\n\n\r\n");
     }
 
