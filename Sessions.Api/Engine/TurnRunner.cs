@@ -50,12 +50,19 @@ internal sealed partial class TurnRunner(
         }
     }
 
-    private async Task<TurnResult> UntilStopAsync(Func<CancellationToken, Task<TurnResult>> run, CancellationToken cancellationToken)
+    // What gives nothing is run once more.
+    private async Task<TurnResult> UntilStopAsync(Func<CancellationToken, Task<TurnResult?>> run, CancellationToken cancellationToken)
     {
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping.TimeIsUp);
         try
         {
-            return await run(ended.Token);
+            TurnResult? result;
+            do
+            {
+                result = await run(ended.Token);
+            }
+            while (result is null);
+            return result;
         }
         catch (OperationCanceledException) when (stopping.TimeIsUp.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
@@ -63,23 +70,11 @@ internal sealed partial class TurnRunner(
         }
     }
 
-    private async Task<TurnResult> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
+    // Null: the session that the request's key led to is not its own any more, and it is a new request then.
+    private async Task<TurnResult?> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
     {
-        var idempotency = command.Store ? command.Idempotency : null;
-        while (true)
-        {
-            var name = await NameAsync(command.Session, command.Owner, idempotency, cancellationToken);
-            if (await RunOnAsync(name, command, observer, cancellationToken) is { } result)
-            {
-                return result;
-            }
-        }
-    }
-
-    // Null: the name is not the request's any more, which is a new one then.
-    private async Task<TurnResult?> RunOnAsync(
-        SessionName name, TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
-    {
+        var name =
+            await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
         var sessionId = name.Id;
         using var activity = TurnMetrics.Source.StartActivity("turn");
         activity?.SetTag("gen_ai.conversation.id", sessionId).SetTag("sessions.agent_type", command.Agent.Type);
@@ -390,7 +385,7 @@ internal sealed partial class TurnRunner(
             && summary.CoversTurns <= (begun.Request.AfterTurn ?? session.TurnCount) ? summary : null;
     }
 
-    private async Task<TurnResult> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
+    private async Task<TurnResult?> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
         var sessionId = (await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken)).Id;
         RefuseCallBack(command.CalledFrom, sessionId);
