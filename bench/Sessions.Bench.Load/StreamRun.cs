@@ -21,6 +21,9 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
     private const int SteadyStreams = 250;
     private const int FirstTurns = 2000;
 
+    // A collection comes every few seconds: a percentile of fewer would tell whether there was one.
+    private const int SteadyRuns = 4;
+
     private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(8);
     private static readonly TimeSpan SteadyInterval = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan SlowInterval = TimeSpan.FromMilliseconds(400);
@@ -76,7 +79,7 @@ internal sealed class StreamRun(Options options, string folder, CancellationToke
             await (row switch
             {
                 OneToken => RepeatAsync(row, target, options.Connections, options.Run),
-                Tokens => StreamAsync(row, target, SteadyStreams, SteadyInterval, TimeSpan.FromSeconds(2), options.Run),
+                Tokens => StreamAsync(row, target, SteadyStreams, SteadyInterval, TimeSpan.FromSeconds(2), SteadyRuns * options.Run),
                 Many => StreamAsync(row, target, options.Streams, SlowInterval, TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(2)),
                 Most => StreamAsync(row, target, options.MostStreams, SlowestInterval, TimeSpan.FromSeconds(4), TimeSpan.FromSeconds(4)),
                 _ => Task.CompletedTask,
