@@ -212,7 +212,7 @@ internal sealed partial class TurnRunner(
         {
             opened = await log.BeginAsync(request, cancellationToken);
         }
-        catch (DomainException) when (name.IsRepeated)
+        catch (DomainException) when (name.ReservedBy is not null)
         {
             if (await IsLostAsync(name, command, cancellationToken))
             {
@@ -470,15 +470,16 @@ internal sealed partial class TurnRunner(
 
         var reservation = await log.ReserveAsync(key, owner, newId, cancellationToken);
         return reservation.SameBody
-            ? new(reservation.SessionId) { NewKey = newKey, ReservedBy = key.Key, IsRepeated = !reservation.IsNew }
+            ? new(reservation.SessionId) { NewKey = newKey, ReservedBy = key.Key }
             : throw new DomainException(Error.IdempotencyKeyReused);
     }
 
     // The session that a key led to may have been deleted before it was opened, and the key with it: then its id leads nowhere any more,
-    // or to what somebody else has made since. Asked again, the key is tied to a session that is yet to be.
+    // or to what somebody else has made since. That goes for the request that tied the key as well: a repeat may have been answered
+    // before it came to open anything. Asked again, the key is tied to a session that is yet to be.
     private async ValueTask<bool> IsLostAsync(SessionName name, TurnCommand command, CancellationToken cancellationToken)
     {
-        if (!name.IsRepeated)
+        if (name.ReservedBy is null)
         {
             return false;
         }
@@ -522,11 +523,8 @@ internal sealed partial class TurnRunner(
         /// <summary>The key of the session that the turn creates, where one was drawn with its id.</summary>
         public Guid? NewKey { get; init; }
 
-        /// <summary>The idempotency key that the id was found by, if it was.</summary>
+        /// <summary>The idempotency key that led to it, if one did.</summary>
         public Guid? ReservedBy { get; init; }
-
-        /// <summary>Whether that key led to it before.</summary>
-        public bool IsRepeated { get; init; }
     }
 
     /// <summary>What came of running a turn once.</summary>

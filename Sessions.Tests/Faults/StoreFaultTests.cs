@@ -99,22 +99,25 @@ public sealed class StoreFaultTests
     }
 
     [Theory]
-    [InlineData(null)]
-    [InlineData("ada")]
-    [InlineData("eve")]
-    public async Task A_repeat_whose_session_is_deleted_before_it_is_opened_is_a_new_request(string? madeAgainBy)
+    [InlineData(false, null)]
+    [InlineData(false, "ada")]
+    [InlineData(false, "eve")]
+    [InlineData(true, null)]
+    [InlineData(true, "ada")]
+    [InlineData(true, "eve")]
+    public async Task A_request_whose_session_is_deleted_before_it_is_opened_is_a_new_one(bool tiedTheKey, string? madeAgainBy)
     {
         await using var server = await StartAsync();
         var faults = server.Get<FaultySessionStore>();
         Task<Answer> AskAsync() => server.PostAsync("/query", new { query = "new?", user_id = "ada" }, ("Idempotency-Key", "k"));
-        var first = await AskAsync();
-        var deleted = (string)first.Json["metadata"]!["thread_id"]!;
+        var deleted = tiedTheKey ? "" : ThreadOf(await AskAsync());
         faults.After = async (operation, _) =>
         {
             if (operation == "reserve_session_id")
             {
                 // Between finding the session by the key and opening it.
                 faults.Heal();
+                deleted = tiedTheKey ? ThreadOf(await AskAsync()) : deleted;
                 Assert.Equal(200, (await server.DeleteAsync($"/sessions/{deleted}?user_id=ada")).Status);
                 if (madeAgainBy is not null)
                 {
@@ -123,15 +126,19 @@ public sealed class StoreFaultTests
             }
         };
 
-        var (repeat, again) = (await AskAsync(), await AskAsync());
+        var (answer, again) = (await AskAsync(), await AskAsync());
 
-        Assert.True(repeat.Status == 200, repeat.Text);
-        Assert.NotEqual(deleted, (string?)repeat.Json["metadata"]!["thread_id"]);
-        Assert.Equal(1, (int)repeat.Json["metadata"]!["turn"]!);
-        Assert.Equal((false, true, repeat.Text), (Replayed(repeat), Replayed(again), again.Text));
-        var kept = madeAgainBy is null ? [] : await server.HistoryAsync(deleted);
-        Assert.Equal(madeAgainBy is null ? [] : ["mine"], kept);
+        Assert.True(answer.Status == 200, answer.Text);
+        Assert.NotEqual(deleted, ThreadOf(answer));
+        Assert.Equal(1, (int)answer.Json["metadata"]!["turn"]!);
+        Assert.Equal((false, true, answer.Text), (Replayed(answer), Replayed(again), again.Text));
         Assert.Equal(madeAgainBy is null ? 404 : 200, (await server.GetAsync($"/sessions/{deleted}")).Status);
+        if (madeAgainBy is not null)
+        {
+            Assert.Equal(["mine"], await server.HistoryAsync(deleted));
+        }
+
+        static string ThreadOf(Answer answer) => (string)answer.Json["metadata"]!["thread_id"]!;
     }
 
     [Fact]

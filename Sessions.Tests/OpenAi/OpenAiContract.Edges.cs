@@ -378,6 +378,9 @@ public abstract partial class OpenAiContract
             Assert.DoesNotContain(conversation, answer.Headers.GetValueOrDefault("Location", ""), StringComparison.Ordinal);
         }
 
+        var stale = await server.SendAsync(
+            HttpMethod.Patch, $"/sessions/{conversation}", new { metadata = new { a = "c" } }, ("If-Match", "\"0\""));
+        Assert.Equal((412, own), (stale.Status, (string?)stale.Json["thread_id"]));
         Assert.Equal(6, (await server.ItemsAsync(conversation)).Count);
         Assert.Equal("b", (string?)(await server.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!["a"]);
 

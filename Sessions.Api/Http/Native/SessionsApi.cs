@@ -186,7 +186,7 @@ internal static class SessionsApi
             owner.Value,
             session => conditions is null || IsAnyOf(conditions, ETag(session), useStrongComparison: true)
                 ? OwnMetadata.Merge(session, patch, limits)
-                : throw new ProblemException(VersionMismatch(sessionId, session)),
+                : throw new ProblemException(VersionMismatch(session)),
             cancellationToken);
         if (changed is null)
         {
@@ -373,11 +373,11 @@ internal static class SessionsApi
         }
     }
 
-    private static Problem VersionMismatch(string sessionId, Session session) => new(
+    private static Problem VersionMismatch(Session session) => new(
         StatusCodes.Status412PreconditionFailed, "version_mismatch",
         $"The session has version {session.Revision.Version} by now, which If-Match does not name.")
     {
-        ThreadId = sessionId,
+        ThreadId = session.Id,
     };
 
     private static Problem NotFound(string sessionId) => Problem.From(Error.SessionNotFound(sessionId));
