@@ -92,7 +92,8 @@ internal sealed partial class MemorySessionStore
 
             lock (_lock)
             {
-                return (opening.IsEnded ? new CopyResult(CopyStatus.SourceNotFound) : Copy(request, given, ref effects), effects);
+                var result = opening.IsEnded ? new CopyResult(CopyStatus.SourceNotFound) : Copy(request, given, ref effects);
+                return (result, effects);
             }
         }
         finally
