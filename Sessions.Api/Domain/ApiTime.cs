@@ -81,19 +81,22 @@ internal readonly struct ApiTime(DateTimeOffset value)
         return end <= FractionEnd ? text : string.Concat(text.AsSpan(0, FractionEnd), text.AsSpan(end));
     }
 
+    /// <summary>Writes it as a JSON string.</summary>
+    public void WriteTo(Utf8JsonWriter writer)
+    {
+        // The framework's own form has a seventh digit.
+        Span<byte> text = stackalloc byte[Length + 1];
+        _value.UtcDateTime.TryFormat(text, out _, "O", CultureInfo.InvariantCulture);
+        text[Length - 1] = (byte)'Z';
+        writer.WriteStringValue(text[..Length]);
+    }
+
     /// <summary>A JSON string.</summary>
     public sealed class Converter : JsonConverter<ApiTime>
     {
         public override ApiTime Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
             reader.GetDateTimeOffset();
 
-        public override void Write(Utf8JsonWriter writer, ApiTime value, JsonSerializerOptions options)
-        {
-            // The framework's own form has a seventh digit.
-            Span<byte> text = stackalloc byte[Length + 1];
-            value._value.UtcDateTime.TryFormat(text, out _, "O", CultureInfo.InvariantCulture);
-            text[Length - 1] = (byte)'Z';
-            writer.WriteStringValue(text[..Length]);
-        }
+        public override void Write(Utf8JsonWriter writer, ApiTime value, JsonSerializerOptions options) => value.WriteTo(writer);
     }
 }

@@ -41,6 +41,9 @@ internal static class TurnStatuses
 /// </summary>
 internal sealed record Turn
 {
+    // A history is made of many of these: each byte counts that they are larger by.
+    private readonly long _createdAt;
+
     /// <summary>Its place in the log: 1, 2, 3, … in the order of commits, without gaps.</summary>
     public required int Number { get; init; }
 
@@ -84,7 +87,11 @@ internal sealed record Turn
     public string? FinishReason { get; init; }
 
     /// <summary>When the turn was committed (UTC, whole microseconds).</summary>
-    public required DateTimeOffset CreatedAt { get; init; }
+    public required DateTimeOffset CreatedAt
+    {
+        get => Timestamps.FromMicroseconds(_createdAt);
+        init => _createdAt = value.ToMicroseconds();
+    }
 
     /// <summary>How long the agent took, in whole microseconds.</summary>
     public TimeSpan ExecutionTime { get; init; }
@@ -108,6 +115,10 @@ internal sealed record Turn
     /// <summary>What its texts take together, in bytes.</summary>
     public long Bytes => (long)Input.Length + Output.Length + Response.Length;
 
+    /// <summary>The same at a place in the log: itself, where it stands there.</summary>
+    public Turn At(int number, int parent, int runStart) => (Number, Parent, RunStart) == (number, parent, runStart) ? this
+        : this with { Number = number, Parent = parent, RunStart = runStart };
+
     /// <summary>The run of a turn: its parent's, where that is the turn before it, else one of its own.</summary>
     /// <param name="number">Its number.</param>
     /// <param name="parent">The turn that it continues; 0: none.</param>
@@ -120,7 +131,7 @@ internal sealed record Turn
 /// <param name="OutputTokens">Written by the model.</param>
 /// <param name="CachedInputTokens">Of those read, how many came out of the provider's cache.</param>
 /// <param name="ReasoningTokens">Of those written, how many the model kept to itself.</param>
-internal readonly record struct TokenUsage(
+internal sealed record TokenUsage(
     long? InputTokens, long? OutputTokens, long? CachedInputTokens = null, long? ReasoningTokens = null);
 
 /// <summary>What the turns up to one of them amount to.</summary>

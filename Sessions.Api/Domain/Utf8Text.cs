@@ -88,6 +88,15 @@ internal readonly struct Utf8Text(ReadOnlyMemory<byte> bytes) : IEquatable<Utf8T
 
     public override string ToString() => Encoding.UTF8.GetString(Span);
 
+    /// <summary>Writes it as a JSON string.</summary>
+    public void WriteTo(Utf8JsonWriter writer)
+    {
+        if (!JsonText.TryWriteEscaped(writer, Span))
+        {
+            writer.WriteStringValue(Span);
+        }
+    }
+
     /// <summary>A JSON string.</summary>
     public sealed class Converter : JsonConverter<Utf8Text>
     {
@@ -102,12 +111,6 @@ internal readonly struct Utf8Text(ReadOnlyMemory<byte> bytes) : IEquatable<Utf8T
             return new(bytes.AsMemory(0, reader.CopyString(bytes)));
         }
 
-        public override void Write(Utf8JsonWriter writer, Utf8Text value, JsonSerializerOptions options)
-        {
-            if (!JsonText.TryWriteEscaped(writer, value.Span))
-            {
-                writer.WriteStringValue(value.Span);
-            }
-        }
+        public override void Write(Utf8JsonWriter writer, Utf8Text value, JsonSerializerOptions options) => value.WriteTo(writer);
     }
 }

@@ -99,6 +99,13 @@ internal sealed partial class SessionLog
     public async ValueTask<Page<Session>> ListAsync(
         SessionPageRequest request, Func<Session, bool>? filter, CancellationToken cancellationToken)
     {
+        if (filter is null && _sealer is null)
+        {
+            // As the store has it.
+            return await CallAsync("list", (request, cancellationToken),
+                static (store, x) => store.ListAsync(x.request, x.cancellationToken));
+        }
+
         List<Session> sessions = [];
         var (scanned, bytes) = (0, 0L);
         using var reader = new ListReader(this, cancellationToken);

@@ -135,13 +135,7 @@ internal sealed partial class SessionLog
     public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
         await begun.StopKeepingAsync();
-        turn = turn with
-        {
-            Number = begun.ExpectedNumber,
-            Parent = begun.Parent,
-            Nonce = begun.Nonce,
-            StartedSession = begun.Session is null,
-        };
+        turn = begun.Numbered(turn);
         using var scope = await WritingScopeAsync(begun.Session?.UserId ?? begun.Request.Owner.UserId, cancellationToken);
         var change = new AppendTurn(scope?.Seal(begun.SessionId, begun.SessionKey, turn) ?? turn, begun.ParentRun)
         {
@@ -162,7 +156,7 @@ internal sealed partial class SessionLog
 
         if (result.Turn is { } written)
         {
-            turn = turn with { Number = written.Number, Parent = written.Parent, RunStart = written.RunStart };
+            turn = turn.At(written.Number, written.Parent, written.RunStart);
         }
 
         if (_tail is not null && result.Session is { } head)

@@ -51,7 +51,7 @@ internal sealed partial class TurnRunner(
     }
 
     // What gives nothing is run once more.
-    private async Task<TurnResult> UntilStopAsync(Func<CancellationToken, Task<TurnResult?>> run, CancellationToken cancellationToken)
+    private async Task<TurnResult> UntilStopAsync(Func<CancellationToken, ValueTask<TurnResult?>> run, CancellationToken cancellationToken)
     {
         using var ended = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, stopping.TimeIsUp);
         try
@@ -71,7 +71,7 @@ internal sealed partial class TurnRunner(
     }
 
     // Null: the session that the request's key led to is not its own any more, and it is a new request then.
-    private async Task<TurnResult?> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
+    private async ValueTask<TurnResult?> RunToEndAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
     {
         var name =
             await NameAsync(command.Session, command.Owner, command.Store ? command.Idempotency : null, cancellationToken);
@@ -203,7 +203,7 @@ internal sealed partial class TurnRunner(
         return final;
     }
 
-    private async Task<Attempt> TryRunAsync(
+    private async ValueTask<Attempt> TryRunAsync(
         SessionName name, TurnCommand command, BeginRequest request, bool mayCut, ITurnObserver? observer, RunningTurns.Entry entry,
         CancellationToken cancellationToken)
     {
@@ -316,7 +316,7 @@ internal sealed partial class TurnRunner(
         return new(new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, told, Replayed: false));
     }
 
-    private static async Task<AgentAnswer> AnswerAsync(
+    private static async ValueTask<AgentAnswer> AnswerAsync(
         TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, ITurnObserver? observer, RunningTurns.Entry entry,
         CancellationToken cancellationToken)
     {
@@ -330,8 +330,13 @@ internal sealed partial class TurnRunner(
             MayCut = command.History?.MayCut ?? true,
             Input = command.Input,
             Options = command.Options,
-            OnToolCall = entry.ToolRuns,
+            OnToolCall = command.Agent.ToolServers.Count > 0 ? entry.ToolRuns : null,
         };
+        if (command.Agent.AnswersAtOnce(isStreamed: observer is not null))
+        {
+            // Before anybody could ask it to stop.
+            return await command.Agent.AnswerAsync(request, observer, CancellationToken.None, cancellationToken);
+        }
 
         // On a store that other processes share, they may ask the turn to stop, or take its session away.
         using var asked = begun.Cancelled.UnsafeRegister(static entry => ((RunningTurns.Entry)entry!).Stop(), entry);
@@ -348,10 +353,9 @@ internal sealed partial class TurnRunner(
 
     private Turn TurnOf(TurnCommand command, BegunTurn begun, AgentAnswer answer, ReadOnlyMemory<byte> response) => new()
     {
-        // The log gives it its place.
         Number = begun.ExpectedNumber,
-        Parent = 0,
-        RunStart = 0,
+        Parent = begun.Parent,
+        RunStart = begun.RunStart,
         Nonce = begun.Nonce,
         Status = answer.IncompleteReason is null ? TurnStatus.Completed : TurnStatus.Incomplete,
         IncompleteReason = answer.IncompleteReason,
@@ -385,7 +389,7 @@ internal sealed partial class TurnRunner(
             && summary.CoversTurns <= (begun.Request.AfterTurn ?? session.TurnCount) ? summary : null;
     }
 
-    private async Task<TurnResult?> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
+    private async ValueTask<TurnResult?> AppendToEndAsync(AppendCommand command, CancellationToken cancellationToken)
     {
         var sessionId = (await NameAsync(command.Session, command.Owner, idempotency: null, cancellationToken)).Id;
         RefuseCallBack(command.CalledFrom, sessionId);
@@ -428,8 +432,8 @@ internal sealed partial class TurnRunner(
             var turn = new Turn
             {
                 Number = begun.ExpectedNumber,
-                Parent = 0,
-                RunStart = 0,
+                Parent = begun.Parent,
+                RunStart = begun.RunStart,
                 Nonce = begun.Nonce,
                 Status = TurnStatus.Appended,
                 Input = command.Input,

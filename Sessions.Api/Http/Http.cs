@@ -97,9 +97,9 @@ internal static class Http
             return Task.CompletedTask;
         });
 
-        // To a client a text is a string, and so is a time, however they are kept here.
-        options.CreateSchemaReferenceId = type =>
-            IsText(type.Type) || IsTime(type.Type) ? null : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
+        // To a client a text is a string, and so is a time, however they are kept here; what something took is a number.
+        options.CreateSchemaReferenceId = type => IsText(type.Type) || IsTime(type.Type) || type.Type == typeof(ApiSeconds) ? null
+            : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
         options.AddSchemaTransformer((schema, context, _) =>
         {
             if (IsTime(context.JsonTypeInfo.Type))
@@ -110,6 +110,11 @@ internal static class Http
             else if (IsText(context.JsonTypeInfo.Type))
             {
                 schema.Type = StringOrNull(context.JsonTypeInfo.Type);
+            }
+            else if (context.JsonTypeInfo.Type == typeof(ApiSeconds))
+            {
+                schema.Type = JsonSchemaType.Number;
+                schema.Format = "double";
             }
 
             return Task.CompletedTask;

@@ -13,7 +13,7 @@ namespace Sessions.Api.Http;
 /// <param name="value">What is answered.</param>
 /// <param name="textBytes">About how long it is, where that can be much: then it is sent as it is written, as fast as the client takes
 /// it.</param>
-internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEndpointMetadataProvider where T : class
+internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEndpointMetadataProvider
 {
     public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) =>
         JsonAnswers.Describe<T>(builder, StatusCodes.Status200OK);
@@ -26,7 +26,7 @@ internal sealed class JsonAnswer<T>(T value, long textBytes = 0) : IResult, IEnd
 /// <summary>The same with status 201, and where to find what was created.</summary>
 /// <param name="location">Its path.</param>
 /// <param name="value">What is answered.</param>
-internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IEndpointMetadataProvider where T : class
+internal sealed class CreatedAnswer<T>(string location, T value) : IResult, IEndpointMetadataProvider
 {
     public static void PopulateMetadata(System.Reflection.MethodInfo method, EndpointBuilder builder) =>
         JsonAnswers.Describe<T>(builder, StatusCodes.Status201Created);
@@ -64,11 +64,11 @@ internal static class JsonAnswers
         builder.Metadata.Add(new ProducesResponseTypeMetadata(status, typeof(T), ["application/json"]));
 
     /// <summary>Answers piece by piece.</summary>
-    public static Task StreamAsync<T>(HttpContext context, T value) where T : class =>
+    public static Task StreamAsync<T>(HttpContext context, T value) =>
         context.Response.WriteAsJsonAsync(value, Types<T>.Wire, ContentType, context.RequestAborted);
 
     /// <summary>Answers.</summary>
-    public static Task WriteAsync<T>(HttpContext context, int status, T value) where T : class
+    public static Task WriteAsync<T>(HttpContext context, int status, T value)
     {
         // Taken while it is used: where the answer can't be sent at once, the next one gets another.
         var (buffer, writer) = (_buffer ?? new ArrayBufferWriter<byte>(1024), _writer);

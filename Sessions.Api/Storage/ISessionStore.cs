@@ -459,6 +459,13 @@ internal sealed record AppendTurn(Turn Turn, int ParentRun) : SessionChange
 
     /// <summary>The session to be created, where there was none.</summary>
     public NewSession? Create { get; init; }
+
+    /// <summary>The turn with that number, and the run it then stands in.</summary>
+    public Turn At(int number)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(Turn.Parent, number);
+        return Turn.At(number, Turn.Parent, Turn.RunStartOf(number, Turn.Parent, ParentRun));
+    }
 }
 
 /// <summary>

@@ -41,7 +41,7 @@ public sealed class ProviderTests
         Assert.Equal(Expected, answer.Output.ToString());
         Assert.Equal(("anthropic/test-model", "claude-x", "tool_calls"), (answer.AgentUsed, answer.Model, answer.FinishReason));
         Assert.Equal((14L, 7L, 3L),
-            (answer.Usage!.Value.InputTokens, answer.Usage.Value.OutputTokens, answer.Usage.Value.CachedInputTokens));
+            (answer.Usage!.InputTokens, answer.Usage.OutputTokens, answer.Usage.CachedInputTokens));
         var (path, body, headers) = wire.Last;
         Assert.Equal(("/v1/messages", 99, "END", "Be brief."),
             (path, (int)body["max_tokens"]!, (string?)body["stop_sequences"]![0], (string?)body["system"]![0]!["text"]));

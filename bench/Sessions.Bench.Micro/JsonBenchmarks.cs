@@ -47,7 +47,7 @@ public class JsonBenchmarks
     public int WriteSession()
     {
         Rewind();
-        JsonSerializer.Serialize(_writer, SessionResponse.From(_session), ApiJson.Wire.SessionResponse);
+        JsonSerializer.Serialize(_writer, new SessionResponse(_session), ApiJson.Wire.SessionResponse);
         return _output.WrittenCount;
     }
 

@@ -63,6 +63,9 @@ internal sealed partial class Agent(
     /// <summary>How long it may take at the most, retries included.</summary>
     public TimeSpan Timeout { get; } = TimeSpan.FromSeconds(settings.TimeoutSeconds);
 
+    /// <summary>Whether it has answered before its call returns.</summary>
+    public bool AnswersAtOnce(bool isStreamed) => _isBuiltin && !isStreamed && settings.HistoryTokens == 0;
+
     /// <summary>
     /// How much of the history it wants for a query with these options, within the operator's bounds: a query that asks for more turns than
     /// <c>history_turns</c> is given these, and never more bytes than <c>limits.history_bytes</c>.
@@ -187,7 +190,7 @@ internal sealed partial class Agent(
         var started = time.GetTimestamp();
 
         // Who answers before it returns needs no clock to be stopped by.
-        using var limited = _isBuiltin && observer is null ? null : new CancellationTokenSource(Timeout, time);
+        using var limited = AnswersAtOnce(observer is not null) ? null : new CancellationTokenSource(Timeout, time);
         using var linked = limited is null ? null : CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, limited.Token, stop);
         var ended = linked?.Token ?? cancellationToken;
         var output = new OutputBuilder(observer, limits.ResponseBytes);
@@ -206,15 +209,14 @@ internal sealed partial class Agent(
                 AgentCall.Current = call;
             }
 
+            var telling = observer is null ? AskAsync(conversation, request, call, output, ended)
+                : StreamAsync(conversation, request, call, output, observer, ended);
+
             // WaitAsync: an agent that does not heed its token must not hold up the session.
-            var told = await (observer is null ? AskAsync(conversation, request, call, output, ended)
-                : StreamAsync(conversation, request, call, output, observer, ended)).WaitAsync(ended);
+            var told = telling.IsCompleted ? await telling : await telling.AsTask().WaitAsync(ended);
             var items = output.End();
-            var answer = Answer(items, output.IsBlank, told, call, started) with
-            {
-                Summary = newSummary,
-                HistoryTokens = await CountAsync(request.Input, items, ended),
-            };
+            var tokens = await CountAsync(request.Input, items, ended);
+            var answer = Answer(items, output.IsBlank, told, call, started, newSummary, tokens);
             Health = new AgentHealth(null, time.GetUtcNow());
             return answer;
         }
@@ -280,7 +282,7 @@ internal sealed partial class Agent(
         }
     }
 
-    private async Task<Told> AskAsync(
+    private async ValueTask<Told> AskAsync(
         Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, CancellationToken cancellationToken)
     {
         var response = await (_toolLoop ?? client)
@@ -293,7 +295,7 @@ internal sealed partial class Agent(
         return new Told(response.FinishReason?.Value, response.ModelId);
     }
 
-    private async Task<Told> StreamAsync(
+    private async ValueTask<Told> StreamAsync(
         Conversation conversation, AgentRequest request, AgentCall call, OutputBuilder output, ITurnObserver observer,
         CancellationToken cancellationToken)
     {
@@ -325,7 +327,8 @@ internal sealed partial class Agent(
         }
     }
 
-    private AgentAnswer Answer(Items items, bool isBlank, Told told, AgentCall call, long started)
+    private AgentAnswer Answer(
+        Items items, bool isBlank, Told told, AgentCall call, long started, Summary? newSummary, int? historyTokens)
     {
         // As the provider said it; the library makes its own words of it.
         var last = call.Answers is [.., var answer] ? answer : null;
@@ -349,6 +352,8 @@ internal sealed partial class Agent(
             FinishReason = finishReason,
             IncompleteReason = incompleteReason,
             Usage = call.Usage,
+            Summary = newSummary,
+            HistoryTokens = historyTokens,
         };
     }
 
@@ -413,13 +418,11 @@ internal sealed partial class Agent(
 
     // Whole turns from the newest back, as long as they fit. They were counted when they were made; those that other agents made are
     // counted now.
-    private async ValueTask<int> FirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken)
-    {
-        if (settings.HistoryTokens == 0)
-        {
-            return 0;
-        }
+    private ValueTask<int> FirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken) =>
+        settings.HistoryTokens == 0 ? default : CountFirstWithinBudgetAsync(history, cancellationToken);
 
+    private async ValueTask<int> CountFirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken)
+    {
         long left = settings.HistoryTokens;
         var first = history.Count;
         while (first > 0)
@@ -439,8 +442,11 @@ internal sealed partial class Agent(
         return history.Count - ToolCalls.WithoutOrphans(first == 0 ? history : [.. history.Skip(first)]).Count;
     }
 
-    private async ValueTask<int?> CountAsync(Items input, Items output, CancellationToken cancellationToken) =>
-        settings.HistoryTokens == 0 ? null : await Task.Run(() => HistoryTokens.Count(input, output, cancellationToken), cancellationToken);
+    private ValueTask<int?> CountAsync(Items input, Items output, CancellationToken cancellationToken) =>
+        settings.HistoryTokens == 0 ? default : CountInBackgroundAsync(input, output, cancellationToken);
+
+    private static async ValueTask<int?> CountInBackgroundAsync(Items input, Items output, CancellationToken cancellationToken) =>
+        await Task.Run(() => HistoryTokens.Count(input, output, cancellationToken), cancellationToken);
 
     private AgentException Failed(Exception e, AgentCall call)
     {

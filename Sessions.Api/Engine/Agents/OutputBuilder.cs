@@ -187,7 +187,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
             {
                 // What most answers are: one text, which needs no JSON around it.
                 FlushHalfPair();
-                _output = Items.OfText(new Utf8Text(_text.WrittenSpan.ToArray()));
+                _output = Items.OfText(new Utf8Text(_text.FreeCapacity == 0 ? _text.WrittenMemory : _text.WrittenSpan.ToArray()));
                 if (observer is not null)
                 {
                     observer.On(new ItemDone(_index, "message", MessageItem.Write("assistant", new Utf8Text(_output.Bytes))));
@@ -353,6 +353,12 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
     private void AppendWhole(ReadOnlySpan<char> text)
     {
         var before = _text.WrittenCount;
+        if (observer is null && _text.Capacity == 0)
+        {
+            // All of it, most likely.
+            _text = new ArrayBufferWriter<byte>(Math.Max(1, Encoding.UTF8.GetByteCount(text)));
+        }
+
         Count(Encoding.UTF8.GetBytes(text, _text));
         IsBlank = IsBlank && (_kind != Kind.Message || text.IsWhiteSpace());
         if (observer is not null && _kind == Kind.Message && _text.WrittenCount > before)

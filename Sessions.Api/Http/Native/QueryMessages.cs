@@ -58,7 +58,7 @@ internal sealed record QueryResponse(Utf8Text Response, string AgentType, QueryR
             SessionCreated = result.Turn.StartedSession,
             Turn = result.Turn.Number,
             AgentUsed = result.Turn.AgentUsed,
-            ExecutionTime = result.Turn.ExecutionTime.TotalSeconds,
+            ExecutionTime = result.Turn.ExecutionTime,
             CreatedAt = result.Turn.CreatedAt,
             Status = result.Turn.Status.Name(),
             IncompleteReason = result.Turn.IncompleteReason,
@@ -87,7 +87,7 @@ internal sealed record QueryResponseMetadata
     public required string AgentUsed { get; init; }
 
     /// <summary>How long the agent took, in seconds.</summary>
-    public required double ExecutionTime { get; init; }
+    public required ApiSeconds ExecutionTime { get; init; }
 
     /// <summary>When the turn was committed.</summary>
     public required ApiTime CreatedAt { get; init; }

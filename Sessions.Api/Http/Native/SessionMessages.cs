@@ -43,103 +43,85 @@ internal sealed record ForkRequest
     public JsonElement? Metadata { get; init; }
 }
 
-/// <summary>A session.</summary>
-internal sealed record SessionResponse
+/// <summary>A session as the API shows it.</summary>
+/// <param name="Session">The session.</param>
+[JsonConverter(typeof(Converter))]
+internal readonly record struct SessionResponse(Session Session)
 {
     private const int ResponseCharacters = 500;
 
-    private SessionResponse()
+    /// <summary>Writes it. Lists have many: they are written as they are, with nothing made for it in between.</summary>
+    public sealed class Converter : WriteOnlyConverter<SessionResponse>
     {
-    }
-
-    /// <summary>The session's id.</summary>
-    public required string SessionId { get; init; }
-
-    /// <summary>The user it is bound to, if any.</summary>
-    public required string? UserId { get; init; }
-
-    /// <summary>When it was created.</summary>
-    public required ApiTime CreatedAt { get; init; }
-
-    /// <summary>When its last turn ended.</summary>
-    public required ApiTime LastActivityAt { get; init; }
-
-    /// <summary>When it expires, if nothing more happens.</summary>
-    public required ApiTime ExpiresAt { get; init; }
-
-    /// <summary>One more with every change.</summary>
-    public required long Version { get; init; }
-
-    /// <summary>What is known about the session, in addition to the client's own keys.</summary>
-    public required SessionMetadata Metadata { get; init; }
-
-    /// <summary>The last turn.</summary>
-    public required SessionContext Context { get; init; }
-
-    /// <summary>A session as the API shows it.</summary>
-    public static SessionResponse From(Session session) => new()
-    {
-        SessionId = session.Id,
-        UserId = session.UserId,
-        CreatedAt = session.CreatedAt,
-        LastActivityAt = session.LastActivityAt,
-        ExpiresAt = session.ExpiresAt,
-        Version = session.Revision.Version,
-        Metadata = SessionMetadata.From(session),
-        Context = new SessionContext
+        public override void Write(Utf8JsonWriter json, SessionResponse value, JsonSerializerOptions options)
         {
-            LastQuery = session.LastTurn?.Input.TextOf(ItemSide.Input),
-            LastResponse = session.LastTurn?.Output.TextOf(ItemSide.Output)?.Shorten(ResponseCharacters),
-            LastExecutionTime = session.LastTurn?.ExecutionTime.TotalSeconds,
-            LastAgentUsed = session.LastTurn?.AgentUsed,
-            ErrorCount = session.ErrorCount,
-            LastError = session.LastError,
-        },
-    };
+            var session = value.Session;
+            json.WriteStartObject();
+            json.WriteString(AnswerFields.SessionId, session.Id);
+            json.WriteString(AnswerFields.UserId, session.UserId);
+            WriteTime(json, AnswerFields.CreatedAt, session.CreatedAt);
+            WriteTime(json, AnswerFields.LastActivityAt, session.LastActivityAt);
+            WriteTime(json, AnswerFields.ExpiresAt, session.ExpiresAt);
+            json.WriteNumber(AnswerFields.Version, session.Revision.Version);
+            json.WriteStartObject(AnswerFields.Metadata);
+            json.WriteNumber(AnswerFields.QueryCount, session.TurnCount);
+            WriteText(json, AnswerFields.LastQuery, SessionMetadata.ShortQuery(session));
+            json.WriteString(AnswerFields.LastAgentType, session.LastTurn?.AgentType);
+            json.WriteString(AnswerFields.CreatedFrom, session.CreatedFrom.Name());
+            SessionMetadata.WriteOwnKeys(json, session);
+            json.WriteEndObject();
+            WriteContext(json, session, session.LastTurn);
+            json.WriteEndObject();
+        }
+
+        private static void WriteContext(Utf8JsonWriter json, Session session, Turn? last)
+        {
+            json.WriteStartObject(AnswerFields.Context);
+            WriteText(json, AnswerFields.LastQuery, last?.Input.TextOf(ItemSide.Input));
+            WriteText(json, AnswerFields.LastResponse, last?.Output.TextOf(ItemSide.Output)?.Shorten(ResponseCharacters));
+            if (last is null)
+            {
+                json.WriteNull(AnswerFields.LastExecutionTime);
+            }
+            else
+            {
+                WriteSeconds(json, AnswerFields.LastExecutionTime, last.ExecutionTime);
+            }
+
+            json.WriteString(AnswerFields.LastAgentUsed, last?.AgentUsed);
+            json.WriteNumber(AnswerFields.ErrorCount, session.ErrorCount);
+            WriteText(json, AnswerFields.LastError, session.LastError);
+            json.WriteEndObject();
+        }
+    }
 }
 
 /// <summary>What is known about a session, in addition to the client's own keys.</summary>
-internal sealed record SessionMetadata
+internal static class SessionMetadata
 {
     private const int QueryCharacters = 100;
-
-    /// <summary>How many turns there have been.</summary>
-    public required int QueryCount { get; init; }
-
-    /// <summary>The last query, shortened.</summary>
-    public required Utf8Text? LastQuery { get; init; }
-
-    /// <summary>The <c>agent_type</c> of the last turn.</summary>
-    public required string? LastAgentType { get; init; }
-
-    /// <summary>How the session came to be: <c>api</c>, <c>query</c> or <c>fork</c>.</summary>
-    public required string CreatedFrom { get; init; }
-
-    /// <summary>The client's own keys.</summary>
-    [JsonExtensionData]
-    public Dictionary<string, JsonElement>? Own { get; set; }
-
-    /// <summary>A session's metadata as the API shows it.</summary>
-    public static SessionMetadata From(Session session) => new()
-    {
-        QueryCount = session.TurnCount,
-        LastQuery = ShortQuery(session),
-        LastAgentType = session.LastTurn?.AgentType,
-        CreatedFrom = session.CreatedFrom.Name(),
-        Own = OwnKeys(session),
-    };
 
     /// <summary>The last query as lists show it.</summary>
     public static Utf8Text? ShortQuery(Session session) => session.LastTurn?.Input.TextOf(ItemSide.Input)?.Shorten(QueryCharacters);
 
-    /// <summary>The client's own keys of a session.</summary>
-    public static Dictionary<string, JsonElement>? OwnKeys(Session session)
-    {
-        if (session.Metadata.IsEmpty)
-        {
-            return null;
-        }
+    /// <summary>The client's own keys of a session, if it has any.</summary>
+    public static Dictionary<string, JsonElement>? OwnKeys(Session session) => session.Metadata.IsEmpty ? null : ReadOwnKeys(session);
 
+    /// <summary>Writes these keys as properties.</summary>
+    public static void WriteOwnKeys(Utf8JsonWriter json, Session session)
+    {
+        if (OwnKeys(session) is { } own)
+        {
+            foreach (var (key, value) in own)
+            {
+                json.WritePropertyName(key);
+                value.WriteTo(json);
+            }
+        }
+    }
+
+    private static Dictionary<string, JsonElement> ReadOwnKeys(Session session)
+    {
         var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
         OwnMetadata.ReadStored(session, property =>
         {
@@ -152,110 +134,76 @@ internal sealed record SessionMetadata
     }
 }
 
-/// <summary>The last turn of a session.</summary>
-internal sealed record SessionContext
-{
-    /// <summary>The last query, not shortened.</summary>
-    public required Utf8Text? LastQuery { get; init; }
-
-    /// <summary>The last response, truncated.</summary>
-    public required Utf8Text? LastResponse { get; init; }
-
-    /// <summary>How long the agent took for it, in seconds.</summary>
-    public required double? LastExecutionTime { get; init; }
-
-    /// <summary>What answered.</summary>
-    public required string? LastAgentUsed { get; init; }
-
-    /// <summary>How many turns have failed.</summary>
-    public required int ErrorCount { get; init; }
-
-    /// <summary>Why the last failed turn failed.</summary>
-    public required Utf8Text? LastError { get; init; }
-}
-
 /// <summary>A page of a user's sessions.</summary>
 internal sealed record SessionListResponse(string? UserId, IReadOnlyList<SessionResponse> Sessions, bool HasMore, string? Next);
 
 /// <summary>A page of a session's turns.</summary>
 internal sealed record HistoryResponse(string SessionId, IReadOnlyList<TurnResponse> Turns, bool HasMore, string? Next);
 
-/// <summary>A turn.</summary>
-internal sealed record TurnResponse
+/// <summary>A turn as the API shows it.</summary>
+/// <param name="Turn">The turn.</param>
+/// <param name="ItemsOf">The key of its session, where its items are to be shown.</param>
+[JsonConverter(typeof(Converter))]
+internal readonly record struct TurnResponse(Turn Turn, Guid? ItemsOf)
 {
-    /// <summary>The turn's number, from 1.</summary>
-    public required int Turn { get; init; }
-
-    /// <summary>What was asked; null if that was not text.</summary>
-    public required Utf8Text? Query { get; init; }
-
-    /// <summary>What was answered; null if that was not text.</summary>
-    public required Utf8Text? Response { get; init; }
-
-    /// <summary>The agent that was asked for.</summary>
-    public required string AgentType { get; init; }
-
-    /// <summary>What answered.</summary>
-    public required string AgentUsed { get; init; }
-
-    /// <summary>When.</summary>
-    public required ApiTime CreatedAt { get; init; }
-
-    /// <summary>How long the agent took, in seconds.</summary>
-    public required double ExecutionTime { get; init; }
-
-    /// <summary>completed; incomplete, if the answer stopped short; appended, if the client's own agent made it.</summary>
-    public required string Status { get; init; }
-
-    /// <summary>Why it stopped short: max_output_tokens, content_filter, cancelled.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? IncompleteReason { get; init; }
-
-    /// <summary>Why the model stopped, as its provider says.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? FinishReason { get; init; }
-
-    /// <summary>The model, as its provider names it.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? Model { get; init; }
-
-    /// <summary>The turn it goes on from, if that is not the one before it.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public int? AfterTurn { get; init; }
-
-    /// <summary>Tokens, if the model's provider counts them.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public UsageResponse? Usage { get; init; }
-
-    /// <summary>What came in, as items; with include=items.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public RawJson? Input { get; init; }
-
-    /// <summary>What came out, as items; with include=items.</summary>
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public RawJson? Output { get; init; }
-
-    /// <summary>A turn as the API shows it.</summary>
-    /// <param name="turn">The turn.</param>
-    /// <param name="itemsOf">The key of its session, where its items are to be shown.</param>
-    public static TurnResponse From(Turn turn, Guid? itemsOf = null) => new()
+    /// <summary>Writes it. A history has many: they are written as they are, with nothing made for it in between.</summary>
+    public sealed class Converter : WriteOnlyConverter<TurnResponse>
     {
-        Turn = turn.Number,
-        Query = turn.Input.TextOf(ItemSide.Input),
-        Response = turn.Output.TextOf(ItemSide.Output),
-        AgentType = turn.AgentType,
-        AgentUsed = turn.AgentUsed,
-        CreatedAt = turn.CreatedAt,
-        ExecutionTime = turn.ExecutionTime.TotalSeconds,
-        Status = turn.Status.Name(),
-        IncompleteReason = turn.IncompleteReason,
-        FinishReason = turn.FinishReason,
-        Model = turn.Model,
-        AfterTurn = turn.Parent == turn.Number - 1 ? null : turn.Parent,
-        Usage = UsageResponse.From(turn),
-        Input = itemsOf is { } key ? ItemJson.Array(ItemJson.Of(key, turn.Nonce, ItemSide.Input, turn.Input)) : null,
-        Output = itemsOf is { } session ? ItemJson.Array(ItemJson.Of(session, turn.Nonce, ItemSide.Output, turn.Output)) : null,
-    };
+        public override void Write(Utf8JsonWriter json, TurnResponse value, JsonSerializerOptions options)
+        {
+            var turn = value.Turn;
+            json.WriteStartObject();
+            json.WriteNumber(AnswerFields.Turn, turn.Number);
+            WriteText(json, AnswerFields.Query, turn.Input.TextOf(ItemSide.Input));
+            WriteText(json, AnswerFields.Response, turn.Output.TextOf(ItemSide.Output));
+            json.WriteString(AnswerFields.AgentType, turn.AgentType);
+            json.WriteString(AnswerFields.AgentUsed, turn.AgentUsed);
+            WriteTime(json, AnswerFields.CreatedAt, turn.CreatedAt);
+            WriteSeconds(json, AnswerFields.ExecutionTime, turn.ExecutionTime);
+            json.WriteString(AnswerFields.Status, turn.Status.Name());
+            WriteIfThere(json, AnswerFields.IncompleteReason, turn.IncompleteReason);
+            WriteIfThere(json, AnswerFields.FinishReason, turn.FinishReason);
+            WriteIfThere(json, AnswerFields.Model, turn.Model);
+            if (turn.Parent != turn.Number - 1)
+            {
+                json.WriteNumber(AnswerFields.AfterTurn, turn.Parent);
+            }
+
+            if (turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null })
+            {
+                json.WriteStartObject(AnswerFields.Usage);
+                WriteCount(json, AnswerFields.InputTokens, usage.InputTokens);
+                WriteCount(json, AnswerFields.OutputTokens, usage.OutputTokens);
+                json.WriteEndObject();
+            }
+
+            if (value.ItemsOf is { } session)
+            {
+                WriteItems(json, AnswerFields.Input, ItemJson.Of(session, turn.Nonce, ItemSide.Input, turn.Input));
+                WriteItems(json, AnswerFields.Output, ItemJson.Of(session, turn.Nonce, ItemSide.Output, turn.Output));
+            }
+
+            json.WriteEndObject();
+        }
+
+        private static void WriteItems(Utf8JsonWriter json, JsonEncodedText name, List<TurnItem> items)
+        {
+            json.WritePropertyName(name);
+            json.WriteRawValue(ItemJson.Array(items).Bytes.Span, skipInputValidation: true);
+        }
+
+        private static void WriteCount(Utf8JsonWriter json, JsonEncodedText name, long? count)
+        {
+            if (count is { } tokens)
+            {
+                json.WriteNumber(name, tokens);
+            }
+            else
+            {
+                json.WriteNull(name);
+            }
+        }
+    }
 }
 
 /// <summary>A turn that the client's own agent made.</summary>

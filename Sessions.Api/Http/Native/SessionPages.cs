@@ -19,6 +19,7 @@ internal static class SessionPages
 
     /// <summary>A page as it is answered.</summary>
     public static JsonAnswer<SessionListResponse> Answer(string? userId, Page<Session> page) => new(
-        new SessionListResponse(userId, [.. page.Items.Select(SessionResponse.From)], page.Next is not null, Paging.Encode(page.Next)),
+        new SessionListResponse(
+            userId, [.. page.Items.Select(session => new SessionResponse(session))], page.Next is not null, Paging.Encode(page.Next)),
         page.Items.Sum(session => (long)session.Metadata.Length + (session.LastTurn?.Input.Length ?? 0)));
 }

@@ -158,7 +158,7 @@ internal static class SessionsApi
         return http.Request.Headers.IfNoneMatch.Count > 0
             && IsAnyOf(http.Request.GetTypedHeaders().IfNoneMatch, etag, useStrongComparison: false)
             ? TypedResults.StatusCode(StatusCodes.Status304NotModified)
-            : new JsonAnswer<SessionResponse>(SessionResponse.From(session));
+            : new JsonAnswer<SessionResponse>(new SessionResponse(session));
     }
 
     private static async Task<Results<JsonAnswer<SessionResponse>, Problem>> PatchAsync(
@@ -194,7 +194,7 @@ internal static class SessionsApi
         }
 
         Tag(http, changed);
-        return new JsonAnswer<SessionResponse>(SessionResponse.From(changed));
+        return new JsonAnswer<SessionResponse>(new SessionResponse(changed));
     }
 
     private static async Task<Results<JsonAnswer<DeletedResponse>, Problem>> DeleteAsync(
@@ -245,10 +245,21 @@ internal static class SessionsApi
         return new JsonAnswer<HistoryResponse>(
             new HistoryResponse(
                 page.Session.Id,
-                [.. page.Turns.Select(turn => TurnResponse.From(turn, withItems ? page.Session.Key : null))],
+                TurnsOf(page, withItems),
                 page.HasMore,
                 page.Next is { } next ? Paging.Encode(new PageCursor(next, "")) : null),
             page.Turns.Sum(turn => turn.Bytes));
+    }
+
+    private static TurnResponse[] TurnsOf(TurnPage page, bool withItems)
+    {
+        var turns = new TurnResponse[page.Turns.Count];
+        for (var i = 0; i < turns.Length; i++)
+        {
+            turns[i] = new(page.Turns[i], withItems ? page.Session.Key : null);
+        }
+
+        return turns;
     }
 
     private static bool ReadBranches(IQueryCollection query) => query.TryGetValue("branches", out var branches)
@@ -294,7 +305,7 @@ internal static class SessionsApi
                 request.AgentType, request.ExpectedTurn?.ToString(CultureInfo.InvariantCulture)),
         }, cancellationToken);
         RequestKeys.MarkReplayed(http, result.Replayed);
-        return new CreatedAnswer<TurnResponse>($"/sessions/{result.SessionId}/history", TurnResponse.From(result.Turn, result.SessionKey));
+        return new CreatedAnswer<TurnResponse>($"/sessions/{result.SessionId}/history", new TurnResponse(result.Turn, result.SessionKey));
     }
 
     private static async Task<IResult> CancelAsync(
@@ -385,7 +396,7 @@ internal static class SessionsApi
     private static CreatedAnswer<SessionResponse> Created(HttpContext http, Session session)
     {
         Tag(http, session);
-        return new CreatedAnswer<SessionResponse>($"/sessions/{session.Id}", SessionResponse.From(session));
+        return new CreatedAnswer<SessionResponse>($"/sessions/{session.Id}", new SessionResponse(session));
     }
 
     private static string Tag(HttpContext http, Session session)

@@ -51,7 +51,7 @@ internal static class ChatCompletion
             return;
         }
 
-        var (input, output, cached, reasoning) = usage.Value;
+        var (input, output, cached, reasoning) = usage;
         json.WriteStartObject("usage"u8);
         json.WriteNumber("prompt_tokens"u8, input ?? 0);
         json.WriteNumber("completion_tokens"u8, output ?? 0);

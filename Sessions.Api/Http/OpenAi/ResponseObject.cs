@@ -267,7 +267,7 @@ internal sealed class ResponseObject(ResponseRequest request, string agentType) 
             return;
         }
 
-        var (input, output, cached, reasoning) = usage.Value;
+        var (input, output, cached, reasoning) = usage;
         json.WriteStartObject("usage"u8);
         json.WriteNumber("input_tokens"u8, input ?? 0);
         json.WriteStartObject("input_tokens_details"u8);

@@ -182,7 +182,7 @@ internal sealed partial class MemorySessionStore
             }
         }
 
-        if (IsTaken(created, now))
+        if (IsTaken(created, now, ref effects))
         {
             return new CopyResult(CopyStatus.IdTaken)
             {

@@ -1,3 +1,4 @@
+using System.Buffers;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Storage.Memory;
@@ -31,7 +32,7 @@ internal sealed partial class MemorySessionStore
         // One more than fits: whether there is one.
         var wanted = request.Limit + 1L;
         var path = new MemoryPath(snapshot.Turns, head.LastTurn, tip, request.AllBranches, _names);
-        List<Turn> turns = [];
+        var turns = new List<Turn>(Math.Min(request.Limit, Math.Min(head.TurnCount, ExpectedTurns)));
         var bytes = 0L;
         foreach (var turn in request.Descending
             ? path.Backward(request.After ?? int.MaxValue, wanted) : path.Forward(request.After ?? 0, wanted))
@@ -52,49 +53,68 @@ internal sealed partial class MemorySessionStore
     public ValueTask<Page<Session>> ListAsync(SessionPageRequest request, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        List<MemorySession.Snapshot> found = [];
+        MemorySession.Snapshot[] found;
+        int count;
         var expired = 0;
         lock (_lock)
         {
-            while (!TryList(request, found, Now, ref expired))
+            // One more than fits on the page.
+            var wanted = Math.Min(request.Limit, _sessions.Count) + 1;
+            found = ArrayPool<MemorySession.Snapshot>.Shared.Rent(wanted);
+            while (!TryList(request, found.AsSpan(0, wanted), Now, out count, ref expired))
             {
-                found.Clear();
+                // Begun again behind those that are gone.
             }
         }
 
-        if (expired > 0)
+        try
         {
-            _policy.Events.Expired(expired);
-        }
+            if (expired > 0)
+            {
+                _policy.Events.Expired(expired);
+            }
 
-        List<Session> items = [];
+            return new(PageOf(request, found.AsSpan(0, count)));
+        }
+        finally
+        {
+            // Nothing of a session that is deleted is to stay there.
+            ArrayPool<MemorySession.Snapshot>.Shared.Return(found, clearArray: true);
+        }
+    }
+
+    private Page<Session> PageOf(SessionPageRequest request, ReadOnlySpan<MemorySession.Snapshot> found)
+    {
+        var items = new List<Session>(Math.Min(found.Length, request.Limit));
         var bytes = 0L;
-        foreach (var snapshot in found)
+        foreach (ref readonly var snapshot in found)
         {
             var session = snapshot.ToSession(_names, id: null);
             bytes += session.Metadata.Length + (session.LastTurn?.Bytes ?? 0) + (session.Summary?.Text.Length ?? 0)
                 + (session.LastError?.Length ?? 0);
             if (items.Count == request.Limit || (items.Count > 0 && bytes > request.MaxBytes))
             {
-                return new(new Page<Session>(items, found[items.Count - 1].Cursor));
+                return new Page<Session>(items, found[items.Count - 1].Cursor);
             }
 
             items.Add(session);
         }
 
-        return new(new Page<Session>(items, null));
+        return new Page<Session>(items, null);
     }
 
-    // One more than fits on the page. Those that have expired are gone past, and removed: where they are many, it is begun again behind
+    // As many as there is room for. Those that have expired are gone past, and removed: where they are many, it is begun again behind
     // them.
-    private bool TryList(SessionPageRequest request, List<MemorySession.Snapshot> found, long now, ref int expired)
+    private bool TryList(
+        SessionPageRequest request, Span<MemorySession.Snapshot> found, long now, out int count, ref int expired)
     {
-        List<MemorySession> gone = [];
+        count = 0;
+        List<MemorySession>? gone = null;
         foreach (var session in Ordered(request))
         {
             if (session.ExpiresAt <= now)
             {
-                gone.Add(session);
+                (gone ??= []).Add(session);
                 if (gone.Count == ReclaimedPerLock)
                 {
                     break;
@@ -102,20 +122,20 @@ internal sealed partial class MemorySessionStore
             }
             else
             {
-                found.Add(session.TakeSnapshot());
-                if (found.Count > request.Limit)
+                found[count++] = session.TakeSnapshot();
+                if (count == found.Length)
                 {
                     break;
                 }
             }
         }
 
-        foreach (var session in gone)
+        foreach (var session in gone ?? [])
         {
             expired += Expire(session);
         }
 
-        return gone.Count < ReclaimedPerLock;
+        return gone is not { Count: ReclaimedPerLock };
     }
 
     private IEnumerable<MemorySession> Ordered(SessionPageRequest request)

@@ -70,8 +70,9 @@ internal sealed partial class MemorySessionStore
                 : new MemoryOpened(request, OpenStatus.KeyReused));
         }
 
-        var head = snapshot.ToSession(_names, request.Session.Id);
-        var (turns, followsRemembered, isCut) = ReadHistory(request, head, snapshot.Turns);
+        var (turns, followsRemembered, isCut) = ReadHistory(request, session.Key, snapshot);
+        var newest = turns is [.., var last] && last.Number == snapshot.Turns.Count ? last : null;
+        var head = snapshot.ToSession(_names, request.Session.Id, newest);
         return new(Opened(OpenStatus.Opened, head, turns, followsRemembered, isCut));
 
         MemoryOpened Opened(
@@ -101,7 +102,7 @@ internal sealed partial class MemorySessionStore
             AppendTurn append => Append(given, append, ref effects),
             RecordFailure failure => Fail(given, failure, ref effects),
             ReplaceMetadata metadata => Replace(given, metadata, ref effects),
-            ReplaceTurn turn => Replace(given, turn),
+            ReplaceTurn turn => Replace(given, turn, ref effects),
             _ => throw new ArgumentException($"{change.GetType().Name} is not a change.", nameof(change)),
         };
         return effects is { Created: null, Expired: 0, Evicted: 0, Removed: null } ? new(result) : PublishAsync(effects, result);
@@ -139,14 +140,14 @@ internal sealed partial class MemorySessionStore
     {
         // Outside the lock: in it the bytes are only copied. Where others came in between, the number is another, and the turn is packed
         // anew.
-        var turn = Numbered(append, opened.TurnCount + 1);
+        var turn = append.At(opened.TurnCount + 1);
         var packed = TurnCodec.Pack(turn, _names);
         MemorySession.Snapshot snapshot;
         bool isNext;
         lock (_lock)
         {
             var now = Now;
-            if (Check(opened, append.Create, now) is { } refused)
+            if (Check(opened, append.Create, now, ref effects) is { } refused)
             {
                 return refused;
             }
@@ -165,7 +166,7 @@ internal sealed partial class MemorySessionStore
 
                 if (count != opened.TurnCount)
                 {
-                    turn = Numbered(append, count + 1);
+                    turn = append.At(count + 1);
                     packed = TurnCodec.Pack(turn, _names);
                 }
             }
@@ -226,7 +227,7 @@ internal sealed partial class MemorySessionStore
         lock (_lock)
         {
             var now = Now;
-            if (Check(opened, failure.Create, now) is { } refused)
+            if (Check(opened, failure.Create, now, ref effects) is { } refused)
             {
                 return refused;
             }
@@ -272,7 +273,7 @@ internal sealed partial class MemorySessionStore
         lock (_lock)
         {
             var now = Now;
-            if (CheckUnchanged(opened, now) is { } refused)
+            if (CheckUnchanged(opened, now, ref effects) is { } refused)
             {
                 return refused;
             }
@@ -296,13 +297,13 @@ internal sealed partial class MemorySessionStore
         return new(WriteStatus.Written) { Session = snapshot.ToSession(_names, opened.Request.Session.Id) };
     }
 
-    private WriteResult Replace(MemoryOpened opened, ReplaceTurn change)
+    private WriteResult Replace(MemoryOpened opened, ReplaceTurn change, ref Effects effects)
     {
         var packed = TurnCodec.Pack(change.Turn, _names);
         MemorySession.Snapshot snapshot;
         lock (_lock)
         {
-            if (CheckUnchanged(opened, Now) is { } refused)
+            if (CheckUnchanged(opened, Now, ref effects) is { } refused)
             {
                 return refused;
             }
@@ -328,7 +329,7 @@ internal sealed partial class MemorySessionStore
     }
 
     // Whether the session is still the one that was opened, or still missing.
-    private WriteResult? Check(MemoryOpened opened, NewSession? create, long now)
+    private WriteResult? Check(MemoryOpened opened, NewSession? create, long now, ref Effects effects)
     {
         if (opened.Opening is { } opening)
         {
@@ -342,16 +343,16 @@ internal sealed partial class MemorySessionStore
         if (opened.Target is not { } session)
         {
             ArgumentNullException.ThrowIfNull(create);
-            return IsTaken(create, now) ? new(WriteStatus.Stale) : null;
+            return IsTaken(create, now, ref effects) ? new(WriteStatus.Stale) : null;
         }
 
         return session.IsRemoved || session.ExpiresAt <= now || !opened.Request.Owner.MayHave(session.Owner.UserId)
             ? new(WriteStatus.Gone) : null;
     }
 
-    private WriteResult? CheckUnchanged(MemoryOpened opened, long now) =>
+    private WriteResult? CheckUnchanged(MemoryOpened opened, long now, ref Effects effects) =>
         opened.Target is not { } session ? new(WriteStatus.Gone)
-        : Check(opened, null, now) ?? (session.Revision == opened.Revision ? null : new(WriteStatus.Stale));
+        : Check(opened, null, now, ref effects) ?? (session.Revision == opened.Revision ? null : new(WriteStatus.Stale));
 
     private void Finish(MemorySession session, MemoryOwner owner, bool isNew, long now, ref Effects effects)
     {
@@ -394,47 +395,56 @@ internal sealed partial class MemorySessionStore
         }
     }
 
-    private static Turn Numbered(AppendTurn append, int number) => append.Turn with
+    // What is remembered ends the history where the path comes to it.
+    private (Turn[] Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
+        OpenRequest request, Guid key, in MemorySession.Snapshot snapshot)
     {
-        Number = number,
-        RunStart = Turn.RunStartOf(number, append.Turn.Parent, append.ParentRun),
-    };
-
-    private (IReadOnlyList<Turn> Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
-        OpenRequest request, Session head, MemoryTurns turns)
-    {
-        var known = request is { Remembered: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
-            && given.LastTurn <= head.TurnCount
+        var turns = snapshot.Turns;
+        var known = request is { Remembered: { } given, Tip: null } && given.Key == key && given.Rewrites == snapshot.Rewrites
+            && given.LastTurn <= turns.Count
             && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
-        var read = new List<Turn>(Math.Clamp(request.HistoryTurns, 0, Math.Min(turns.Count, ExpectedTurns)));
-        var (bytes, isCut) = (0L, false);
-        if (request.HistoryTurns > 0 || known == head.TurnCount)
+        if (request.HistoryTurns <= 0 && known != turns.Count)
         {
-            // The one more than is asked for may be the last one that is remembered.
-            var path = new MemoryPath(turns, head.LastTurn, request.Tip ?? turns.Count, allBranches: false, _names);
-            foreach (var turn in path.Backward(int.MaxValue, known is null ? request.HistoryTurns : request.HistoryTurns + 1L))
+            return ([], known == 0 && turns.Count == 0, false);
+        }
+
+        // The one more than is asked for may be the last one that is remembered.
+        var path = new MemoryPath(turns, newest: null, request.Tip ?? turns.Count, allBranches: false, _names);
+        var wanted = known is null ? request.HistoryTurns : request.HistoryTurns + 1L;
+        Stack<Turn[]>? later = null;
+        Turn[] earliest = [];
+        var (count, bytes) = (0, 0L);
+        while (path.ReadBack(wanted - count) is { Length: > 0 } block)
+        {
+            if (earliest.Length > 0)
             {
-                if (turn.Number == known)
+                (later ??= []).Push(earliest);
+            }
+
+            earliest = block;
+            for (var i = block.Length - 1; i >= 0; i--)
+            {
+                if (block[i].Number == known)
                 {
-                    read.Reverse();
-                    return (read, true, false);
+                    return (Joined(block[(i + 1)..], later), true, false);
                 }
 
-                bytes += turn.Bytes;
-                isCut = read.Count > 0 && bytes > request.HistoryBytes;
-                if (isCut || read.Count == request.HistoryTurns)
+                bytes += block[i].Bytes;
+                if (count == request.HistoryTurns || (count > 0 && bytes > request.HistoryBytes))
                 {
-                    isCut &= read.Count < request.HistoryTurns;
-                    break;
+                    return (Joined(block[(i + 1)..], later), false, count < request.HistoryTurns);
                 }
 
-                read.Add(turn);
+                count++;
             }
         }
 
-        read.Reverse();
-        return (read, known == 0 && read.Count == head.TurnCount, isCut);
+        return (Joined(earliest, later), known == 0 && count == turns.Count, false);
     }
+
+    // Mostly there is one block, and nothing to be copied.
+    private static Turn[] Joined(Turn[] earliest, Stack<Turn[]>? later) =>
+        later is null ? earliest : [.. earliest, .. later.SelectMany(block => block)];
 
     private async ValueTask<WriteResult> PublishAsync(Effects effects, WriteResult result)
     {

@@ -132,7 +132,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
 
     private MemorySession? FindAny(Guid key)
     {
-        if (_sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(key, out var found))
+        if (FindByKey(key) is { } found)
         {
             return found;
         }
@@ -142,27 +142,38 @@ internal sealed partial class MemorySessionStore : ISessionStore
         return FindAny(id) is { IsNamedByKey: true } named ? named : null;
     }
 
+    // But for one that its id leads to.
+    private MemorySession? FindByKey(Guid key)
+    {
+        _sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(key, out var found);
+        return found;
+    }
+
     private MemorySession? Find(SessionRef session, long now) => FindAny(session) is { } found && found.ExpiresAt > now ? found : null;
 
-    private bool IsTaken(NewSession session, long now) => FindAny(session.Id)?.ExpiresAt > now || FindAny(session.Key)?.ExpiresAt > now;
+    // Whether there is a session with that id or key. One that has expired makes room.
+    private bool IsTaken(NewSession session, long now, ref Effects effects) =>
+        IsAlive(FindAny(session.Id), now, ref effects)
+        || IsAlive(new MemorySessionId(session.Id).Is(session.Key) ? FindByKey(session.Key) : FindAny(session.Key), now, ref effects);
+
+    private bool IsAlive(MemorySession? found, long now, ref Effects effects)
+    {
+        if (found?.ExpiresAt <= now)
+        {
+            effects.Expired += Expire(found);
+            return false;
+        }
+
+        return found is not null;
+    }
 
     private MemoryOwner OwnerOf(string? userId) => userId is null ? _nobody : _users.TryGetValue(userId, out var user) ? user
         : new MemoryOwner(userId);
 
-    // Of one that has just been made: there is room for it.
+    // Of one that has just been made: there is room for it, and neither its id nor its key is taken.
     private void Add(MemorySession session, long now, ref Effects effects)
     {
         effects.Expired += Reclaim(now, ReclaimedPerCreation, out _);
-        if (FindAny(session.Id) is { } sameId)
-        {
-            effects.Expired += Expire(sameId);
-        }
-
-        if (FindAny(session.Key) is { } sameKey)
-        {
-            effects.Expired += Expire(sameKey);
-        }
-
         _sessions.Add(session);
         if (!session.IsNamedByKey)
         {

@@ -59,7 +59,7 @@ internal sealed partial class SqliteSessionStore
             return WriteStatus.Stale;
         }
 
-        var turn = Numbered(append, head.TurnCount + 1);
+        var turn = append.At(head.TurnCount + 1);
         var summary = head.Rewrites == opened.Rewrites ? append.Summary : null;
         var user = head.UserId ?? request.Owner.UserId;
         var isClaimed = user is not null && head.UserId is null;
@@ -101,7 +101,7 @@ internal sealed partial class SqliteSessionStore
 
     private static Written CreateWithTurn(SqliteUnitOfWork work, SqliteOpenedSession opened, AppendTurn append, NewSession create, long now)
     {
-        var turn = Numbered(append, 1);
+        var turn = append.At(1);
         var session = work.New(create, now);
         session = session with
         {
@@ -218,13 +218,6 @@ internal sealed partial class SqliteSessionStore
     }
 
     private static long SizeOf(Session session) => StorePolicy.SizeOf(session.Bytes, session.TurnCount);
-
-    private static Turn Numbered(AppendTurn append, int number)
-    {
-        var parent = append.Turn.Parent;
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(parent, number);
-        return append.Turn with { Number = number, RunStart = Turn.RunStartOf(number, parent, append.ParentRun) };
-    }
 
     /// <summary>What came of a change, and what is to be told of it.</summary>
     private readonly record struct Written(WriteResult Result, SqliteEffects Effects, NewSession? Created = null)

@@ -51,9 +51,9 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             {
                 update.Contents.Add(new UsageContent(new UsageDetails
                 {
-                    InputTokenCount = usage!.Value.InputTokens,
-                    OutputTokenCount = usage.Value.OutputTokens,
-                    TotalTokenCount = usage.Value.InputTokens + usage.Value.OutputTokens,
+                    InputTokenCount = usage!.InputTokens,
+                    OutputTokenCount = usage.OutputTokens,
+                    TotalTokenCount = usage.InputTokens + usage.OutputTokens,
                 }));
             }
 
@@ -241,7 +241,7 @@ internal sealed class ChatCompletionsReader(ProviderAnswer answer, AgentCall cal
             Tokens(usage, "prompt_tokens"u8), Tokens(usage, "completion_tokens"u8),
             Tokens(usage, "prompt_tokens_details"u8, "cached_tokens"u8),
             Tokens(usage, "completion_tokens_details"u8, "reasoning_tokens"u8));
-        return read == default ? null : read;
+        return read == new TokenUsage(null, null) ? null : read;
     }
 
     private static long? Tokens(JsonElement usage, ReadOnlySpan<byte> name, ReadOnlySpan<byte> inner) =>

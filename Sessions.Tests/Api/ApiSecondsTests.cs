@@ -1,0 +1,30 @@
+using System.Text;
+using System.Text.Json;
+
+namespace Sessions.Tests.Api;
+
+/// <summary>Times that something took, as answers show them.</summary>
+public sealed class ApiSecondsTests
+{
+    [Theory]
+    [InlineData(0, "0")]
+    [InlineData(1, "0.000001")]
+    [InlineData(12, "0.000012")]
+    [InlineData(120_000, "0.12")]
+    [InlineData(1_000_000, "1")]
+    [InlineData(1_500_000, "1.5")]
+    [InlineData(600_000_001, "600.000001")]
+    [InlineData(-2_500_000, "-2.5")]
+    [InlineData(long.MaxValue / TimeSpan.TicksPerMicrosecond, "922337203685.47758")]
+    [InlineData(long.MinValue / TimeSpan.TicksPerMicrosecond, "-922337203685.47758")]
+    public void Seconds_have_no_exponent_and_no_digits_that_say_nothing(long microseconds, string expected)
+    {
+        using var stream = new MemoryStream();
+        using (var json = new Utf8JsonWriter(stream))
+        {
+            new ApiSeconds(TimeSpan.FromTicks(microseconds * TimeSpan.TicksPerMicrosecond)).WriteTo(json);
+        }
+
+        Assert.Equal(expected, Encoding.UTF8.GetString(stream.ToArray()));
+    }
+}
