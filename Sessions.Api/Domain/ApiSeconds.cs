@@ -16,6 +16,9 @@ internal readonly struct ApiSeconds(TimeSpan value)
 
     private readonly long _microseconds = value.Ticks / TimeSpan.TicksPerMicrosecond;
 
+    /// <summary>The time.</summary>
+    public TimeSpan Value => TimeSpan.FromTicks(_microseconds * TimeSpan.TicksPerMicrosecond);
+
     public static implicit operator ApiSeconds(TimeSpan value) => new(value);
 
     /// <summary>Writes it as a JSON number.</summary>
@@ -51,8 +54,14 @@ internal readonly struct ApiSeconds(TimeSpan value)
     /// <summary>A JSON number.</summary>
     public sealed class Converter : JsonConverter<ApiSeconds>
     {
-        public override ApiSeconds Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
-            new(TimeSpan.FromSeconds(reader.GetDouble()));
+        public override ApiSeconds Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            // A double has no thousandths: 0.034143 may be a little less than it says.
+            var microseconds = Math.Round(reader.GetDouble() * MicrosecondsPerSecond);
+            return Math.Abs(microseconds) < TimeSpan.MaxValue.Ticks / TimeSpan.TicksPerMicrosecond
+                ? new(TimeSpan.FromMicroseconds((long)microseconds))
+                : throw new JsonException("No time is as long as that.");
+        }
 
         public override void Write(Utf8JsonWriter writer, ApiSeconds value, JsonSerializerOptions options) => value.WriteTo(writer);
     }

@@ -26,7 +26,7 @@ internal sealed record ArchiveTurn
     public required ApiTime CreatedAt { get; init; }
 
     /// <summary>In seconds.</summary>
-    public double? ExecutionTime { get; init; }
+    public ApiSeconds? ExecutionTime { get; init; }
 
     /// <summary>As the version before wrote it in the export of a store.</summary>
     public long? ExecutionMicroseconds { get; init; }
@@ -80,7 +80,7 @@ internal sealed record ArchiveTurn
             AgentType = turn.AgentType,
             AgentUsed = turn.AgentUsed,
             CreatedAt = turn.CreatedAt,
-            ExecutionTime = turn.ExecutionTime.TotalSeconds,
+            ExecutionTime = turn.ExecutionTime,
             Usage = turn.Usage is { } usage ? new(usage.InputTokens, usage.OutputTokens, usage.CachedInputTokens, usage.ReasoningTokens)
                 : null,
             Status = turn.Status == TurnStatus.Completed ? null : turn.Status.Name(),
@@ -125,7 +125,8 @@ internal sealed record ArchiveTurn
             Model = Model,
             FinishReason = FinishReason,
             CreatedAt = Timestamps.FromMicroseconds(CreatedAt.Value.ToMicroseconds()),
-            ExecutionTime = TimeSpan.FromMicroseconds(ExecutionMicroseconds ?? (long)Math.Round((ExecutionTime ?? 0) * 1e6)),
+            ExecutionTime = ExecutionMicroseconds is { } microseconds ? TimeSpan.FromMicroseconds(microseconds)
+                : ExecutionTime?.Value ?? TimeSpan.Zero,
             Usage = Usage is { } usage ? new TokenUsage(usage.InputTokens, usage.OutputTokens, usage.CachedInputTokens,
                 usage.ReasoningTokens)
                 : InputTokens is not null || OutputTokens is not null ? new TokenUsage(InputTokens, OutputTokens)

@@ -27,4 +27,19 @@ public sealed class ApiSecondsTests
 
         Assert.Equal(expected, Encoding.UTF8.GetString(stream.ToArray()));
     }
+
+    [Theory]
+    [InlineData("0.034143", 34_143)]
+    [InlineData("2.164E-03", 2164)]
+    [InlineData("1.2E-05", 12)]
+    [InlineData("600.000001", 600_000_001)]
+    [InlineData("-2.5", -2_500_000)]
+    public void Seconds_are_read_as_they_were_written_also_with_an_exponent(string text, long microseconds) =>
+        Assert.Equal(TimeSpan.FromMicroseconds(microseconds), JsonSerializer.Deserialize<ApiSeconds>(text).Value);
+
+    [Theory]
+    [InlineData("1e300")]
+    [InlineData("-1e400")]
+    public void A_time_beyond_all_times_is_not_read(string text) =>
+        Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ApiSeconds>(text));
 }

@@ -273,4 +273,4 @@ internal sealed record StatisticsResponse
 /// <summary>Expired sessions were removed.</summary>
 /// <param name="Removed">How many.</param>
 /// <param name="ExecutionTime">How long it took, in seconds.</param>
-internal sealed record CleanupResponse(int Removed, double ExecutionTime);
+internal sealed record CleanupResponse(int Removed, ApiSeconds ExecutionTime);

@@ -371,7 +371,7 @@ internal static class SessionsApi
         }
 
         var done = await cleanup.RunAsync(cancellationToken);
-        return new JsonAnswer<CleanupResponse>(new CleanupResponse(done.Removed, done.Took.TotalSeconds));
+        return new JsonAnswer<CleanupResponse>(new CleanupResponse(done.Removed, done.Took));
     }
 
     // What is a conversation's id under /v1 names that conversation, and no other session.

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 
 namespace Sessions.Api.Http.Native;
@@ -19,7 +20,7 @@ internal sealed record UsageAnswer(
         userId, Date(count.From), Date(today), count.IsComplete, count.Sessions, count.Turns,
         [.. count.Days.Select(day => new UsageDayAnswer(
             Date(day.Key.Day), day.Key.Agent, day.Usage.Turns, day.Usage.Incomplete, day.Usage.InputTokens, day.Usage.OutputTokens,
-            day.Usage.Uncounted, day.Usage.ExecutionTime.TotalSeconds))]);
+            day.Usage.Uncounted, day.Usage.ExecutionTime))]);
 
     private static string Date(DateOnly day) => day.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);
 }
@@ -35,4 +36,4 @@ internal sealed record UsageAnswer(
 /// <param name="ExecutionTime">How long the agent took for them, in seconds.</param>
 internal sealed record UsageDayAnswer(
     string Date, string AgentType, int Turns, int Incomplete, long InputTokens, long OutputTokens, int TurnsWithoutTokens,
-    double ExecutionTime);
+    ApiSeconds ExecutionTime);

@@ -156,6 +156,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
         IsAlive(FindAny(session.Id), now, ref effects)
         || IsAlive(new MemorySessionId(session.Id).Is(session.Key) ? FindByKey(session.Key) : FindAny(session.Key), now, ref effects);
 
+    // Not one that has expired, which goes.
     private bool IsAlive(MemorySession? found, long now, ref Effects effects)
     {
         if (found?.ExpiresAt <= now)
