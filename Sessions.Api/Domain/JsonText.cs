@@ -18,15 +18,20 @@ internal static class JsonText
     public static void WriteString(Utf8JsonWriter writer, ReadOnlySpan<byte> name, ReadOnlySpan<byte> text)
     {
         writer.WritePropertyName(name);
+        WriteStringValue(writer, text);
+    }
+
+    /// <summary>Writes a text as a JSON string, in whichever way is fastest for it.</summary>
+    public static void WriteStringValue(Utf8JsonWriter writer, ReadOnlySpan<byte> text)
+    {
         if (!TryWriteEscaped(writer, text))
         {
             writer.WriteStringValue(text);
         }
     }
 
-    /// <summary>Writes a text as a JSON string.</summary>
-    /// <returns>Whether it was one of those that this knows to write, and to write faster.</returns>
-    public static bool TryWriteEscaped(Utf8JsonWriter writer, ReadOnlySpan<byte> text)
+    // Whether it was one of those that this knows to write, and to write faster.
+    private static bool TryWriteEscaped(Utf8JsonWriter writer, ReadOnlySpan<byte> text)
     {
         var plain = text.IndexOfAnyExcept(Plain);
         if (plain < 0)

@@ -41,7 +41,7 @@ internal static class TurnStatuses
 /// </summary>
 internal sealed record Turn
 {
-    // A history is made of many of these: each byte counts that they are larger by.
+    // Half of what a DateTimeOffset takes: histories are made of many turns.
     private readonly long _createdAt;
 
     /// <summary>Its place in the log: 1, 2, 3, … in the order of commits, without gaps.</summary>
@@ -115,7 +115,7 @@ internal sealed record Turn
     /// <summary>What its texts take together, in bytes.</summary>
     public long Bytes => (long)Input.Length + Output.Length + Response.Length;
 
-    /// <summary>The same at a place in the log: itself, where it stands there.</summary>
+    /// <summary>The turn at another place in the log; itself, where that is its place already.</summary>
     public Turn At(int number, int parent, int runStart) => (Number, Parent, RunStart) == (number, parent, runStart) ? this
         : this with { Number = number, Parent = parent, RunStart = runStart };
 

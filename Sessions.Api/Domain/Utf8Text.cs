@@ -89,13 +89,7 @@ internal readonly struct Utf8Text(ReadOnlyMemory<byte> bytes) : IEquatable<Utf8T
     public override string ToString() => Encoding.UTF8.GetString(Span);
 
     /// <summary>Writes it as a JSON string.</summary>
-    public void WriteTo(Utf8JsonWriter writer)
-    {
-        if (!JsonText.TryWriteEscaped(writer, Span))
-        {
-            writer.WriteStringValue(Span);
-        }
-    }
+    public void WriteTo(Utf8JsonWriter writer) => JsonText.WriteStringValue(writer, Span);
 
     /// <summary>A JSON string.</summary>
     public sealed class Converter : JsonConverter<Utf8Text>

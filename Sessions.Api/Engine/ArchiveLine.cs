@@ -59,6 +59,21 @@ internal readonly record struct RawJson(ReadOnlyMemory<byte> Bytes)
     /// <summary>A value; <see langword="null"/> where there are no bytes.</summary>
     public static RawJson? Of(ReadOnlyMemory<byte> bytes) => bytes.IsEmpty ? null : new RawJson(bytes);
 
+    /// <summary>Writes it.</summary>
+    public void WriteTo(Utf8JsonWriter writer)
+    {
+        var bytes = Bytes.Span;
+        if (bytes.ContainsAny((byte)'\n', (byte)'\r'))
+        {
+            var line = bytes.ToArray();
+            line.AsSpan().Replace((byte)'\n', (byte)' ');
+            line.AsSpan().Replace((byte)'\r', (byte)' ');
+            bytes = line;
+        }
+
+        writer.WriteRawValue(bytes, skipInputValidation: true);
+    }
+
     internal sealed class Converter : JsonConverter<RawJson>
     {
         public override RawJson Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
@@ -67,19 +82,7 @@ internal readonly record struct RawJson(ReadOnlyMemory<byte> Bytes)
             return new RawJson(JsonMarshal.GetRawUtf8Value(value.RootElement).ToArray());
         }
 
-        public override void Write(Utf8JsonWriter writer, RawJson value, JsonSerializerOptions options)
-        {
-            var bytes = value.Bytes.Span;
-            if (bytes.ContainsAny((byte)'\n', (byte)'\r'))
-            {
-                var line = bytes.ToArray();
-                line.AsSpan().Replace((byte)'\n', (byte)' ');
-                line.AsSpan().Replace((byte)'\r', (byte)' ');
-                bytes = line;
-            }
-
-            writer.WriteRawValue(bytes, skipInputValidation: true);
-        }
+        public override void Write(Utf8JsonWriter writer, RawJson value, JsonSerializerOptions options) => value.WriteTo(writer);
     }
 }
 

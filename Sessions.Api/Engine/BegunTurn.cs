@@ -134,17 +134,6 @@ internal sealed class BegunTurn : IAsyncDisposable
         : Session?.LastTurn is { } newest && newest.Number == Parent ? newest.RunStart
         : throw new InvalidOperationException("The store gave no turn to go on from.");
 
-    /// <summary>The run that the turn is going to stand in.</summary>
-    public int RunStart => Turn.RunStartOf(ExpectedNumber, Parent, ParentRun);
-
-    /// <summary>A turn with what the log gives it, if it has not been made with that.</summary>
-    public Turn Numbered(Turn turn)
-    {
-        turn = turn.At(ExpectedNumber, Parent, RunStart);
-        return turn.Nonce == Nonce && turn.StartedSession == Session is null ? turn
-            : turn with { Nonce = Nonce, StartedSession = Session is null };
-    }
-
     /// <summary>How many removals there had been when it began.</summary>
     public long Removals { get; }
 

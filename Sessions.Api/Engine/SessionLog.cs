@@ -135,7 +135,16 @@ internal sealed partial class SessionLog
     public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
         await begun.StopKeepingAsync();
-        turn = begun.Numbered(turn);
+
+        // With the run that the store is going to give it, too: then it is not copied once more.
+        turn = turn with
+        {
+            Number = begun.ExpectedNumber,
+            Parent = begun.Parent,
+            RunStart = Turn.RunStartOf(begun.ExpectedNumber, begun.Parent, begun.ParentRun),
+            Nonce = begun.Nonce,
+            StartedSession = begun.Session is null,
+        };
         using var scope = await WritingScopeAsync(begun.Session?.UserId ?? begun.Request.Owner.UserId, cancellationToken);
         var change = new AppendTurn(scope?.Seal(begun.SessionId, begun.SessionKey, turn) ?? turn, begun.ParentRun)
         {

@@ -334,7 +334,7 @@ internal sealed partial class TurnRunner(
         };
         if (command.Agent.AnswersAtOnce(isStreamed: observer is not null))
         {
-            // Before anybody could ask it to stop.
+            // Before anybody could ask it to stop, or take its session away.
             return await command.Agent.AnswerAsync(request, observer, CancellationToken.None, cancellationToken);
         }
 
@@ -353,9 +353,10 @@ internal sealed partial class TurnRunner(
 
     private Turn TurnOf(TurnCommand command, BegunTurn begun, AgentAnswer answer, ReadOnlyMemory<byte> response) => new()
     {
+        // The log gives it its place.
         Number = begun.ExpectedNumber,
-        Parent = begun.Parent,
-        RunStart = begun.RunStart,
+        Parent = 0,
+        RunStart = 0,
         Nonce = begun.Nonce,
         Status = answer.IncompleteReason is null ? TurnStatus.Completed : TurnStatus.Incomplete,
         IncompleteReason = answer.IncompleteReason,
@@ -432,8 +433,8 @@ internal sealed partial class TurnRunner(
             var turn = new Turn
             {
                 Number = begun.ExpectedNumber,
-                Parent = begun.Parent,
-                RunStart = begun.RunStart,
+                Parent = 0,
+                RunStart = 0,
                 Nonce = begun.Nonce,
                 Status = TurnStatus.Appended,
                 Input = command.Input,

@@ -98,7 +98,7 @@ internal static class Http
         });
 
         // To a client a text is a string, and so is a time, however they are kept here; what something took is a number.
-        options.CreateSchemaReferenceId = type => IsText(type.Type) || IsTime(type.Type) || type.Type == typeof(ApiSeconds) ? null
+        options.CreateSchemaReferenceId = type => IsText(type.Type) || IsTime(type.Type) || IsSeconds(type.Type) ? null
             : OpenApiOptions.CreateDefaultSchemaReferenceId(type);
         options.AddSchemaTransformer((schema, context, _) =>
         {
@@ -111,7 +111,7 @@ internal static class Http
             {
                 schema.Type = StringOrNull(context.JsonTypeInfo.Type);
             }
-            else if (context.JsonTypeInfo.Type == typeof(ApiSeconds))
+            else if (IsSeconds(context.JsonTypeInfo.Type))
             {
                 schema.Type = JsonSchemaType.Number;
                 schema.Format = "double";
@@ -124,6 +124,8 @@ internal static class Http
             Nullable.GetUnderlyingType(type) is null ? JsonSchemaType.String : JsonSchemaType.Null | JsonSchemaType.String;
 
         static bool IsTime(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(ApiTime);
+
+        static bool IsSeconds(Type type) => type == typeof(ApiSeconds);
 
         static bool IsText(Type type) => (Nullable.GetUnderlyingType(type) ?? type) == typeof(Utf8Text);
     }

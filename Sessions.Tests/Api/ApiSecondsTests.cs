@@ -42,4 +42,37 @@ public sealed class ApiSecondsTests
     [InlineData("-1e400")]
     public void A_time_beyond_all_times_is_not_read(string text) =>
         Assert.Throws<JsonException>(() => JsonSerializer.Deserialize<ApiSeconds>(text));
+
+    [Theory]
+    [InlineData("/sessions/a")]
+    [InlineData("/sessions/a/history")]
+    [InlineData("/users/ada/sessions")]
+    [InlineData("/users/ada/usage")]
+    [InlineData("/users/ada/export")]
+    public async Task Whatever_tells_how_long_a_turn_took_tells_it_so(string path)
+    {
+        var cancel = TestContext.Current.CancellationToken;
+        await using var server = SessionsServer.Start([]);
+        var log = server.Get<SessionLog>();
+        var request = new BeginRequest
+        {
+            Session = SessionRef.ById("a"),
+            Owner = Owner.Claiming("ada"),
+            HistoryTurns = 0,
+            HistoryBytes = 0,
+            Wait = TimeSpan.Zero,
+            MinLifetime = TimeSpan.Zero,
+        };
+        await using (var begun = await log.BeginAsync(request, cancel))
+        {
+            var turn = TestLog.NewTurn(TestLog.Text("q"), TestLog.Text("r")) with
+            {
+                CreatedAt = server.Time.GetUtcNow(),
+                ExecutionTime = TimeSpan.FromMicroseconds(12),
+            };
+            Assert.NotNull(await log.CommitAsync(begun, turn, summary: null, cancel));
+        }
+
+        Assert.Contains("execution_time\":0.000012", (await server.GetAsync(path)).Text, StringComparison.Ordinal);
+    }
 }

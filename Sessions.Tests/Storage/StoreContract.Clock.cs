@@ -35,6 +35,35 @@ public abstract partial class StoreContract
         await store.Store.ReleaseAsync(again);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task An_id_that_expired_last_of_many_starts_afresh_too(bool byTurn)
+    {
+        const int Many = 20;
+        await using var store = await OpenAsync(lifetimeHours: 1);
+        for (var i = 0; i < Many; i++)
+        {
+            store.Time.Advance(TimeSpan.FromSeconds(1));
+            await store.CreateAsync($"a{i}", "ada");
+        }
+
+        store.Time.Advance(TimeSpan.FromHours(1));
+        if (byTurn)
+        {
+            await store.TurnAsync($"a{Many - 1}", "eve");
+        }
+        else
+        {
+            await store.CreateAsync($"a{Many - 1}", "eve");
+        }
+
+        Assert.Equal("eve", (await store.GetAsync($"a{Many - 1}"))!.UserId);
+        Assert.Equal([$"a{Many - 1}"], await store.ListIdsAsync("eve"));
+        Assert.Empty(await store.ListIdsAsync("ada"));
+        Assert.Equal(1, await store.CountAsync());
+    }
+
     [Fact]
     public async Task An_expired_id_starts_afresh_for_anyone()
     {

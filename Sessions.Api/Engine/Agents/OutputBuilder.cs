@@ -355,7 +355,7 @@ internal sealed class OutputBuilder(ITurnObserver? observer, int maxBytes)
         var before = _text.WrittenCount;
         if (observer is null && _text.Capacity == 0)
         {
-            // All of it, most likely.
+            // All of it, most likely: then it is kept as it lies here.
             _text = new ArrayBufferWriter<byte>(Math.Max(1, Encoding.UTF8.GetByteCount(text)));
         }
 

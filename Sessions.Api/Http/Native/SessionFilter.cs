@@ -20,27 +20,24 @@ internal static class SessionFilter
     /// <exception cref="ProblemException">A parameter is unknown, or its value not allowed.</exception>
     public static Func<Session, bool>? Read(QueryString query, bool ofAll = false)
     {
-        List<Func<Session, bool>>? conditions = null;
+        List<Func<Session, bool>> conditions = [];
         foreach (var parameter in new QueryStringEnumerable(query.Value))
         {
             var name = parameter.DecodeName().ToString();
             if (name is not ("limit" or "after" or "order") && !(ofAll && name == SessionOwner.Parameter))
             {
-                (conditions ??= []).Add(Condition(name, parameter.DecodeValue().ToString()));
+                conditions.Add(Condition(name, parameter.DecodeValue().ToString()));
             }
         }
 
-        return conditions switch
+        return conditions.Count switch
         {
-            null => null,
-            { Count: > MaxConditions } =>
+            0 => null,
+            > MaxConditions =>
                 throw new DomainException(Error.InvalidField("query string", $"must have at most {MaxConditions} conditions")),
-            _ => All(conditions),
+            _ => session => conditions.TrueForAll(condition => condition(session)),
         };
     }
-
-    private static Func<Session, bool> All(List<Func<Session, bool>> conditions) =>
-        session => conditions.TrueForAll(condition => condition(session));
 
     private static Func<Session, bool> Condition(string name, string value)
     {

@@ -169,12 +169,10 @@ internal readonly record struct TurnResponse(Turn Turn, Guid? ItemsOf)
                 json.WriteNumber(AnswerFields.AfterTurn, turn.Parent);
             }
 
-            if (turn.Usage is { } usage and not { InputTokens: null, OutputTokens: null })
+            if (UsageResponse.From(turn) is { } usage)
             {
-                json.WriteStartObject(AnswerFields.Usage);
-                WriteCount(json, AnswerFields.InputTokens, usage.InputTokens);
-                WriteCount(json, AnswerFields.OutputTokens, usage.OutputTokens);
-                json.WriteEndObject();
+                json.WritePropertyName(AnswerFields.Usage);
+                JsonSerializer.Serialize(json, usage, ApiJson.Wire.UsageResponse);
             }
 
             if (value.ItemsOf is { } session)
@@ -189,19 +187,7 @@ internal readonly record struct TurnResponse(Turn Turn, Guid? ItemsOf)
         private static void WriteItems(Utf8JsonWriter json, JsonEncodedText name, List<TurnItem> items)
         {
             json.WritePropertyName(name);
-            json.WriteRawValue(ItemJson.Array(items).Bytes.Span, skipInputValidation: true);
-        }
-
-        private static void WriteCount(Utf8JsonWriter json, JsonEncodedText name, long? count)
-        {
-            if (count is { } tokens)
-            {
-                json.WriteNumber(name, tokens);
-            }
-            else
-            {
-                json.WriteNull(name);
-            }
+            ItemJson.Array(items).WriteTo(json);
         }
     }
 }

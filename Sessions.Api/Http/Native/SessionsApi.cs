@@ -251,6 +251,7 @@ internal static class SessionsApi
             page.Turns.Sum(turn => turn.Bytes));
     }
 
+    // Of the right size at once: they are structs.
     private static TurnResponse[] TurnsOf(TurnPage page, bool withItems)
     {
         var turns = new TurnResponse[page.Turns.Count];

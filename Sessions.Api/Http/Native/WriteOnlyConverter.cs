@@ -59,7 +59,6 @@ internal static class AnswerFields
     public static readonly JsonEncodedText FinishReason = JsonEncodedText.Encode("finish_reason");
     public static readonly JsonEncodedText IncompleteReason = JsonEncodedText.Encode("incomplete_reason");
     public static readonly JsonEncodedText Input = JsonEncodedText.Encode("input");
-    public static readonly JsonEncodedText InputTokens = JsonEncodedText.Encode("input_tokens");
     public static readonly JsonEncodedText LastActivityAt = JsonEncodedText.Encode("last_activity_at");
     public static readonly JsonEncodedText LastAgentType = JsonEncodedText.Encode("last_agent_type");
     public static readonly JsonEncodedText LastAgentUsed = JsonEncodedText.Encode("last_agent_used");
@@ -70,7 +69,6 @@ internal static class AnswerFields
     public static readonly JsonEncodedText Metadata = JsonEncodedText.Encode("metadata");
     public static readonly JsonEncodedText Model = JsonEncodedText.Encode("model");
     public static readonly JsonEncodedText Output = JsonEncodedText.Encode("output");
-    public static readonly JsonEncodedText OutputTokens = JsonEncodedText.Encode("output_tokens");
     public static readonly JsonEncodedText Query = JsonEncodedText.Encode("query");
     public static readonly JsonEncodedText QueryCount = JsonEncodedText.Encode("query_count");
     public static readonly JsonEncodedText Response = JsonEncodedText.Encode("response");

@@ -98,8 +98,6 @@ internal sealed class MemorySession
 
     public bool HasId(ReadOnlySpan<char> id) => _id.Is(id);
 
-    public bool HasIdOf(MemorySession other) => _id == other._id;
-
     public int IdHash() => _id.Hash();
 
     /// <summary>Lets go of all that takes room.</summary>
@@ -140,9 +138,6 @@ internal sealed class MemorySession
 
         /// <summary>Its turns.</summary>
         public MemoryTurns Turns { get; } = session.Turns;
-
-        /// <inheritdoc cref="Session.Rewrites"/>
-        public int Rewrites => _rewrites;
 
         public PageCursor Cursor => new(_lastActivityAt, _id.ToString());
 

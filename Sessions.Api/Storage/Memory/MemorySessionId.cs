@@ -1,7 +1,7 @@
 namespace Sessions.Api.Storage.Memory;
 
 /// <summary>A session's id in memory: ours are UUIDs, and take a sixth of the string.</summary>
-internal readonly record struct MemorySessionId
+internal readonly struct MemorySessionId
 {
     /// <summary>How many characters a UUID has as a text.</summary>
     public const int UuidLength = 36;
@@ -53,7 +53,7 @@ internal sealed class ByMemorySessionId : IEqualityComparer<MemorySession>, IAlt
 {
     public static readonly ByMemorySessionId Instance = new();
 
-    public bool Equals(MemorySession? x, MemorySession? y) => ReferenceEquals(x, y) || (x is not null && y is not null && x.HasIdOf(y));
+    public bool Equals(MemorySession? x, MemorySession? y) => ReferenceEquals(x, y) || (x is not null && y is not null && x.HasId(y.Id));
 
     public bool Equals(ReadOnlySpan<char> alternate, MemorySession other) => other.HasId(alternate);
 

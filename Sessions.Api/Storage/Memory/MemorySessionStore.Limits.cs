@@ -70,7 +70,7 @@ internal sealed partial class MemorySessionStore
 
         while (Missing() is not null)
         {
-            var others = OthersThan(session, chains!);
+            var others = chains!.All.Where(chain => chain != session);
             Evict(FirstToGo(others) ?? others.First(), ref effects);
         }
 
@@ -102,9 +102,6 @@ internal sealed partial class MemorySessionStore
             }
         }
     }
-
-    private static IEnumerable<MemorySession> OthersThan(MemorySession? session, ActivityIndex chains) =>
-        chains.All.Where(chain => chain != session);
 
     // The oldest on which no turn runs.
     private MemorySession? FirstToGo(IEnumerable<MemorySession> sessions) =>

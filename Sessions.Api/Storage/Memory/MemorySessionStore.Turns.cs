@@ -70,9 +70,8 @@ internal sealed partial class MemorySessionStore
                 : new MemoryOpened(request, OpenStatus.KeyReused));
         }
 
-        var (turns, followsRemembered, isCut) = ReadHistory(request, session.Key, snapshot);
-        var newest = turns is [.., var last] && last.Number == snapshot.Turns.Count ? last : null;
-        var head = snapshot.ToSession(_names, request.Session.Id, newest);
+        var head = snapshot.ToSession(_names, request.Session.Id);
+        var (turns, followsRemembered, isCut) = ReadHistory(request, head, snapshot.Turns);
         return new(Opened(OpenStatus.Opened, head, turns, followsRemembered, isCut));
 
         MemoryOpened Opened(
@@ -397,10 +396,9 @@ internal sealed partial class MemorySessionStore
 
     // What is remembered ends the history where the path comes to it.
     private (Turn[] Turns, bool FollowsRemembered, bool IsCut) ReadHistory(
-        OpenRequest request, Guid key, in MemorySession.Snapshot snapshot)
+        OpenRequest request, Session head, MemoryTurns turns)
     {
-        var turns = snapshot.Turns;
-        var known = request is { Remembered: { } given, Tip: null } && given.Key == key && given.Rewrites == snapshot.Rewrites
+        var known = request is { Remembered: { } given, Tip: null } && given.Key == head.Key && given.Rewrites == head.Rewrites
             && given.LastTurn <= turns.Count
             && (given.LastTurn == 0 || turns.Read(given.LastTurn, _names).Nonce == given.LastNonce) ? given.LastTurn : (int?)null;
         if (request.HistoryTurns <= 0 && known != turns.Count)
@@ -409,12 +407,12 @@ internal sealed partial class MemorySessionStore
         }
 
         // The one more than is asked for may be the last one that is remembered.
-        var path = new MemoryPath(turns, newest: null, request.Tip ?? turns.Count, allBranches: false, _names);
+        var path = new MemoryPath(turns, head.LastTurn, request.Tip ?? turns.Count, allBranches: false, _names);
         var wanted = known is null ? request.HistoryTurns : request.HistoryTurns + 1L;
         Stack<Turn[]>? later = null;
         Turn[] earliest = [];
         var (count, bytes) = (0, 0L);
-        while (path.ReadBack(wanted - count) is { Length: > 0 } block)
+        foreach (var block in path.BlocksBackward(int.MaxValue, wanted))
         {
             if (earliest.Length > 0)
             {

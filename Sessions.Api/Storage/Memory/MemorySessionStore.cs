@@ -132,7 +132,7 @@ internal sealed partial class MemorySessionStore : ISessionStore
 
     private MemorySession? FindAny(Guid key)
     {
-        if (FindByKey(key) is { } found)
+        if (_sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(key, out var found))
         {
             return found;
         }
@@ -142,22 +142,13 @@ internal sealed partial class MemorySessionStore : ISessionStore
         return FindAny(id) is { IsNamedByKey: true } named ? named : null;
     }
 
-    // But for one that its id leads to.
-    private MemorySession? FindByKey(Guid key)
-    {
-        _sessionsByKey.GetAlternateLookup<Guid>().TryGetValue(key, out var found);
-        return found;
-    }
-
     private MemorySession? Find(SessionRef session, long now) => FindAny(session) is { } found && found.ExpiresAt > now ? found : null;
 
-    // Whether there is a session with that id or key. One that has expired makes room.
+    // Whether another session has that id or key. One that has expired makes room.
     private bool IsTaken(NewSession session, long now, ref Effects effects) =>
-        IsAlive(FindAny(session.Id), now, ref effects)
-        || IsAlive(new MemorySessionId(session.Id).Is(session.Key) ? FindByKey(session.Key) : FindAny(session.Key), now, ref effects);
+        IsTaken(FindAny(session.Id), now, ref effects) || IsTaken(FindAny(session.Key), now, ref effects);
 
-    // Not one that has expired, which goes.
-    private bool IsAlive(MemorySession? found, long now, ref Effects effects)
+    private bool IsTaken(MemorySession? found, long now, ref Effects effects)
     {
         if (found?.ExpiresAt <= now)
         {

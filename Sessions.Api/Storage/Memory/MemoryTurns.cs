@@ -165,57 +165,23 @@ internal struct MemoryTurns
 /// <param name="tip">The last turn of the path.</param>
 /// <param name="allBranches">All turns, whatever path they are on.</param>
 /// <param name="names">The names that the turns were packed with.</param>
-internal struct MemoryPath(MemoryTurns turns, Turn? newest, int tip, bool allBranches, AgentNames names)
+internal readonly struct MemoryPath(MemoryTurns turns, Turn? newest, int tip, bool allBranches, AgentNames names)
 {
     private const int ReadAtOnce = 32;
 
-    private readonly int _tip = tip;
-
-    // Where reading backwards has come to: the next turn, and the first of the run it is in; 0: not known yet.
-    private int _end = tip;
-    private int _first;
-
-    /// <summary>The next turns backwards, as far as they lie side by side: oldest first, and so many as are wanted at the most. None:
-    /// this is the whole path.</summary>
-    public Turn[] ReadBack(long wanted)
-    {
-        if (_end == 0 || wanted <= 0)
-        {
-            return [];
-        }
-
-        var from = Math.Max(_first > 0 ? _first : 1, _end + 1 - AtOnce(wanted));
-        if (_first == 0 && _end != _tip)
-        {
-            // Where there was a branch there may be more: nothing is unpacked that may be none of the path.
-            _first = turns.Read(_end, names).RunStart;
-            from = Math.Max(from, _first);
-        }
-
-        var block = turns.Read(from, _end, names);
-        if (_first == 0)
-        {
-            _first = block[^1].RunStart;
-            block = _first > from ? block[(_first - from)..] : block;
-        }
-
-        (_end, _first) = block[0].Number > _first ? (block[0].Number - 1, _first) : (_first == 1 ? 0 : block[0].Parent, 0);
-        return block;
-    }
-
     /// <summary>Newest first, from the one before <paramref name="before"/> on: so many as are wanted.</summary>
-    public readonly IEnumerable<Turn> Backward(int before, long wanted)
+    public IEnumerable<Turn> Backward(int before, long wanted) =>
+        BlocksBackward(before, wanted).SelectMany(Enumerable.Reverse);
+
+    /// <summary>The same in blocks of turns that lie side by side: the newest block first, in each the oldest turn.</summary>
+    public IEnumerable<Turn[]> BlocksBackward(int before, long wanted)
     {
         foreach (var (first, last) in Segments())
         {
             for (var end = Math.Min(last, before - 1); end >= first && wanted > 0;)
             {
                 var block = turns.Read(Math.Max(first, end + 1 - AtOnce(wanted)), end, names);
-                for (var i = block.Length - 1; i >= 0; i--)
-                {
-                    yield return block[i];
-                }
-
+                yield return block;
                 end -= block.Length;
                 wanted -= block.Length;
             }
@@ -223,7 +189,7 @@ internal struct MemoryPath(MemoryTurns turns, Turn? newest, int tip, bool allBra
     }
 
     /// <summary>Oldest first, from the one behind <paramref name="after"/> on: so many as are wanted.</summary>
-    public readonly IEnumerable<Turn> Forward(int after, long wanted)
+    public IEnumerable<Turn> Forward(int after, long wanted)
     {
         Stack<(int First, int Last)> segments = [];
         foreach (var segment in Segments())
@@ -255,14 +221,14 @@ internal struct MemoryPath(MemoryTurns turns, Turn? newest, int tip, bool allBra
     private static int AtOnce(long wanted) => (int)Math.Min(ReadAtOnce, wanted);
 
     // Unbroken runs of the path, the newest first.
-    private readonly IEnumerable<(int First, int Last)> Segments()
+    private IEnumerable<(int First, int Last)> Segments()
     {
         if (allBranches)
         {
             return turns.Count > 0 ? [(1, turns.Count)] : [];
         }
 
-        return Runs(turns, newest, _tip, names);
+        return Runs(turns, newest, tip, names);
 
         static IEnumerable<(int First, int Last)> Runs(MemoryTurns turns, Turn? newest, int tip, AgentNames names)
         {
