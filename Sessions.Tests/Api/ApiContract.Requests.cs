@@ -35,6 +35,30 @@ public abstract partial class ApiContract
     }
 
     [Theory]
+    [InlineData("""{"query":"hi","after_turn":1,"thread_id":"a"}""", """{"query":"hi\n1\n","thread_id":"a"}""")]
+    [InlineData("""{"query":"hi","after_turn":1,"thread_id":"a"}""", """{"query":"hi","thread_id":"a"}""")]
+    [InlineData(
+        """{"query":"hi","input":[{"type":"input_text","text":"x"}],"thread_id":"a"}""",
+        """{"query":"hi\n\n[{\"type\":\"input_text\",\"text\":\"x\"}]","thread_id":"a"}""")]
+    [InlineData(
+        """{"query":"hi","after_turn":1,"input":[{"type":"input_text","text":"x"}],"thread_id":"a"}""",
+        """{"query":"hi\n1","input":[{"type":"input_text","text":"x"}],"thread_id":"a"}""")]
+    public async Task Queries_that_differ_are_different_requests_however_they_are_put_together(string one, string other)
+    {
+        var server = Start();
+        await server.QueryAsync("first", "a");
+        foreach (var (first, second) in (IEnumerable<(string, string)>)[(one, other), (other, one)])
+        {
+            (string, string) key = ("Idempotency-Key", Guid.NewGuid().ToString());
+            var original = await server.PostAsync("/query", first, key);
+            Assert.True(original.Status == 200, original.Text);
+
+            (await server.PostAsync("/query", second, key)).IsProblem(422, "idempotency_key_reused");
+            Assert.Equal(original.Text, (await server.PostAsync("/query", first, key)).Text);
+        }
+    }
+
+    [Theory]
     [InlineData("POST", "/query", """{"query":"a","userId":"ada"}""", "userId", "user_id")]
     [InlineData("POST", "/query", """{"query":"a","thread-id":"x"}""", "thread-id", "thread_id")]
     [InlineData("POST", "/query", """{"query":"a","sessionId":"x"}""", "sessionId", "session_id")]

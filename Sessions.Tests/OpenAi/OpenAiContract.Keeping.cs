@@ -95,6 +95,33 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task A_chat_with_the_same_key_in_another_session_is_another_request()
+    {
+        var server = await StartAsync();
+        const string Body = """{"model":"model","stream":true,"messages":[{"role":"user","content":"hold this"}]}""";
+
+        // Both run at once: neither is told the other's answer.
+        using var one = await SendAsync("one");
+        using var two = await SendAsync("two");
+        server.Model.LetGo();
+        foreach (var (session, stream) in (IEnumerable<(string, HttpResponseMessage)>)[("one", one), ("two", two)])
+        {
+            Assert.Contains("[DONE]", await stream.Content.ReadAsStringAsync(Cancel), StringComparison.Ordinal);
+            Assert.Equal(2, (await server.ItemsAsync(session)).Count);
+        }
+
+        async Task<HttpResponseMessage> SendAsync(string session)
+        {
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/chat/completions")
+            {
+                Content = new StringContent(Body, System.Text.Encoding.UTF8, "application/json"),
+                Headers = { { "X-Session-Id", session }, { "Idempotency-Key", "key" } },
+            };
+            return await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Cancel);
+        }
+    }
+
+    [Fact]
     public async Task What_was_not_to_be_stored_is_found_by_nothing()
     {
         var server = await StartAsync();

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.AspNetCore.Http.HttpResults;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
@@ -117,8 +118,7 @@ internal static class QueryApi
             : Items.OfText(request.Query!.Value);
         agent.Check(input, options);
         var idempotency = http.Headers.ContainsKey(RequestKeys.Header)
-            ? RequestKeys.Read(
-                http.Headers, "query", caller.KeyScope(owner), sessionId, owner.UserId, agent.Type, KeyText(request), request.Parameters)
+            ? ReadKey(request, http.Headers, caller.KeyScope(owner), sessionId, owner.UserId, agent.Type)
             : null;
         return new TurnCommand
         {
@@ -157,8 +157,12 @@ internal static class QueryApi
         }
     }
 
-    // What came before there were parts and branches keeps the key it had.
-    private static string KeyText(QueryRequest request) => request.Input is null && request.AfterTurn is null
-        ? request.Query!.Value.ToString()
-        : $"{request.Query}\n{request.AfterTurn}\n{request.Input?.GetRawText()}";
+    // What came before there were parts and branches keeps the key it had; what has one of them is made of more parts.
+    private static Idempotency? ReadKey(
+        QueryRequest request, IHeaderDictionary headers, string? scope, string? sessionId, string? userId, string agent) =>
+        request.Input is null && request.AfterTurn is null
+            ? RequestKeys.Read(headers, "query", scope, sessionId, userId, agent, request.Query!.Value.ToString(), request.Parameters)
+            : RequestKeys.Read(
+                headers, "query", scope, sessionId, userId, agent, request.Query?.ToString(), request.Parameters,
+                request.AfterTurn?.ToString(CultureInfo.InvariantCulture), request.Input);
 }

@@ -86,7 +86,8 @@ internal static class ChatCompletionsApi
             Agent = agent,
             Options = options,
             Store = session is not null,
-            Idempotency = RequestKeys.Read(http.Request.Headers, "chat", scope, given),
+            Idempotency = session is null ? RequestKeys.Read(http.Request.Headers, "chat", scope, given)
+                : RequestKeys.Read(http.Request.Headers, "chat", scope, given, session.ToString()),
             History = session is null ? new HistoryBounds(0, limits.HistoryBytes, MayCut: true) : null,
             CalledFrom = http.Request.Headers[AgentHeaders.SessionId],
         };
