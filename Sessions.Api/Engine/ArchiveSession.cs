@@ -113,12 +113,12 @@ internal sealed record ArchiveSession
             return (default, shown);
         }
 
-        var metadata = JsonElement.Parse(raw.Bytes.Span);
-        if (metadata.ValueKind != JsonValueKind.Object)
+        if (!StoredJson.IsMetadata(raw.Bytes.Span))
         {
-            throw new InvalidDataException($"The metadata of session '{Error.Shorten(SessionId)}' is not an object.");
+            throw new InvalidDataException($"The metadata of session '{Error.Shorten(SessionId)}' is not an object that can be read.");
         }
 
+        var metadata = JsonElement.Parse(raw.Bytes.Span);
         foreach (var name in Reserved)
         {
             if (metadata.TryGetProperty(name, out var value))

@@ -135,7 +135,8 @@ internal sealed record ArchiveTurn
 
             // An export of a user did not tell: a session's first turn mostly did.
             StartedSession = StartedSession ?? false,
-            Response = ResponseObject?.Bytes ?? default,
+            Response = ResponseObject is not { } response ? default : StoredJson.IsObject(response.Bytes.Span) ? response.Bytes
+                : throw new InvalidDataException("The response of a turn is not an object that can be read."),
         }, ArchiveKey.To(Idempotency));
     }
 
@@ -146,8 +147,8 @@ internal sealed record ArchiveTurn
             : throw new InvalidDataException($"'{Error.Shorten(text)}' is not a nonce.");
 
     private static Items ItemsOf(RawJson? items, Utf8Text? text) =>
-        items is { } array ? array.Bytes.Span is [(byte)'[', ..] ? Items.OfJson(array.Bytes)
-            : throw new InvalidDataException("The items of a turn are not an array.")
+        items is { } array ? StoredJson.IsItems(array.Bytes.Span) ? Items.OfJson(array.Bytes)
+            : throw new InvalidDataException("The items of a turn are not an array of objects that can be read.")
         : text is { } said ? Items.OfText(said)
         : Items.None;
 }

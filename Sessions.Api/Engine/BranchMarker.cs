@@ -19,6 +19,7 @@ internal static class BranchMarker
     // has: however many go on at once, none is refused for the others.
     private const int MaxNamed = 8;
 
+    private static readonly JsonDocumentOptions Once = new() { AllowDuplicateProperties = false };
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>An id for a chain that goes on from a turn of a session: it tells the session, so that both go together.</summary>
@@ -50,7 +51,7 @@ internal static class BranchMarker
             return null;
         }
 
-        var metadata = session.Metadata.IsEmpty ? [] : JsonNode.Parse(session.Metadata.Span)!.AsObject();
+        var metadata = session.Metadata.IsEmpty ? [] : JsonNode.Parse(session.Metadata.Span, documentOptions: Once)!.AsObject();
         metadata[Key] = noted.Count == MaxNamed ? JsonValue.Create(true)
             : new JsonArray([.. noted.Append(chainId).Select(id => JsonValue.Create(id[prefix.Length..]))]);
         using var buffer = new MemoryStream();

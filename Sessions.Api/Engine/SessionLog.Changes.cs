@@ -232,7 +232,7 @@ internal sealed partial class SessionLog
         {
             return BranchMarker.Read(source);
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             return null;
         }
@@ -252,9 +252,17 @@ internal sealed partial class SessionLog
             {
                 // By their keys: that is what they are changed by.
                 var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
-                if ((await _store.OpenAsync(request, cancellationToken)).Session is { } chain)
+                try
                 {
-                    branches.Add(SessionRef.ByKey(chain.Key));
+                    if ((await _store.OpenAsync(request, cancellationToken)).Session is { } chain)
+                    {
+                        branches.Add(SessionRef.ByKey(chain.Key));
+                    }
+                }
+                catch (StoredDataException)
+                {
+                    // It can be deleted all the same.
+                    branches.Add(SessionRef.ById(id));
                 }
             }
 

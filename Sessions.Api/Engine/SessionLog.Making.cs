@@ -77,6 +77,13 @@ internal sealed partial class SessionLog
         CopyResult result;
         if (_sealer is null)
         {
+            if (afterTurn > 0)
+            {
+                // What can't be read is not copied to be the last turn of another session.
+                var last = new TurnPageRequest { Limit = 1, MaxBytes = 1, After = afterTurn - 1, AllBranches = true };
+                await ReadTurnsAsync(source, owner, last, cancellationToken);
+            }
+
             var copy = new CopyRequest { Session = session, Source = source, Owner = owner, AfterTurn = afterTurn };
             result = await CopyAsync("fork", copy, cancellationToken);
         }
@@ -202,6 +209,6 @@ internal sealed partial class SessionLog
     private async ValueTask<Session> OpenMadeAsync(Session session, CancellationToken cancellationToken)
     {
         using var scope = _sealer?.For(session.UserId, cancellationToken);
-        return scope is null ? session : await ReadableAsync(scope, session);
+        return await ReadableAsync(scope, session);
     }
 }

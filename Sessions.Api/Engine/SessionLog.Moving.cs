@@ -93,7 +93,7 @@ internal sealed partial class SessionLog
     {
         try
         {
-            return scope is null ? session : await ReadableAsync(scope, session with { LastTurn = null });
+            return await ReadableAsync(scope, session with { LastTurn = null });
         }
         catch (Exception e) when (e is StoredDataException or KeyDestroyedException)
         {
@@ -105,7 +105,7 @@ internal sealed partial class SessionLog
     {
         try
         {
-            return scope is null ? turn : (await ReadableAsync(scope, session, [turn]))[0];
+            return (await ReadableAsync(scope, session, [turn]))[0];
         }
         catch (Exception e) when (e is StoredDataException or KeyDestroyedException)
         {

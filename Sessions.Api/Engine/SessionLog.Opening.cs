@@ -64,13 +64,8 @@ internal sealed partial class SessionLog
             case OpenStatus.Opened when opened.Session is { } session:
                 using (var scope = _sealer?.For(session.UserId, cancellationToken))
                 {
-                    if (scope is null)
-                    {
-                        return new Opening(opened, session, opened.Turns, opened.IsCut, []);
-                    }
-
                     var turns = await ReadableAsync(scope, session, opened.Turns);
-                    return new Opening(opened, await ReadableAsync(scope, session), turns, opened.IsCut, scope.UsedKeys);
+                    return new Opening(opened, await ReadableAsync(scope, session), turns, opened.IsCut, scope?.UsedKeys ?? []);
                 }
 
             case OpenStatus.Replayed:
@@ -85,26 +80,19 @@ internal sealed partial class SessionLog
         var head = opened.Session;
         var keyIds = tail.KeyIds;
         IReadOnlyList<Turn> path = tail.Turns;
-        if (_sealer is not null)
+        using var scope = _sealer?.For((head ?? tail.Session).UserId, cancellationToken);
+        if (scope is not null && !await scope.HaveAsync(keyIds))
         {
-            using var scope = _sealer.For((head ?? tail.Session).UserId, cancellationToken);
-            if (!await scope.HaveAsync(keyIds))
-            {
-                return null;
-            }
-
-            if (head is not null)
-            {
-                path = opened.Turns.Count == 0 ? path : [.. path, .. await ReadableAsync(scope, head, opened.Turns)];
-                head = await ReadableAsync(scope, head);
-            }
-
-            keyIds = scope.UsedKeys;
+            return null;
         }
-        else if (opened.Turns.Count > 0)
+
+        if (head is not null)
         {
-            path = [.. path, .. opened.Turns];
+            path = opened.Turns.Count == 0 ? path : [.. path, .. await ReadableAsync(scope, head, opened.Turns)];
+            head = await ReadableAsync(scope, head);
         }
+
+        keyIds = scope?.UsedKeys ?? keyIds;
 
         var isCut = false;
         var history = path == tail.Turns && tail.Fits(opened.Request.HistoryTurns, opened.Request.HistoryBytes) ? path
@@ -125,9 +113,9 @@ internal sealed partial class SessionLog
         }
 
         using var scope = _sealer?.For(session.UserId, cancellationToken);
-        return new Opening(opened, scope is null ? session : await ReadableAsync(scope, session), [], false, [])
+        return new Opening(opened, await ReadableAsync(scope, session), [], false, [])
         {
-            Replay = scope is null ? replay : (await ReadableAsync(scope, session, [replay]))[0],
+            Replay = (await ReadableAsync(scope, session, [replay]))[0],
         };
     }
 
@@ -169,17 +157,19 @@ internal sealed partial class SessionLog
         }
     }
 
-    // Which session can't be read is kept beside, so that it is not told any longer once that was removed.
-    private ValueTask<Session> ReadableAsync(SealScope scope, Session session) => ReadableAsync(session, scope.OpenAsync(session));
-
-    private ValueTask<Turn[]> ReadableAsync(SealScope scope, Session session, IReadOnlyList<Turn> turns) =>
-        ReadableAsync(session, scope.OpenAsync(session, turns));
-
-    private async ValueTask<T> ReadableAsync<T>(Session session, ValueTask<T> opening)
+    // What the store has read, as everybody above has it: opened where it is sealed, and JSON where it is to be that. Memory is as it was
+    // written.
+    private async ValueTask<Session> ReadableAsync(SealScope? scope, Session session)
     {
         try
         {
-            return await opening;
+            var opened = scope is null ? session : await scope.OpenAsync(session);
+            if (_mayBeDamaged)
+            {
+                StoredJson.Check(opened);
+            }
+
+            return opened;
         }
         catch (StoredDataException e) when (Report(e, session))
         {
@@ -187,6 +177,25 @@ internal sealed partial class SessionLog
         }
     }
 
+    private async ValueTask<IReadOnlyList<Turn>> ReadableAsync(SealScope? scope, Session session, IReadOnlyList<Turn> turns)
+    {
+        try
+        {
+            var opened = scope is null ? turns : await scope.OpenAsync(session, turns);
+            for (var i = 0; _mayBeDamaged && i < opened.Count; i++)
+            {
+                StoredJson.Check(session, opened[i]);
+            }
+
+            return opened;
+        }
+        catch (StoredDataException e) when (Report(e, session))
+        {
+            throw;
+        }
+    }
+
+    // Which session can't be read is kept beside, so that it is not told any longer once that was removed.
     private bool Report(StoredDataException e, Session? session)
     {
         _policy.Damage.Report(e.What, e);
@@ -238,8 +247,7 @@ internal sealed partial class SessionLog
         {
             using var scope = _sealer?.For(session.UserId, cancellationToken);
             return await TailCodec.ReadAsync(entry, session, scope) is not { } turns ? null
-                : scope is null ? new Tail(session, turns, [])
-                : new Tail(await scope.OpenAsync(session), turns, scope.UsedKeys);
+                : new Tail(await ReadableAsync(scope, session), turns, scope?.UsedKeys ?? []);
         }
         catch (InvalidDataException e)
         {

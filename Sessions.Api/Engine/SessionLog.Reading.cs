@@ -99,7 +99,7 @@ internal sealed partial class SessionLog
     public async ValueTask<Page<Session>> ListAsync(
         SessionPageRequest request, Func<Session, bool>? filter, CancellationToken cancellationToken)
     {
-        if (filter is null && _sealer is null)
+        if (filter is null && _sealer is null && !_mayBeDamaged)
         {
             // As the store has it.
             return await CallAsync("list", (request, cancellationToken),
@@ -151,14 +151,9 @@ internal sealed partial class SessionLog
     // Null: its keys were destroyed, and the session with them.
     private async ValueTask<TurnPage?> UnsealAsync(TurnPage page, CancellationToken cancellationToken)
     {
-        if (_sealer is null)
-        {
-            return page;
-        }
-
         try
         {
-            using var scope = _sealer.For(page.Session.UserId, cancellationToken);
+            using var scope = _sealer?.For(page.Session.UserId, cancellationToken);
             var turns = await ReadableAsync(scope, page.Session, page.Turns);
             return page with { Session = await ReadableAsync(scope, page.Session), Turns = turns };
         }
@@ -182,15 +177,10 @@ internal sealed partial class SessionLog
 
         public async ValueTask<Session?> OpenAsync(Session session)
         {
-            if (log._sealer is null)
-            {
-                return session;
-            }
-
-            if (_scope is null || !string.Equals(_userId, session.UserId, StringComparison.Ordinal))
+            if (log._sealer is { } sealer && (_scope is null || !string.Equals(_userId, session.UserId, StringComparison.Ordinal)))
             {
                 _scope?.Dispose();
-                (_scope, _userId) = (log._sealer.For(session.UserId, cancellationToken), session.UserId);
+                (_scope, _userId) = (sealer.For(session.UserId, cancellationToken), session.UserId);
             }
 
             try

@@ -50,6 +50,7 @@ internal sealed partial class SessionLog
     private readonly StoreMeter _meter;
     private readonly TimeSpan _lease;
     private readonly bool _hasLeases;
+    private readonly bool _mayBeDamaged;
     private readonly ConcurrentDictionary<BegunTurn, bool> _running = new();
     private readonly ConcurrentDictionary<Guid, string> _damaged = new();
 
@@ -59,7 +60,7 @@ internal sealed partial class SessionLog
         options ??= new SessionLogOptions();
         (_store, _policy, _events, _tail, _sealer, _meter, _lease) =
             (store, options.Policy, options.Events, options.Tail, options.Sealer, options.Meter, options.Lease);
-        _hasLeases = store.Capabilities.HasLeases;
+        (_mayBeDamaged, _hasLeases) = (store.Capabilities.IsDurable, store.Capabilities.HasLeases);
         _events.OnRemoved(OnRemovedAsync);
     }
 

@@ -72,7 +72,8 @@ internal static class TailCodec
         {
             var number = body.Length > sizeof(int) ? BinaryPrimitives.ReadInt32LittleEndian(body.Span)
                 : throw new InvalidDataException("It ends too early.");
-            turns.Add(TurnCodec.Unpack(body[sizeof(int)..], number, names: null, out var length));
+            var turn = TurnCodec.Unpack(body[sizeof(int)..], number, names: null, out var length);
+            turns.Add(StoredJson.IsReadable(turn) ? turn : throw new InvalidDataException("It has a turn that can't be read."));
             body = body[(sizeof(int) + length)..];
         }
 

@@ -45,9 +45,17 @@ internal sealed class UserUsage(SessionLog log)
                         break;
                     }
 
-                    if (count.Sessions >= MaxSessions || !await AddAsync(count, session, Owner.Of(userId), cancellationToken))
+                    try
                     {
-                        return count with { IsComplete = false };
+                        if (count.Sessions >= MaxSessions || !await AddAsync(count, session, Owner.Of(userId), cancellationToken))
+                        {
+                            return count with { IsComplete = false };
+                        }
+                    }
+                    catch (StoredDataException)
+                    {
+                        // What is behind a turn that can't be read is not counted; the other sessions are.
+                        count = count with { IsComplete = false };
                     }
                 }
 
@@ -114,7 +122,7 @@ internal sealed record UsageCount(DateOnly From)
     /// <summary>Bytes of these.</summary>
     public long Bytes { get; private set; }
 
-    /// <summary>Whether all of that time was counted; else the newest part of it.</summary>
+    /// <summary>Whether all of that time was counted; else the newest part of it, or what can be read.</summary>
     public bool IsComplete { get; init; } = true;
 
     /// <summary>By day and agent, oldest first.</summary>

@@ -135,6 +135,11 @@ public sealed class ArchiveTests
             "no json",
             archive.Replace("\"turn\":2,", "\"turn\":3,", StringComparison.Ordinal),
             archive.Replace("\"kind\":\"chain\"", "\"kind\":\"other\"", StringComparison.Ordinal),
+
+            // What could not be read here.
+            archive.Replace("\"input\":[", "\"input\":[1,", StringComparison.Ordinal),
+            archive.Replace("\"response_object\":{", "\"response_object\":{\"a\":\"\\ud800\",", StringComparison.Ordinal),
+            archive.Replace("\"metadata\":{", "\"metadata\":{\"a\":\"\\ud800\",", StringComparison.Ordinal),
         ])
         {
             await using var to = TestLog.Open();

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace Sessions.Tests.OpenAi;
@@ -119,6 +120,44 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
                 Assert.Equal(text, (await server.GetAsync(address)).Text);
             }
         }
+    }
+
+    [Fact]
+    public async Task Metadata_has_openais_own_bounds_here_and_does_not_keep_native_clients_from_changing_theirs()
+    {
+        var server = await StartAsync();
+        var metadata = Enumerable.Range(0, 16).ToDictionary(i => $"key{i}", _ => new string('漢', 512));
+        var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada", new { metadata });
+        async Task<JsonNode> StoredAsync() => (await server.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!;
+        Assert.Equal(JsonSerializer.SerializeToNode(metadata)!.ToJsonString(), (await StoredAsync()).ToJsonString());
+        Assert.Equal(200, (await server.PostAsync($"/v1/conversations/{conversation}", new { metadata })).Status);
+        Assert.Equal(200, (await server.PostAsync("/v1/responses", new { model = "model", input = "x", conversation, metadata })).Status);
+        Assert.Single((await server.GetAsync("/v1/conversations?user_id=ada")).Json["data"]!.AsArray());
+
+        // A native client changes one of its own, and takes one away.
+        var native = $"/sessions/{conversation}";
+        var patched = await server.SendAsync(
+            HttpMethod.Patch, native, new { metadata = new { own = new { a = 1 }, key1 = (string?)null } });
+        Assert.Equal((200, 1), (patched.Status, (int?)patched.Json["metadata"]!["own"]!["a"]));
+        Assert.Equal(15, (await StoredAsync()).AsObject().Count);
+
+        // What it keeps itself is bounded as ever, and so is what it puts in the place of the other's.
+        foreach (var name in (string[])["own", "key2"])
+        {
+            var tooMuch = new Dictionary<string, string> { [name] = new('x', 16 << 10) };
+            var refused = await server.SendAsync(HttpMethod.Patch, native, new { metadata = tooMuch });
+            Assert.Equal((422, "limit_exceeded"), (refused.Status, (string?)refused.Json["code"]));
+        }
+
+        // It moves to another store as it is.
+        using var export = await server.Client.GetAsync(new Uri("/users/ada/export", UriKind.Relative), Cancel);
+        var file = _store["metadata.ndjson"];
+        await File.WriteAllTextAsync(file, await export.Content.ReadAsStringAsync(Cancel), Cancel);
+        await using var other = await OpenAiStore.CreateAsync("sqlite");
+        await ImportAsync(file, other);
+        await using var second = await OpenAiServer.StartAsync(other.Settings);
+        Assert.Equal((await StoredAsync()).ToJsonString(),
+            (await second.GetAsync($"/v1/conversations/{conversation}")).Json["metadata"]!.ToJsonString());
     }
 
     [Fact]

@@ -4,7 +4,6 @@ using System.Text.Json.Nodes;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.OpenAi;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.Native;
 
@@ -14,11 +13,10 @@ internal static class OwnMetadata
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     // Names that are the server's; the one under which what clients of /v1 call so is kept apart; and what is noted of branches.
-    private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, OpenAiMetadata.Apart, BranchMarker.Key];
+    private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, StoredJson.Apart, BranchMarker.Key];
 
-    // What JSON has beside the letters of the server's own key: its control character in six letters instead of one, two quotes, a colon
-    // and a comma.
-    private const int KeyOverhead = 5 + 2 + 1 + 1;
+    // Of a key that stands there twice nobody can say which is meant.
+    private static readonly JsonDocumentOptions Once = new() { AllowDuplicateProperties = false };
 
     /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
     /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
@@ -30,22 +28,36 @@ internal static class OwnMetadata
             return default;
         }
 
-        return Store(Parse(given), limits);
+        var own = Parse(given);
+        CheckLimits(own, limits);
+        return Write(own);
     }
 
     /// <summary>Applies a JSON merge patch (RFC 7396) to stored metadata.</summary>
     /// <returns>The new metadata in the form it is stored in.</returns>
     /// <exception cref="ProblemException">The patch, or what comes of it, is not allowed.</exception>
-    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
+    /// <exception cref="JsonException">What is stored can't be changed: a key stands there twice.</exception>
     public static ReadOnlyMemory<byte> Merge(Session session, JsonElement patch, LimitSettings limits)
     {
         var merged = ToChange(session);
+        var before = Counted(merged);
         Merge(merged, Parse(patch));
-        return Store(merged, limits);
+        var counted = Counted(merged);
+        if (before.Count > limits.MetadataKeys || Write(before).Length > limits.MetadataBytes)
+        {
+            // Clients of /v1 have put more there than native ones may, within the bounds that are theirs: what of it stays as it is does
+            // not count.
+            foreach (var name in OpenAiMetadata.Of(session).Keys.Where(name => JsonNode.DeepEquals(before[name], counted[name])))
+            {
+                counted.Remove(name);
+            }
+        }
+
+        CheckLimits(counted, limits);
+        return Write(merged);
     }
 
     /// <summary>Reads each key that is stored of a session.</summary>
-    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
     public static void ReadStored(Session session, Action<JsonProperty> read)
     {
         if (session.Metadata.IsEmpty)
@@ -53,37 +65,25 @@ internal static class OwnMetadata
             return;
         }
 
-        try
+        foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
         {
-            foreach (var property in JsonElement.Parse(session.Metadata.Span).EnumerateObject())
-            {
-                read(property);
-            }
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            throw Damaged(session, e);
+            read(property);
         }
     }
 
     /// <summary>What is stored of a session, to be changed.</summary>
-    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
-    public static JsonObject ToChange(Session session)
-    {
-        try
-        {
-            return session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span))
-                ?? throw new JsonException();
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException)
-        {
-            throw Damaged(session, e);
-        }
-    }
+    /// <exception cref="JsonException">A key stands there twice.</exception>
+    public static JsonObject ToChange(Session session) =>
+        session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span, Once))!;
 
-    // Nothing else is ever written: what lies in the store is not what was put there.
-    private static StoredDataException Damaged(Session session, Exception reason) =>
-        new(DamageReport.NameOf(session.Id), "The metadata of a session is damaged in the store.", reason);
+    // What of it counts for a native client's limits: not what the server has noted there, and not what is kept apart for /v1.
+    private static JsonObject Counted(JsonObject metadata)
+    {
+        var counted = metadata.DeepClone().AsObject();
+        counted.Remove(BranchMarker.Key);
+        counted.Remove(StoredJson.Apart);
+        return counted;
+    }
 
     private static JsonObject Parse(JsonElement metadata)
     {
@@ -163,34 +163,33 @@ internal static class OwnMetadata
         }
     }
 
-    /// <summary>What is to be stored, checked against the limits.</summary>
-    /// <exception cref="DomainException">It is too much.</exception>
-    public static ReadOnlyMemory<byte> Store(JsonObject metadata, LimitSettings limits)
+    private static void CheckLimits(JsonObject metadata, LimitSettings limits)
+    {
+        if (metadata.Count > limits.MetadataKeys)
+        {
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
+        }
+
+        if (Write(metadata).Length > limits.MetadataBytes)
+        {
+            throw new DomainException(
+                Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
+        }
+    }
+
+    /// <summary>Metadata in the form it is stored in.</summary>
+    public static ReadOnlyMemory<byte> Write(JsonObject metadata)
     {
         if (metadata.Count == 0)
         {
             return default;
         }
 
-        // What is noted of branches is the server's own.
-        var noted = metadata.TryGetPropertyValue(BranchMarker.Key, out var branches) ? 1 : 0;
-        if (metadata.Count - noted > limits.MetadataKeys)
-        {
-            throw new DomainException(
-                Error.LimitExceeded("metadata", $"must have at most {limits.MetadataKeys} keys", "limits.metadata_keys"));
-        }
-
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer, Compact))
         {
             metadata.WriteTo(json);
-        }
-
-        var notedBytes = noted == 0 ? 0 : branches!.ToJsonString().Length + BranchMarker.Key.Length + KeyOverhead;
-        if (buffer.Length - notedBytes > limits.MetadataBytes)
-        {
-            throw new DomainException(
-                Error.LimitExceeded("metadata", $"must be at most {limits.MetadataBytes} bytes of JSON", "limits.metadata_bytes"));
         }
 
         return buffer.ToArray();

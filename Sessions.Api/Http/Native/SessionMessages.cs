@@ -125,7 +125,7 @@ internal static class SessionMetadata
         var own = new Dictionary<string, JsonElement>(StringComparer.Ordinal);
         OwnMetadata.ReadStored(session, property =>
         {
-            if (property.Name is not (OpenAiMetadata.Apart or BranchMarker.Key))
+            if (property.Name is not (StoredJson.Apart or BranchMarker.Key))
             {
                 own[property.Name] = property.Value;
             }

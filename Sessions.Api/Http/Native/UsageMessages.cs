@@ -8,7 +8,7 @@ namespace Sessions.Api.Http.Native;
 /// <param name="UserId">Whose.</param>
 /// <param name="From">The first day, in UTC.</param>
 /// <param name="To">The last day: today.</param>
-/// <param name="IsComplete">Whether everything of these days was counted; else the newest part.</param>
+/// <param name="IsComplete">Whether everything of these days was counted; else the newest part, or what can be read.</param>
 /// <param name="Sessions">How many sessions were looked at.</param>
 /// <param name="Turns">How many turns were counted.</param>
 /// <param name="Days">Days with turns, oldest first, by agent.</param>

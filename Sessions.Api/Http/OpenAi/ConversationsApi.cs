@@ -58,7 +58,7 @@ internal static class ConversationsApi
 
     private static async Task<IResult> CreateAsync(
         Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http, SessionLog log, TurnRunner turns, TimeProvider time,
-        LimitSettings limits, CancellationToken cancellationToken)
+        CancellationToken cancellationToken)
     {
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("metadata", "items");
@@ -68,7 +68,7 @@ internal static class ConversationsApi
         var (newId, key) = SessionKey.NewWithId(time);
         var created = new NewSession(
             newId, key, SessionKind.Conversation, owner.Value.UserId,
-            OpenAiMetadata.Store(metadata, limits), SessionOrigin.Api);
+            OpenAiMetadata.Store(metadata), SessionOrigin.Api);
         var (session, replayed) = await log.CreateAsync(created, isOwnId: false, idempotency, owner.Value, cancellationToken);
         RequestKeys.MarkReplayed(http, replayed);
         if (items.Count > 0)
@@ -146,7 +146,7 @@ internal static class ConversationsApi
         await log.FindAsync(id, owner.Value, cancellationToken) is { } session ? Answer(session) : OpenAiError.NotFound("Conversation", id);
 
     private static async Task<IResult> UpdateAsync(
-        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, SessionOwner owner, SessionLog log, LimitSettings limits,
+        [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, SessionOwner owner, SessionLog log,
         CancellationToken cancellationToken)
     {
         var fields = new Fields(body.Value.Value);
@@ -155,7 +155,7 @@ internal static class ConversationsApi
             ?? (given.ValueKind == JsonValueKind.Null ? [] : throw OpenAiException.Missing("metadata"));
         return await log.FindAsync(id, owner.Value, cancellationToken) is { } found
             && await log.ChangeMetadataAsync(
-                SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session, metadata, limits), cancellationToken)
+                SessionRef.ByKey(found.Key), owner.Value, session => OpenAiMetadata.Replace(session, metadata), cancellationToken)
                 is { } changed
             ? Answer(changed)
             : OpenAiError.NotFound("Conversation", id);
@@ -163,11 +163,29 @@ internal static class ConversationsApi
 
     private static async Task<IResult> DeleteAsync(
         [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log,
-        CancellationToken cancellationToken) =>
-        await log.FindAsync(id, owner.Value, cancellationToken) is { } found
-        && await log.DeleteAsync(SessionRef.ByKey(found.Key), owner.Value, cancellationToken)
-            ? Conversations.Deleted(ConversationId.Of(found.Key), "conversation.deleted")
+        CancellationToken cancellationToken)
+    {
+        SessionRef session;
+        var name = id;
+        try
+        {
+            if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } found)
+            {
+                return OpenAiError.NotFound("Conversation", id);
+            }
+
+            (session, name) = (SessionRef.ByKey(found.Key), ConversationId.Of(found.Key));
+        }
+        catch (StoredDataException)
+        {
+            // What can't be read can be deleted all the same.
+            session = await log.RefOfAsync(id, cancellationToken);
+        }
+
+        return await log.DeleteAsync(session, owner.Value, cancellationToken)
+            ? Conversations.Deleted(name, "conversation.deleted")
             : OpenAiError.NotFound("Conversation", id);
+    }
 
     private static async Task<IResult> ListItemsAsync(
         [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, HttpRequest request, SessionLog log,

@@ -3,20 +3,15 @@ using System.Text.Json.Nodes;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Http.Native;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.OpenAi;
 
 /// <summary>
 /// The metadata of conversations and responses: texts only, as OpenAI has them. Of a session's own keys those show that are such; names
-/// that are the server's on native routes are legal here, and kept apart under <see cref="Apart"/>.
+/// that are the server's on native routes are legal here, and kept apart under <see cref="StoredJson.Apart"/>.
 /// </summary>
 internal static class OpenAiMetadata
 {
-    /// <summary>The key of a session's metadata under which names stand that are the server's own on native routes. No client can set it
-    /// there.</summary>
-    public const string Apart = "\u0001v1";
-
     private const int MaxKeys = 16;
     private const int MaxKeyLength = 64;
     private const int MaxValueLength = 512;
@@ -72,13 +67,12 @@ internal static class OpenAiMetadata
     }
 
     /// <summary>What shows of a session's metadata.</summary>
-    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
     public static OrderedDictionary<string, string> Of(Session session)
     {
         OrderedDictionary<string, string> shown = new(StringComparer.Ordinal);
         OwnMetadata.ReadStored(session, property =>
         {
-            if (property.Name == Apart)
+            if (property.Name == StoredJson.Apart)
             {
                 foreach (var kept in property.Value.EnumerateObject())
                 {
@@ -100,10 +94,10 @@ internal static class OpenAiMetadata
         return shown;
     }
 
-    /// <summary>A session's metadata with what shows of it replaced.</summary>
-    /// <exception cref="DomainException">It is too much.</exception>
-    /// <exception cref="StoredDataException">What is stored is damaged.</exception>
-    public static ReadOnlyMemory<byte> Replace(Session session, OrderedDictionary<string, string> shown, LimitSettings limits)
+    /// <summary>A session's metadata with what shows of it replaced. OpenAI's own limits, which it was read with, bound its bytes too;
+    /// those of native clients are for what these keep.</summary>
+    /// <exception cref="JsonException">What is stored can't be changed: a key stands there twice.</exception>
+    public static ReadOnlyMemory<byte> Replace(Session session, OrderedDictionary<string, string> shown)
     {
         var metadata = OwnMetadata.ToChange(session);
         foreach (var name in Of(session).Keys.Where(name => name != BranchMarker.Key))
@@ -111,21 +105,20 @@ internal static class OpenAiMetadata
             metadata.Remove(name);
         }
 
-        metadata.Remove(Apart);
-        return Store(metadata, shown, limits);
+        metadata.Remove(StoredJson.Apart);
+        return Store(metadata, shown);
     }
 
     /// <summary>The metadata of a new session.</summary>
-    /// <exception cref="DomainException">It is too much.</exception>
-    public static ReadOnlyMemory<byte> Store(OrderedDictionary<string, string> shown, LimitSettings limits) => Store([], shown, limits);
+    public static ReadOnlyMemory<byte> Store(OrderedDictionary<string, string> shown) => Store([], shown);
 
-    private static ReadOnlyMemory<byte> Store(JsonObject metadata, OrderedDictionary<string, string> shown, LimitSettings limits)
+    private static ReadOnlyMemory<byte> Store(JsonObject metadata, OrderedDictionary<string, string> shown)
     {
         var apart = new JsonObject();
         var place = 0;
         foreach (var (name, value) in shown)
         {
-            if (Reserved.Contains(name) || name is Apart or BranchMarker.Key)
+            if (Reserved.Contains(name) || name is StoredJson.Apart or BranchMarker.Key)
             {
                 apart[name] = value;
             }
@@ -139,10 +132,10 @@ internal static class OpenAiMetadata
 
         if (apart.Count > 0)
         {
-            metadata.Insert(0, Apart, apart);
+            metadata.Insert(0, StoredJson.Apart, apart);
         }
 
-        return OwnMetadata.Store(metadata, limits);
+        return OwnMetadata.Write(metadata);
     }
 
     /// <summary>Writes it.</summary>

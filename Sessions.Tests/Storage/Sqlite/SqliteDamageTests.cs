@@ -53,7 +53,6 @@ public sealed class SqliteDamageTests : IDisposable
         foreach (var answer in (Answer[])
             [
                 await server.GetAsync("/v1/conversations/bad"),
-                await server.GetAsync("/v1/conversations?user_id=ada"),
                 await server.PostAsync("/v1/conversations/bad", new { metadata = new { b = "2" } }),
             ])
         {
@@ -61,7 +60,50 @@ public sealed class SqliteDamageTests : IDisposable
         }
 
         Assert.Contains("Degraded", (await server.GetAsync("/health")).Text, StringComparison.Ordinal);
+        var list = await server.GetAsync("/v1/conversations?user_id=ada");
+        Assert.Equal((200, 0), (list.Status, list.Json["data"]!.AsArray().Count));
         Assert.Equal(200, (await server.DeleteAsync("/v1/conversations/bad")).Status);
+    }
+
+    [Theory]
+    [InlineData("query_bytes")]
+    [InlineData("response_bytes")]
+    [InlineData("response_object")]
+    public async Task A_turn_whose_json_is_damaged_is_told_and_the_others_of_its_session_are_there(string column)
+    {
+        await using var server = SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
+        foreach (var text in (string[])["one", "two", "three"])
+        {
+            Assert.Equal(201, (await server.PostAsync("/sessions/bad/turns", new
+            {
+                input = new[] { new { role = "user", content = text } },
+                output = new[] { new { role = "assistant", content = "good day" } },
+                user_id = "ada",
+            })).Status);
+        }
+
+        SqliteTests.Execute(Db, $"UPDATE turns SET {column} = CAST('[{{' AS BLOB) WHERE number = 2");
+        await using var again = SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db)]);
+
+        Assert.Equal("three", (string?)(await again.GetAsync("/sessions/bad")).Json["context"]!["last_query"]);
+        Assert.Equal("one", (string?)(await again.GetAsync("/sessions/bad/history?limit=1")).Json["turns"]![0]!["query"]);
+        (await again.GetAsync("/sessions/bad/history")).IsProblem(503, "storage_damaged");
+        (await again.TryQueryAsync("four", "bad", "ada")).IsProblem(503, "storage_damaged");
+        Assert.Contains("Degraded", (await again.GetAsync("/health")).Text, StringComparison.Ordinal);
+        Assert.False((bool)(await again.GetAsync("/users/ada/usage")).Json["is_complete"]!);
+
+        // In an export it keeps its place.
+        var export = (await again.GetAsync("/users/ada/export")).Text;
+        Assert.Equal([null, "unreadable", null], export.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+            .Select(line => System.Text.Json.Nodes.JsonNode.Parse(line)!["turn"]).OfType<System.Text.Json.Nodes.JsonNode>()
+            .Select(turn => (string?)turn["incomplete_reason"]));
+
+        // No copy ends with it.
+        (await again.PostAsync("/sessions/bad/fork", new { after_turn = 2, session_id = "copy" })).IsProblem(503, "storage_damaged");
+        (await again.GetAsync("/sessions/copy")).IsProblem(404, "session_not_found");
+        Assert.Equal(201, (await again.PostAsync("/sessions/bad/fork", new { after_turn = 1, session_id = "copy" })).Status);
+        Assert.Equal(["one"], await again.HistoryAsync("copy"));
+        Assert.Equal("3", SqliteTests.Ask(Db, "SELECT count(*) FROM turns WHERE session = (SELECT key FROM sessions WHERE id = 'bad')"));
     }
 
     [Theory]
