@@ -12,6 +12,9 @@ namespace Sessions.Api.Domain;
 /// <param name="Value">Both halves.</param>
 internal readonly record struct TurnNonce(ulong Value)
 {
+    /// <summary>How many hexadecimal digits it is written with.</summary>
+    public const int Digits = 16;
+
     /// <summary>The number that the turn was to get.</summary>
     public int ExpectedNumber => (int)(Value >> 32);
 
@@ -22,6 +25,20 @@ internal readonly record struct TurnNonce(ulong Value)
 
     /// <summary>That of a turn of a time when there were none: always the same.</summary>
     public static TurnNonce OfNumber(int number) => new((ulong)number << 32);
+
+    /// <summary>Reads one from its 16 hexadecimal digits. One whose number would not be a turn's was never drawn.</summary>
+    public static bool TryParse(ReadOnlySpan<char> digits, out TurnNonce nonce)
+    {
+        nonce = default;
+        if (digits.Length != Digits || !ulong.TryParse(digits, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value)
+            || value >> 32 > int.MaxValue)
+        {
+            return false;
+        }
+
+        nonce = new TurnNonce(value);
+        return true;
+    }
 }
 
 /// <summary>
@@ -140,7 +157,7 @@ internal readonly record struct ItemId(Guid Key, TurnNonce Nonce, ItemSide Side,
 internal static class HexId
 {
     /// <summary>How many digits both have.</summary>
-    public const int Length = KeyLength + 16;
+    public const int Length = KeyLength + TurnNonce.Digits;
 
     private const int KeyLength = 32;
 
@@ -155,14 +172,8 @@ internal static class HexId
     public static bool TryRead(ReadOnlySpan<char> text, out Guid key, out TurnNonce nonce)
     {
         (key, nonce) = (default, default);
-        if (text.Length != Length || !TryReadKey(text[..KeyLength], out key) || !IsLowerHex(text[KeyLength..])
-            || !ulong.TryParse(text[KeyLength..], NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value))
-        {
-            return false;
-        }
-
-        nonce = new TurnNonce(value);
-        return true;
+        return text.Length == Length && TryReadKey(text[..KeyLength], out key) && IsLowerHex(text[KeyLength..])
+            && TurnNonce.TryParse(text[KeyLength..], out nonce);
     }
 
     private static bool IsLowerHex(ReadOnlySpan<char> text) => !text.ContainsAnyExcept(LowerHexDigits);

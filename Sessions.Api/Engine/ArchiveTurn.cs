@@ -141,9 +141,7 @@ internal sealed record ArchiveTurn
     }
 
     private static TurnNonce NonceOf(string text) =>
-        text.Length == 16 && ulong.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out var value)
-            && value >> 32 <= int.MaxValue
-            ? new TurnNonce(value)
+        TurnNonce.TryParse(text, out var nonce) ? nonce
             : throw new InvalidDataException($"'{Error.Shorten(text)}' is not a nonce.");
 
     private static Items ItemsOf(RawJson? items, Utf8Text? text) =>

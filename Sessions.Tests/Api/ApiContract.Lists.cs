@@ -120,6 +120,29 @@ public abstract partial class ApiContract
         Assert.Equal("s1", Ids(await server.GetAsync("/users/ada/sessions?limit=2")).First());
     }
 
+    [Fact]
+    public async Task A_cursor_of_another_list_is_behind_all_turns_or_before_them()
+    {
+        var server = Start();
+        await server.QueryAsync("hello", "s0", "ada");
+        await server.QueryAsync("again", "s0", "ada");
+        await server.QueryAsync("hello", "s1", "ada");
+        var next = (await server.GetAsync("/users/ada/sessions?limit=1")).Json["next"];
+        Assert.NotNull(next);
+
+        foreach (var branches in (string[])["", "&branches=all"])
+        {
+            var forwards = await server.GetAsync($"/sessions/s0/history?order=asc&after={next}{branches}");
+            Assert.True(forwards.Status == 200, forwards.Text);
+            Assert.Empty(forwards.Json["turns"]!.AsArray());
+            Assert.False((bool)forwards.Json["has_more"]!);
+            var backwards = await server.GetAsync($"/sessions/s0/history?order=desc&after={next}{branches}");
+            Assert.Equal([2, 1], backwards.Json["turns"]!.AsArray().Select(turn => (int)turn!["turn"]!));
+        }
+
+        Assert.Equal("Healthy", (string?)(await server.GetAsync("/health")).Json["status"]);
+    }
+
     private static async Task<int> CountAsync(SessionsServer server, string query)
     {
         var list = await server.GetAsync($"/users/ada/sessions?{query}");

@@ -234,6 +234,33 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Ids_of_turns_that_can_not_be_are_unknown_and_tell_of_no_damage()
+    {
+        var server = await StartAsync();
+        var mine = await MakeAllAsync(server, "bob");
+        foreach (var nonce in (string[])["8000000000000000", "8000000100000000", "ffffffffffffffff", "7fffffffffffffff", "7ffffffe00000000",
+            "0000000000000000"])
+        {
+            // Of sessions that are there, and one's own.
+            Made ids = new("conv_00000000000000000000000000000000", $"{mine.Response[..^16]}{nonce}", $"{mine.Item[..36]}{nonce}i0",
+                $"{mine.Output[..36]}{nonce}o0");
+            foreach (var (method, path, body, status) in Lookups)
+            {
+                var query = path.Contains('?', StringComparison.Ordinal) ? "&user_id=bob" : "?user_id=bob";
+                var answer = await server.SendAsync(new HttpMethod(method), In(ids, path) + query, body is null ? null : In(ids, body));
+                Assert.True(answer.Status == status, $"{method} {ids.In(path)} {ids.In(body ?? "")}: {answer.Status} {answer.Text}");
+            }
+        }
+
+        var health = await server.Client.GetStringAsync(new Uri("/health", UriKind.Relative), Cancel);
+        Assert.Contains("\"Healthy\"", health, StringComparison.Ordinal);
+        Assert.DoesNotContain("Degraded", health, StringComparison.Ordinal);
+        Assert.Equal(200, (await server.GetAsync($"/v1/responses/{mine.Response}?user_id=bob")).Status);
+
+        string In(Made ids, string text) => ids.In(text).Replace("OWN", mine.Conversation, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Ids_that_have_expired_are_unknown()
     {
         var server = await StartAsync(("sessions:timeout_hours", "0.0005"), ("responses:timeout_hours", "0.0005"));

@@ -46,7 +46,7 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync();
         await store.TurnAsync("a");
-        foreach (var tip in (int[])[-1, 2, 99, int.MaxValue])
+        foreach (var tip in (int[])[-1, int.MinValue, 2, 99, int.MaxValue])
         {
             var opened = await store.BeginAsync("a", tip: tip);
             Assert.Equal(OpenStatus.NoSuchTurn, opened.Status);
@@ -195,6 +195,15 @@ public abstract partial class StoreContract
     [InlineData(true, 4, new[] { 3, 2, 1 }, false)]
     [InlineData(true, 1, new int[0], false)]
     [InlineData(true, 99, new[] { 7, 6, 5 }, true)]
+    [InlineData(false, int.MaxValue, new int[0], false)]
+    [InlineData(false, int.MaxValue - 1, new int[0], false)]
+    [InlineData(false, 0, new[] { 1, 2, 3 }, true)]
+    [InlineData(false, -1, new[] { 1, 2, 3 }, true)]
+    [InlineData(false, int.MinValue, new[] { 1, 2, 3 }, true)]
+    [InlineData(true, int.MaxValue, new[] { 7, 6, 5 }, true)]
+    [InlineData(true, 0, new int[0], false)]
+    [InlineData(true, -1, new int[0], false)]
+    [InlineData(true, int.MinValue, new int[0], false)]
     public async Task Turns_are_paged_in_both_directions(bool descending, int? after, int[] numbers, bool hasMore)
     {
         await using var store = await OpenAsync();
@@ -233,6 +242,12 @@ public abstract partial class StoreContract
     [InlineData(false, 7, 3, 3, new[] { 6, 7 }, false)]
     [InlineData(false, 7, 4, 1, new[] { 6 }, true)]
     [InlineData(true, 7, 6, 10, new[] { 3, 2, 1 }, false)]
+    [InlineData(false, null, int.MaxValue, 10, new int[0], false)]
+    [InlineData(false, 7, int.MinValue, 2, new[] { 1, 2 }, true)]
+    [InlineData(true, 7, int.MaxValue, 2, new[] { 7, 6 }, true)]
+    [InlineData(true, null, int.MinValue, 10, new int[0], false)]
+    [InlineData(false, 7, null, int.MaxValue, new[] { 1, 2, 3, 6, 7 }, false)]
+    [InlineData(true, 7, null, int.MaxValue, new[] { 7, 6, 3, 2, 1 }, false)]
     public async Task Paths_are_paged_in_both_directions(bool descending, int? tip, int? after, int limit, int[] numbers, bool hasMore)
     {
         await using var store = await OpenAsync();

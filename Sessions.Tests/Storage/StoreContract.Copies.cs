@@ -68,7 +68,7 @@ public abstract partial class StoreContract
         await store.CreateAsync("taken");
 
         Assert.Equal(CopyStatus.SourceNotFound, (await store.ForkAsync("none", "b")).Status);
-        foreach (var turn in (int[])[2, -1, int.MaxValue])
+        foreach (var turn in (int[])[2, -1, int.MinValue, int.MaxValue])
         {
             var missing = await store.ForkAsync("a", "b", turn);
             Assert.Equal(CopyStatus.NoSuchTurn, missing.Status);

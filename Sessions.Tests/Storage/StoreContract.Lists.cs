@@ -51,6 +51,29 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task A_place_before_or_behind_all_there_is_gives_all_or_nothing()
+    {
+        await using var store = await OpenAsync();
+        await store.CreateAsync("a", "user");
+        await store.CreateAsync("b", "user");
+        foreach (var user in (string?[])["user", null])
+        {
+            foreach (var position in (long[])[long.MinValue, -1, 0, long.MaxValue])
+            {
+                foreach (var ascending in (bool[])[false, true])
+                {
+                    var after = new PageCursor(position, "a");
+                    var page = await store.Store.ListAsync(
+                        new SessionPageRequest { UserId = user, Limit = 5, After = after, Ascending = ascending }, Cancel);
+
+                    Assert.Equal(ascending == (position <= 0) ? 2 : 0, page.Items.Count);
+                    Assert.Null(page.Next);
+                }
+            }
+        }
+    }
+
+    [Fact]
     public async Task A_list_shows_sessions_as_they_are()
     {
         await using var store = await OpenAsync();

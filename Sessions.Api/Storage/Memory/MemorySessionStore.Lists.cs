@@ -35,7 +35,7 @@ internal sealed partial class MemorySessionStore
         var turns = new List<Turn>(Math.Min(request.Limit, Math.Min(head.TurnCount, ExpectedTurns)));
         var bytes = 0L;
         foreach (var turn in request.Descending
-            ? path.Backward(request.After ?? int.MaxValue, wanted) : path.Forward(request.After ?? 0, wanted))
+            ? path.Backward(Math.Max(request.After ?? int.MaxValue, 0), wanted) : path.Forward(request.After ?? 0, wanted))
         {
             bytes += turn.Bytes;
             if (turns.Count == request.Limit || (turns.Count > 0 && bytes > request.MaxBytes))

@@ -25,7 +25,7 @@ internal sealed partial class PostgresSessionStore
     {
         var window = new Window(
             request.AllBranches ? null : request.Tip, request.Limit, request.MaxBytes,
-                request.After ?? (request.Descending ? int.MaxValue : 0), request.Descending, request.AllBranches, null);
+                Math.Max(request.After ?? (request.Descending ? int.MaxValue : 0), 0), request.Descending, request.AllBranches, null);
         return await database.RunAsync(
             async (connection, cancel) =>
             {

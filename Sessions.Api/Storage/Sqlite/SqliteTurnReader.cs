@@ -85,7 +85,7 @@ internal readonly struct SqliteTurnReader(SqliteDatabase db, long session, strin
         else
         {
             long bytes = 0;
-            ReadForwards(Math.Max(request.After ?? 0, 0) + 1, count, request, turns, ref bytes);
+            ReadForwards(Math.Clamp(request.After ?? 0, 0, count) + 1, count, request, turns, ref bytes);
         }
 
         return turns;

@@ -12,6 +12,6 @@ if all then run_of = function() return 1, 0 end end
 if arg(4) == '1' then
   more = read_back(page, tip, tonumber(arg(3)) or tip + 1) > 0
 else
-  more = read_on(page, tip, tonumber(arg(3)) or 0)
+  more = read_on(page, tip, math.max(tonumber(arg(3)) or 0, 0))
 end
 return {fields(), arg(7) == '1' and redis.call('LINDEX', turns, -1), page.numbers, page.values, more and 1 or 0}
