@@ -88,6 +88,68 @@ public abstract partial class StoreContract
         Assert.Equal(["d", "c"], await store.ListIdsAsync("user"));
     }
 
+    [Theory]
+    [InlineData(false, "create")]
+    [InlineData(false, "turn")]
+    [InlineData(false, "claim")]
+    [InlineData(false, "fail")]
+    [InlineData(true, "create")]
+    [InlineData(true, "turn")]
+    [InlineData(true, "claim")]
+    [InlineData(true, "fail")]
+    public async Task Expired_sessions_go_before_live_ones_whichever_was_active_last(bool imported, string by)
+    {
+        long evicted = 0;
+        await using var store = await OpenAsync(
+            NewPolicy(2, lifetimeHours: 1, events: new StoreEvents { Evicted = count => evicted += count }), new(Start));
+        if (imported)
+        {
+            var head = await store.CreateAsync("live", "user");
+            await store.DeleteAsync("live");
+            head = head with { ExpiresAt = Start.AddHours(3) };
+            Assert.Equal(CopyStatus.Created, (await store.Store.CopyAsync(ImportOf(head, Turns(store, 0, 0)), Cancel)).Status);
+        }
+        else
+        {
+            // A turn began and came to nothing: no activity, but a later expiry.
+            await store.CreateAsync("live", "user");
+            await store.Store.ReleaseAsync(await store.BeginAsync("live", "user", lease: TestStore.NewLease(TimeSpan.FromHours(3))));
+        }
+
+        store.Time.Advance(TimeSpan.FromMinutes(10));
+        await store.CreateAsync("expired", "user");
+        await store.CreateAsync("nobody's");
+        store.Time.Advance(TimeSpan.FromMinutes(55));
+        await store.TurnAsync("nobody's");
+        store.Time.Advance(TimeSpan.FromMinutes(10));
+
+        switch (by)
+        {
+            case "create":
+                await store.CreateAsync("new", "user");
+                break;
+            case "turn":
+                await store.TurnAsync("new", "user");
+                break;
+            case "claim":
+                await store.TurnAsync("nobody's", "user");
+                break;
+            default:
+                Assert.Equal(WriteStatus.Written, (await store.FailAsync("new", "user")).Status);
+                break;
+        }
+
+        var added = by == "claim" ? "nobody's" : "new";
+        Assert.Equal([added, "live"], await store.ListIdsAsync("user"));
+        Assert.Equal(0, evicted);
+
+        // And then the least recently active of those that live.
+        store.Time.Advance(TimeSpan.FromMinutes(1));
+        await store.CreateAsync("newer", "user");
+        Assert.Equal(["newer", added], await store.ListIdsAsync("user"));
+        Assert.Equal(1, evicted);
+    }
+
     [Fact]
     public async Task Sessions_on_which_a_turn_runs_are_the_last_to_make_room()
     {

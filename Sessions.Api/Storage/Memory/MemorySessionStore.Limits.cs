@@ -13,22 +13,20 @@ internal sealed partial class MemorySessionStore
     private void MakeRoomInNumber(MemoryOwner owner, SessionKind kind, long now, ref Effects effects)
     {
         var max = _policy.MaxPerUser(kind);
-        if (max <= 0 || owner.UserId is null)
+        if (max <= 0 || owner.UserId is null || owner[kind] is not { } sessions || sessions.Count < max)
         {
             return;
         }
 
-        while (owner[kind] is { } sessions && sessions.Count >= max)
+        // First those that do not count. They need not be the least recently active: a turn that begins moves an expiry, and no activity.
+        foreach (var expired in sessions.All.Where(session => session.ExpiresAt <= now).ToList())
         {
-            var goes = FirstToGo(sessions.All) ?? sessions.All.First();
-            if (goes.ExpiresAt <= now)
-            {
-                effects.Expired += Expire(goes);
-            }
-            else
-            {
-                Evict(goes, ref effects);
-            }
+            effects.Expired += Expire(expired);
+        }
+
+        while (sessions.Count >= max)
+        {
+            Evict(FirstToGo(sessions.All) ?? sessions.All.First(), ref effects);
         }
     }
 
