@@ -118,7 +118,9 @@ internal interface ISessionStore
 
     /// <summary>
     /// Reads everything, or everything of a user, to be moved to another store: each session, followed by all its turns in order. A
-    /// session is shown as it stands at one moment; one that comes or goes meanwhile may be among them or not.
+    /// session is shown as it stands when it comes, with no turn that is added later; where it goes while its turns are taken, or
+    /// something of them is deleted, that is shown no more. One that comes or goes meanwhile may be among them or not. Nothing is held
+    /// in the store while an entry is taken, however long that takes.
     /// </summary>
     IAsyncEnumerable<ArchiveEntry> ExportAsync(string? userId, CancellationToken cancellationToken);
 

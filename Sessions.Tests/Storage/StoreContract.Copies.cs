@@ -299,6 +299,87 @@ public abstract partial class StoreContract
         Assert.Empty(await store.ExportAsync("ME"));
     }
 
+    [Theory]
+    [InlineData("nothing")]
+    [InlineData("delete")]
+    [InlineData("erase")]
+    [InlineData("expire")]
+    [InlineData("rewrite")]
+    [InlineData("append")]
+    public async Task An_export_that_nobody_reads_on_holds_up_nobody_and_goes_on_with_what_is_there_then(string meanwhile)
+    {
+        const int Count = 450;
+        await using var store = await OpenAsync();
+        var head = await store.CreateAsync("long", "ada");
+        await store.DeleteAsync("long");
+        Assert.Equal(CopyStatus.Created, (
+            await store.Store.CopyAsync(ImportOf(head with { TurnCount = Count }, Turns(store, Count, 0)), Cancel)).Status);
+        store.Time.Advance(TimeSpan.FromHours(1));
+        await store.TurnAsync("bob's", "bob");
+        await store.TurnAsync("cid's", "cid");
+
+        List<Turn> turns = [];
+        HashSet<string> sessions = [];
+        await foreach (var entry in store.Store.ExportAsync(null, Cancel))
+        {
+            sessions.Add(entry.Session?.Session.Id ?? "long");
+            if (entry.Turn is not { } turn || turn.Turn.Input.ToString() == "query")
+            {
+                continue;
+            }
+
+            turns.Add(turn.Turn);
+            if (turns.Count == 1)
+            {
+                await MeanwhileAsync();
+
+                // Nobody waits for whoever takes what is exported.
+                await store.Store.EraseAsync("cid", Cancel);
+                await store.TurnAsync("new", "dan", "new");
+                await store.DeleteAsync("new");
+                await store.Store.SweepAsync(Cancel);
+            }
+        }
+
+        Assert.Equal(Enumerable.Range(1, turns.Count), turns.Select(turn => turn.Number));
+        if (meanwhile is "delete" or "erase" or "expire")
+        {
+            Assert.InRange(turns.Count, 1, Count - 1);
+        }
+        else
+        {
+            Assert.Equal(Count, turns.Count);
+            Assert.Equal(meanwhile == "rewrite", turns[Count - 2].Input.IsNone);
+        }
+
+        Assert.Contains("long", sessions);
+        Assert.True(meanwhile == "expire" || sessions.Contains("bob's"));
+
+        async Task MeanwhileAsync()
+        {
+            switch (meanwhile)
+            {
+                case "delete":
+                    Assert.True(await store.DeleteAsync("long"));
+                    break;
+                case "erase":
+                    Assert.Equal(new Erasure(1, Count), await store.Store.EraseAsync("ada", Cancel));
+                    break;
+                case "expire":
+                    store.Time.Advance(TimeSpan.FromHours(30));
+                    break;
+                case "rewrite":
+                    var opened = await store.ReadAsync("long", history: 2);
+                    Assert.Equal(WriteStatus.Written, (await store.Store.WriteAsync(
+                        opened, new ReplaceTurn(opened.Turns[0] with { Input = Items.None }, false), Cancel)).Status);
+                    break;
+                case "append":
+                    await store.TurnAsync("long", "ada", "later");
+                    break;
+            }
+        }
+    }
+
     private static CopyRequest ImportOf(Session head, IAsyncEnumerable<ArchivedTurn> turns, Idempotency? createdBy = null) => new()
     {
         Session = new NewSession(head.Id, head.Key, head.Kind, head.UserId, head.Metadata, head.CreatedFrom, createdBy?.Key),

@@ -68,6 +68,17 @@ internal sealed partial class MemorySessionStore
             yield return new(new ArchivedSession(head, createdBy), null);
             for (var first = 1; first <= head.TurnCount; first += ExportedAtOnce)
             {
+                // As they are by now: nothing more of a session that is gone, and nothing that was deleted of a turn.
+                lock (_lock)
+                {
+                    if (session.IsRemoved || session.ExpiresAt <= Now)
+                    {
+                        break;
+                    }
+
+                    snapshot = session.TakeSnapshot();
+                }
+
                 foreach (var turn in snapshot.Turns.Read(first, Math.Min(head.TurnCount, first + ExportedAtOnce - 1), _names))
                 {
                     yield return new(null, new ArchivedTurn(turn, answered.TryGetValue(turn.Number, out var request) ? request : null));

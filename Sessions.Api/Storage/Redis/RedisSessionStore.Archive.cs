@@ -26,12 +26,20 @@ internal sealed partial class RedisSessionStore
                     {
                         cancellationToken.ThrowIfCancellationRequested();
                         after = new PageCursor(entry.Score, entry.Id);
-                        if (entry.Id.Length > 0 && seen.Add(entry.Raw)
-                            && await PastDamageAsync(() => ExportAsync(entry, userId, cancellationToken)) is { } exported)
+                        if (entry.Id.Length == 0 || !seen.Add(entry.Raw)
+                            || await PastDamageAsync(() => BeginExportAsync(entry, userId, cancellationToken)) is not { } exported)
                         {
-                            foreach (var one in exported)
+                            continue;
+                        }
+
+                        yield return new(exported.Session, null);
+                        for (var turns = exported.First; turns is { Count: > 0 }; turns = turns[^1].Turn.Number < exported.Head.TurnCount
+                            ? await PastDamageAsync(() => ReadForExportAsync(exported, turns[^1].Turn.Number, cancellationToken)) : null)
+                        {
+                            foreach (var turn in turns)
                             {
-                                yield return one;
+                                cancellationToken.ThrowIfCancellationRequested();
+                                yield return new(null, turn);
                             }
                         }
                     }
@@ -51,48 +59,43 @@ internal sealed partial class RedisSessionStore
             : page.Lists[0];
     }
 
-    // Null: it has gone meanwhile. Held as a whole, because half a session is none.
-    private async Task<List<ArchiveEntry>?> ExportAsync(IndexEntry entry, string? userId, CancellationToken cancellationToken)
+    // Null: it has gone meanwhile. Whether all of it can be read is known before anything of it is given; only the first step is held.
+    private async Task<Exported?> BeginExportAsync(IndexEntry entry, string? userId, CancellationToken cancellationToken)
     {
         var (id, owner) = (entry.Id, userId is null ? Owner.Anyone : Owner.Of(userId));
         while (await ReadAsync(id, owner, entry.Key) is { Session: var session } head)
         {
-            var answered = await ReadAnsweredAsync(id);
-            List<ArchiveEntry> entries = [new(new ArchivedSession(session
-                with { LastTurn = null }, await ReadReservationAsync(id, head.Reservation)), null)];
-            if (await AddTurnsAsync(entries, session, answered, cancellationToken))
+            var exported = new Exported(
+                new ArchivedSession(session with { LastTurn = null }, await ReadReservationAsync(id, head.Reservation)),
+                await ReadAnsweredAsync(id));
+            var turns = exported.First;
+            for (var last = 0; turns is not null && last < session.TurnCount; last = turns?[^1].Turn.Number ?? 0)
             {
-                return entries;
+                turns = await ReadForExportAsync(exported, last, cancellationToken);
+                exported.First = last == 0 ? turns ?? [] : exported.First;
+            }
+
+            if (turns is not null)
+            {
+                return exported;
             }
         }
 
         return null;
     }
 
-    // False: turns were rewritten, or it is gone.
-    private async Task<bool> AddTurnsAsync(
-        List<ArchiveEntry> entries, Session session, Dictionary<int, Idempotency> answered, CancellationToken cancellationToken)
+    // As they are by then: nothing more of a session that is gone, and nothing that was deleted of a turn. Null: it is gone.
+    private async Task<List<ArchivedTurn>?> ReadForExportAsync(Exported exported, int last, CancellationToken cancellationToken)
     {
+        var session = exported.Head;
         var request = new TurnPageRequest { Limit = TurnsPerStep, MaxBytes = MaxStepBytes };
-        for (var last = 0; last < session.TurnCount;)
-        {
-            var limit = Math.Min(TurnsPerStep, session.TurnCount - last);
-            var result = await ReadStepAsync(session.Id, Owner.Anyone, session.Key, request, last, "*", limit, MaxStepBytes,
-                withLast: false, cancellationToken);
-            if (result.IsNull || Decode(session.Id, () =>
-                RedisCodec.DecodeHead(session.Id, result[0])).Session.Rewrites != session.Rewrites)
-            {
-                return false;
-            }
-
-            foreach (var turn in Decode(session.Id, () => DecodeTurns(result[2], result[3])))
-            {
-                entries.Add(new(null, new ArchivedTurn(turn, answered.TryGetValue(turn.Number, out var key) ? key : null)));
-                last = turn.Number;
-            }
-        }
-
-        return true;
+        var limit = Math.Min(TurnsPerStep, session.TurnCount - last);
+        var result = await ReadStepAsync(session.Id, Owner.Anyone, session.Key, request, last, "*", limit, MaxStepBytes,
+            withLast: false, cancellationToken);
+        return result.IsNull
+            ? null
+            : Decode(session.Id, () => DecodeTurns(result[2], result[3])).ConvertAll(turn =>
+                new ArchivedTurn(turn, exported.Answered.TryGetValue(turn.Number, out var key) ? key : null));
     }
 
     private async Task<Dictionary<int, Idempotency>> ReadAnsweredAsync(string id)
@@ -120,5 +123,13 @@ internal sealed partial class RedisSessionStore
             keys.Reservation(key), (database, name) => database.HashGetAsync(name, ["s", "b"])));
         return values is [var reserved, { IsNull: false } body]
             && reserved == id ? new Idempotency(key, Decode(id, () => RedisCodec.DecodeHash((byte[]?)body))) : null;
+    }
+
+    private sealed record Exported(ArchivedSession Session, Dictionary<int, Idempotency> Answered)
+    {
+        public Session Head => Session.Session;
+
+        /// <summary>The turns that come first.</summary>
+        public List<ArchivedTurn> First { get; set; } = [];
     }
 }

@@ -54,8 +54,8 @@ internal sealed class SqliteReadPool(SqliteFile file, SqliteFileGuard guard, Dam
         return result;
     });
 
-    /// <summary>A connection to keep for a while; to be disposed of, or given back by <see cref="Return"/>.</summary>
-    public SqliteDatabase Rent()
+    // To be disposed of, or given back.
+    private SqliteDatabase Rent()
     {
         ThrowIfStopping();
         if (_idle.TryTake(out var idle))
@@ -87,8 +87,8 @@ internal sealed class SqliteReadPool(SqliteFile file, SqliteFileGuard guard, Dam
         }
     }
 
-    /// <summary>Gives back a connection that is in no transaction.</summary>
-    public void Return(SqliteDatabase db)
+    // Gives back one that is in no transaction.
+    private void Return(SqliteDatabase db)
     {
         // Counted beside: the bag itself would stop everybody for that.
         if (Interlocked.Increment(ref _idleCount) > MaxKept || _disposed)

@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using Microsoft.Data.Sqlite;
 using Sessions.Api.Domain;
 
 namespace Sessions.Api.Storage.Sqlite;
@@ -19,10 +18,19 @@ internal sealed partial class SqliteSessionStore
                 await Writer.RunAsync(work => work.GiveKey(row), cancellationToken);
             }
 
-            foreach (var entry in Export(row))
+            if (Begin(row) is not var (session, first))
             {
-                yield return entry;
-                cancellationToken.ThrowIfCancellationRequested();
+                continue;
+            }
+
+            yield return new(session, null);
+            for (var batch = first; batch.Count > 0; batch = ReadMore(row, session.Session, batch[^1].Turn.Number + 1))
+            {
+                foreach (var turn in batch)
+                {
+                    yield return new(null, turn);
+                    cancellationToken.ThrowIfCancellationRequested();
+                }
             }
         }
     }
@@ -53,65 +61,42 @@ internal sealed partial class SqliteSessionStore
         return found;
     });
 
-    // One session at a time sees one state of the file: a reader that stayed for all of them would keep the log from being emptied.
-    private IEnumerable<ArchiveEntry> Export(long row)
-    {
-        var db = _readers.Rent();
-        try
-        {
-            if (Read(() => Begin(db, row)) is not { } exported)
-            {
-                yield break;
-            }
-
-            var (session, turns, first) = exported;
-            yield return new(session, null);
-            for (var batch = first; batch.Count > 0;)
-            {
-                foreach (var turn in batch)
-                {
-                    yield return new(null, turn);
-                }
-
-                var number = batch[^1].Turn.Number;
-                batch = number == session.Session.TurnCount ? [] : Read(() => ReadSome(turns, session.Session, number + 1));
-            }
-
-            Read(() => db[SqliteSql.End].Run());
-            _readers.Return(db);
-            db = null;
-        }
-        finally
-        {
-            // Its transaction may be open still.
-            db?.Dispose();
-        }
-    }
-
     // Whether all of a session can be read is known before anything of it is given. What can't be is gone past, and told.
-    private (ArchivedSession Session, SqliteTurnReader Turns, List<ArchivedTurn> First)? Begin(SqliteDatabase db, long row)
-    {
-        try
+    private (ArchivedSession Session, List<ArchivedTurn> First)? Begin(long row) =>
+        ReadPastDamage<(ArchivedSession, List<ArchivedTurn>)?>(null, db =>
         {
-            db[SqliteSql.BeginReading].Run();
             if (ReadHead(db, row) is not { } session)
             {
                 return null;
             }
 
             var turns = new SqliteTurnReader(db, row, session.Id);
-            var first = session.TurnCount == 0 ? [] : ReadSome(turns, session, 1);
+            var first = ReadSome(turns, session, 1);
             for (var number = first.Count + 1; number <= session.TurnCount; number += SqliteUnitOfWork.TurnsPerStep)
             {
                 turns.Verify(number, Math.Min(session.TurnCount, number + SqliteUnitOfWork.TurnsPerStep - 1));
             }
 
-            return (new ArchivedSession(session, ReservationOf(db, row, session.Id)), turns, first);
-        }
-        catch (StoredDataException e)
+            return (new ArchivedSession(session, ReservationOf(db, row, session.Id)), first);
+        });
+
+    // As it is by then: nothing more of a session that is gone, and nothing that was deleted of a turn.
+    private List<ArchivedTurn> ReadMore(long row, Session session, int from) => from > session.TurnCount
+        ? []
+        : ReadPastDamage<List<ArchivedTurn>>([], db => IsVisible(db, row) ? ReadSome(new(db, row, session.Id), session, from) : []);
+
+    // In a transaction that ends with it: whoever takes what was read may take any time for that, and nobody could empty the log until
+    // then.
+    private T ReadPastDamage<T>(T nothing, Func<SqliteDatabase, T> read)
+    {
+        try
         {
-            _policy.Damage.Report(e.What, e);
-            return null;
+            return _readers.ReadConsistently(read);
+        }
+        catch (StoredDataException)
+        {
+            // Told already.
+            return nothing;
         }
     }
 
@@ -152,18 +137,6 @@ internal sealed partial class SqliteSessionStore
         {
             _policy.Damage.Report(e.What, e);
             return null;
-        }
-    }
-
-    private static T Read<T>(Func<T> read)
-    {
-        try
-        {
-            return read();
-        }
-        catch (SqliteException e) when (SqliteFailure.ToStoreException(e) is { } failure)
-        {
-            throw failure;
         }
     }
 }

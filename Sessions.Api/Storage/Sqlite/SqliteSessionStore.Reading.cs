@@ -22,11 +22,7 @@ internal sealed partial class SqliteSessionStore
     public ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken)
     {
         var row = ((SqliteOpenedSession)opened).Row;
-        return new(row == 0 || _readers.Read(db =>
-        {
-            using var rows = db[SqliteSql.IsVisible].Bind(row).Bind(Now).Read();
-            return rows.Next();
-        }) ? LeaseState.Held : LeaseState.Lost);
+        return new(row == 0 || _readers.Read(db => IsVisible(db, row)) ? LeaseState.Held : LeaseState.Lost);
     }
 
     public ValueTask ReleaseAsync(OpenedSession opened) => default;
@@ -186,6 +182,12 @@ internal sealed partial class SqliteSessionStore
         }
 
         return (reader.ReadTail(tip, request.HistoryTurns, request.HistoryBytes, out var isCut), false, isCut);
+    }
+
+    private bool IsVisible(SqliteDatabase db, long row)
+    {
+        using var rows = db[SqliteSql.IsVisible].Bind(row).Bind(Now).Read();
+        return rows.Next();
     }
 
     private static bool HasAnswered(SqliteDatabase db, long row, Guid key)
