@@ -113,7 +113,9 @@ internal interface ISessionStore
     /// long as that session; where none came of it, as long as an idle session would. A key whose session the owner may not have is one
     /// that was used for another request, and the id is not told, unless it is the id that the owner asks for.
     /// </summary>
-    /// <exception cref="DomainException"><c>storage_full</c>: the store has a bound in all, and no room for one more.</exception>
+    /// <exception cref="DomainException">
+    /// <c>storage_full</c>: there is no room for the session that would come. Nothing is kept of the key then.
+    /// </exception>
     ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken);
 
     /// <summary>
@@ -163,6 +165,10 @@ internal sealed class StorePolicy
 
     /// <summary>How many bytes may be bound to nobody in all, of all kinds. 0: any number.</summary>
     public long UnownedBytes { get; init; }
+
+    /// <summary>Whether there is room for one session more that is bound to nobody.</summary>
+    /// <param name="bytes">What is bound to nobody and makes no room: all but chains.</param>
+    public bool HasUnownedRoom(long bytes) => UnownedBytes <= 0 || bytes + SizeOf(0, 0) <= UnownedBytes;
 
     /// <summary>How many bytes the store may hold in all; for the memory store. 0: any number.</summary>
     public long StoredBytes { get; init; }

@@ -237,6 +237,29 @@ public abstract partial class ApiContract
     }
 
     [Fact]
+    public async Task What_can_only_be_refused_ties_no_key()
+    {
+        var server = Start(("limits:unowned_bytes", "4096"));
+        (string, string) key = ("Idempotency-Key", "key-1");
+        (await server.PostAsync("/query", """{"query":"hello","after_turn":1}""", key)).IsProblem(422, "no_such_turn");
+        Assert.Equal(200, (await server.PostAsync("/query", """{"query":"hello"}""", key)).Status);
+
+        // Nor where there is no room; and what was answered is answered again.
+        (string, string) other = ("Idempotency-Key", "key-2");
+        Answer full;
+        do
+        {
+            full = await server.PostAsync("/sessions");
+        }
+        while (full.Status == 201);
+        full.IsProblem(503, "storage_full");
+        (await server.PostAsync("/query", """{"query":"hello"}""", other)).IsProblem(503, "storage_full");
+        (await server.PostAsync("/sessions", "{}", other)).IsProblem(503, "storage_full");
+        Assert.Equal(200, (await server.PostAsync("/query", """{"query":"hello"}""", key)).Status);
+        Assert.Equal(200, (await server.PostAsync("/query", """{"query":"hello","user_id":"ada"}""", other)).Status);
+    }
+
+    [Fact]
     public async Task The_same_key_gives_the_same_answer_without_a_second_turn()
     {
         var server = Start();

@@ -220,5 +220,41 @@ public abstract partial class StoreContract
         Assert.Single(reserved.Select(reservation => reservation.SessionId).Distinct());
     }
 
+    [Fact]
+    public async Task Where_there_is_no_room_for_the_session_nothing_is_kept_of_its_key()
+    {
+        const int Bound = 10_000;
+        await using var store = await OpenAsync(NewPolicy(lifetimeHours: 2, unownedBytes: Bound), new(Start));
+        var (before, key, users) = (NewIdempotency(), NewIdempotency(), NewIdempotency());
+        await store.Store.ReserveAsync(before, Owner.Anyone, "before", Cancel);
+        await store.TurnAsync("seen", null, new string('x', Bound - 1000), "");
+
+        foreach (var owner in (Owner[])[Owner.Anyone, Owner.Nobody])
+        {
+            var full = await Assert.ThrowsAsync<DomainException>(async () => await store.Store.ReserveAsync(key, owner, "a", Cancel));
+            Assert.Equal(("storage_full", "limits.unowned_bytes"), (full.Error.Code, full.Error.Limit));
+        }
+
+        // What is tied already is found; and a user's is another's room.
+        Assert.Equal(new KeyReservation("before", SameBody: true, IsNew: false),
+            await store.Store.ReserveAsync(before, Owner.Anyone, "b", Cancel));
+        Assert.False((await store.Store.ReserveAsync(before with { Body = Guid.NewGuid() }, Owner.Anyone, "b", Cancel)).SameBody);
+        Assert.True((await store.Store.ReserveAsync(users, Owner.Claiming("user"), "c", Cancel)).IsNew);
+
+        await store.DeleteAsync("seen");
+        Assert.Equal(new KeyReservation("d", SameBody: true, IsNew: true), await store.Store.ReserveAsync(key, Owner.Anyone, "d", Cancel));
+
+        // Chains make room, and so does what has expired.
+        await store.TurnAsync("chain", null, new string('x', Bound - 1000), "", kind: SessionKind.Chain);
+        Assert.True((await store.Store.ReserveAsync(NewIdempotency(), Owner.Anyone, "e", Cancel)).IsNew);
+        await store.DeleteAsync("chain");
+        await store.TurnAsync("seen", null, new string('x', Bound - 1000), "");
+        store.Time.Advance(TimeSpan.FromHours(1));
+        await Assert.ThrowsAsync<DomainException>(async () => await store.Store.ReserveAsync(NewIdempotency(), Owner.Anyone, "f", Cancel));
+        store.Time.Advance(TimeSpan.FromHours(1));
+        await store.Store.SweepAsync(Cancel);
+        Assert.True((await store.Store.ReserveAsync(before, Owner.Anyone, "g", Cancel)).IsNew);
+    }
+
     private static Idempotency NewIdempotency() => new(Guid.NewGuid(), Guid.NewGuid());
 }

@@ -103,6 +103,12 @@ internal static class QueryApi
                 Error.NoSuchTurn("after_turn", 0) with { Message = "after_turn: must be a turn of the session, or 0." });
         }
 
+        if (request.AfterTurn > 0 && sessionId is null)
+        {
+            // A new session has none; and no id is tied to the request's key for that.
+            throw new DomainException(Error.NoSuchTurn("after_turn", 0));
+        }
+
         var owner = caller.ActingFor(request.UserId);
         OnBusy? onBusy = request.OnBusy switch
         {

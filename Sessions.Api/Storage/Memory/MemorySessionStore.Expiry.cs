@@ -21,6 +21,8 @@ internal sealed partial class MemorySessionStore
     public ValueTask<KeyReservation> ReserveAsync(Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        string? limit;
+        var expired = 0;
         lock (_lock)
         {
             var now = Now;
@@ -36,14 +38,27 @@ internal sealed partial class MemorySessionStore
                 }
             }
 
-            if (_policy.StoredBytes > 0 && _bytes + BytesOfReservation > _policy.StoredBytes)
+            limit = FindLimitOfReservation(owner);
+            if (limit is not null)
             {
-                throw new DomainException(Error.StorageFull(StoredBytesLimit));
+                // What has expired does not count, but takes up room.
+                expired = Reclaim(now, ReclaimedPerLock, out _);
+                limit = FindLimitOfReservation(owner);
             }
 
-            Reserve(key, sessionId, now + _lifetimes[(int)SessionKind.Session]);
-            return new(new KeyReservation(sessionId, SameBody: true, IsNew: true));
+            if (limit is null)
+            {
+                Reserve(key, sessionId, now + _lifetimes[(int)SessionKind.Session]);
+            }
         }
+
+        if (expired > 0)
+        {
+            _policy.Events.Expired(expired);
+        }
+
+        return limit is null ? new(new KeyReservation(sessionId, SameBody: true, IsNew: true))
+            : throw new DomainException(Error.StorageFull(limit));
     }
 
     /// <inheritdoc/>
@@ -70,6 +85,11 @@ internal sealed partial class MemorySessionStore
         while (more);
         return new(total);
     }
+
+    private string? FindLimitOfReservation(Owner owner) =>
+        _policy.StoredBytes > 0 && _bytes + BytesOfReservation > _policy.StoredBytes ? StoredBytesLimit
+        : owner.UserId is null && !_policy.HasUnownedRoom(_nobody.Bytes - _nobody.ChainBytes) ? UnownedBytesLimit
+        : null;
 
     private void Reserve(Idempotency key, string sessionId, long expiresAt)
     {

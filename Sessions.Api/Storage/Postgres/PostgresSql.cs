@@ -361,20 +361,24 @@ internal static class PostgresSql
         """;
 
     /// <summary>
-    /// Ties a key to an id, where it is not tied, or no longer. $1 key, $2 body, $3 id, $4 expires, $5 now
+    /// Ties a key to an id, where it is not tied, or no longer. $1 key, $2 body, $3 id, $4 expires, $5 now, $6 how many bytes may be
+    /// nobody's (null: any number), of which chains make room, $7 how many the session would have
     /// </summary>
     public const string Reserve = """
-        INSERT INTO reservations AS r (key, body, session_id, expires_at) VALUES ($1, $2, $3, $4)
+        INSERT INTO reservations AS r (key, body, session_id, expires_at) SELECT $1, $2, $3, $4
+          WHERE $6::bigint IS NULL OR COALESCE((SELECT sum(bytes - chain_bytes) FROM owners WHERE user_id = ''), 0) + $7::bigint <= $6
         ON CONFLICT (key) DO UPDATE SET body = $2, session_id = $3, expires_at = $4
         WHERE COALESCE((SELECT CASE WHEN s.reserved_by = r.key AND s.version > 0 THEN s.expires_at END
           FROM sessions s WHERE s.id = r.session_id), r.expires_at) <= $5
         RETURNING 1
         """;
 
-    /// <summary>What a key is tied to, and whose session that is. $1 key, $2 now</summary>
+    /// <summary>What a key is tied to, if it still is, and whose session that is. $1 key, $2 now</summary>
     public const string ReadReservation = """
         SELECT r.session_id, r.body, s.sid IS NOT NULL, s.user_id FROM reservations r
-        LEFT JOIN sessions s ON s.id = r.session_id AND s.version > 0 AND s.expires_at > $2 WHERE r.key = $1
+        LEFT JOIN sessions s ON s.id = r.session_id AND s.version > 0 AND s.expires_at > $2
+        WHERE r.key = $1 AND COALESCE((SELECT CASE WHEN o.reserved_by = r.key AND o.version > 0 THEN o.expires_at END
+          FROM sessions o WHERE o.id = r.session_id), r.expires_at) > $2
         """;
 
     /// <summary>A reservation as it was elsewhere. $1 key, $2 body, $3 id, $4 expires</summary>

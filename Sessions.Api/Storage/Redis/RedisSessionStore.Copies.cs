@@ -167,7 +167,7 @@ internal sealed partial class RedisSessionStore
             // The session stands, whatever becomes of this.
             var expires = made.Facts.ExpiresAt;
             await PastTroubleAsync(session.Id, () => redis.ScriptAsync(RedisScripts.Reserve, [keys.Reservation(key.Key)],
-                [Now, expires, IndexLife(expires), key.Body.ToByteArray(), session.Id, ""]));
+                [Now, expires, IndexLife(expires), key.Body.ToByteArray(), session.Id, "", true]));
         }
 
         if (request.Head is null)

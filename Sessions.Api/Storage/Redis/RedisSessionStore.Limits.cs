@@ -200,13 +200,9 @@ internal sealed partial class RedisSessionStore
             return false;
         }
 
-        if (sessions + ownChain + added > max && Math.Abs(Now - Volatile.Read(ref _unownedSweptAt)) >= Microseconds(UnownedView))
+        if (sessions + ownChain + added > max)
         {
-            // No chains would make enough room; but some of it may have expired. Looked for now and then only, by the clock that it
-            // expires by: it goes through all there is, and a full store is asked again and again.
-            Volatile.Write(ref _unownedSweptAt, Now);
-            await SweepAsync(CancellationToken.None);
-            (sessions, chains) = await ReadUnownedAsync();
+            (sessions, chains) = await ReadUnownedSweptAsync(sessions, chains);
         }
 
         if (sessions + ownChain + added <= max && sessions + chains + added > max)
@@ -218,6 +214,39 @@ internal sealed partial class RedisSessionStore
         Volatile.Write(ref _unowned, sessions + chains + added);
         Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
         return sessions + chains + added > max;
+    }
+
+    // Whether there is room for one session more of nobody's, where need be in the place of nobody's chains.
+    private async Task<bool> HasUnownedRoomAsync()
+    {
+        if (policy.UnownedBytes <= 0 || (IsFresh(ref _unownedReadAt) && Volatile.Read(ref _unowned) < Near * policy.UnownedBytes))
+        {
+            return true;
+        }
+
+        var (sessions, chains) = await ReadUnownedAsync();
+        if (!policy.HasUnownedRoom(sessions))
+        {
+            (sessions, chains) = await ReadUnownedSweptAsync(sessions, chains);
+        }
+
+        Volatile.Write(ref _unowned, sessions + chains);
+        Volatile.Write(ref _unownedReadAt, Stopwatch.GetTimestamp());
+        return policy.HasUnownedRoom(sessions);
+    }
+
+    // No chains would make enough room; but some of it may have expired. Looked for now and then only, by the clock that it expires by: it
+    // goes through all there is, and a full store is asked again and again.
+    private async Task<(long Sessions, long Chains)> ReadUnownedSweptAsync(long sessions, long chains)
+    {
+        if (Math.Abs(Now - Volatile.Read(ref _unownedSweptAt)) < Microseconds(UnownedView))
+        {
+            return (sessions, chains);
+        }
+
+        Volatile.Write(ref _unownedSweptAt, Now);
+        await SweepAsync(CancellationToken.None);
+        return await ReadUnownedAsync();
     }
 
     private async Task<bool> IsTakenAsync(string? newId) => newId is not null && !(await LookAsync(newId, key: null)).IsGone;

@@ -79,12 +79,18 @@ internal sealed partial class RedisSessionStore
         cancellationToken.ThrowIfCancellationRequested();
         RedisKey[] name = [keys.Reservation(key.Key)];
         var replaced = "";
+        var hasRoom = owner.UserId is not null || await HasUnownedRoomAsync();
         while (true)
         {
             var now = Now;
             var lapses = now + Microseconds(policy.Lifetime(SessionKind.Session));
             var result = await ReadableAsync($"the reservation {key.Key:N}", redis.ScriptAsync(
-                RedisScripts.Reserve, name, [now, lapses, IndexLife(lapses), key.Body.ToByteArray(), sessionId, replaced]));
+                RedisScripts.Reserve, name, [now, lapses, IndexLife(lapses), key.Body.ToByteArray(), sessionId, replaced, hasRoom]));
+            if (result.IsNull)
+            {
+                throw new DomainException(Error.StorageFull(UnownedLimit));
+            }
+
             var (id, sameBody, state) = ((string)result[0]!, new Guid((byte[])result[1]!) == key.Body, (int)result[2]);
             if (state == 2)
             {

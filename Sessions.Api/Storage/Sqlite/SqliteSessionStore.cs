@@ -141,7 +141,8 @@ internal sealed partial class SqliteSessionStore : ISessionStore, IAsyncDisposab
 
     public async ValueTask<KeyReservation> ReserveAsync(
         Idempotency key, Owner owner, string sessionId, CancellationToken cancellationToken) =>
-        await Writer.RunAsync(work => work.Reserve(key, owner, sessionId, work.Now), cancellationToken);
+        await Writer.RunAsync(work => work.Reserve(key, owner, sessionId, work.Now), cancellationToken)
+            ?? throw new DomainException(Error.StorageFull(SqliteUnitOfWork.UnownedLimit));
 
     public ValueTask<StoreStatistics> CountAsync(CancellationToken cancellationToken) => new(_readers.Read(db =>
     {

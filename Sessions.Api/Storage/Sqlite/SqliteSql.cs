@@ -175,6 +175,8 @@ internal static class SqliteSql
         ON CONFLICT DO UPDATE SET number = excluded.number, removed_at = excluded.removed_at
         """;
     public const string IsRemoved = "SELECT 1 FROM removals WHERE what = ? AND number > ?";
+    public const string OldestRemovals = "SELECT what, number FROM removals WHERE removed_at <= ? ORDER BY removed_at LIMIT ?";
+    public const string ForgetRemoval = "DELETE FROM removals WHERE what = ?";
     public const string ForgetRemovals = "DELETE FROM removals WHERE what IN (SELECT what FROM removals WHERE removed_at <= ? LIMIT ?)";
 
     // Idempotency keys of sessions

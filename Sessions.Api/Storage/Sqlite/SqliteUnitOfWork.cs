@@ -17,6 +17,11 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     /// <summary>The limit on the chains of one owner.</summary>
     public const string ChainLimit = "limits.responses_bytes_per_user";
 
+    /// <summary>After how many others a removal is forgotten: some 30 MiB of them.</summary>
+    public const int MaxRemovals = 250_000;
+
+    // More than one removal leaves, so that those of a time without this bound go as well.
+    private const int ForgottenAtOnce = 8;
     private const int TurnsAtOnce = 100;
     private const string Unowned = "unowned_size";
     private const string RemovalCount = "removals";
@@ -464,7 +469,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     /// <summary>Remembers that a session was deleted, or was to be: a first turn that runs on it now does not create it.</summary>
     public void MarkDeleted(SessionRef session, string? id, Owner owner, long now)
     {
-        db[SqliteSql.CountRemoval].Run();
+        CountRemoval(now);
         foreach (var scope in ScopesOf(owner))
         {
             if (id is not null)
@@ -482,16 +487,18 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     /// <summary>Remembers that a user was erased: what is being made for the user now does not come to be.</summary>
     public void MarkErased(string userId, long now)
     {
-        db[SqliteSql.CountRemoval].Run();
+        CountRemoval(now);
         Mark("", UserScope(userId), now);
     }
 
     /// <summary>Whether a session that is to be created, or its user, was removed after so many removals.</summary>
     public bool IsRemoved(NewSession created, long since)
     {
-        if (CountRemovals() == since)
+        var removals = CountRemovals() - since;
+        if (removals is 0 or > MaxRemovals)
         {
-            return false;
+            // Where some are forgotten that came since, it may be one of them.
+            return removals > 0;
         }
 
         var scope = created.UserId is { } user ? UserScope(user) : ClaimingScope;
@@ -508,7 +515,8 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
 
     // Idempotency keys of sessions
 
-    public KeyReservation Reserve(Idempotency key, Owner owner, string sessionId, long now)
+    /// <summary>Ties a key to a session's id; <see langword="null"/>: there would be no room for that session.</summary>
+    public KeyReservation? Reserve(Idempotency key, Owner owner, string sessionId, long now)
     {
         using (var rows = db[SqliteSql.FindReservation].Bind(key.Key).Read())
         {
@@ -528,6 +536,11 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
                     return KeyReservation.Found(reserved, rows.GuidOrNull(0) == key.Body, sessionId, !isOthers);
                 }
             }
+        }
+
+        if (owner.UserId is null && !policy.HasUnownedRoom(Total(Unowned) - ChainSize(null)))
+        {
+            return null;
         }
 
         Tie(key, sessionId, ExpiresAt(SessionKind.Session, now));
@@ -704,6 +717,26 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     }
 
     private static string Name(Guid key) => key.ToString("N");
+
+    // Whoever removes what is not there leaves something as well: the oldest goes where there would be too many.
+    private void CountRemoval(long now)
+    {
+        db[SqliteSql.CountRemoval].Run();
+        var forgotten = CountRemovals() - MaxRemovals;
+        List<Guid> old = [];
+        using (var rows = db[SqliteSql.OldestRemovals].Bind(now).Bind(ForgottenAtOnce).Read())
+        {
+            while (rows.Next() && rows.Long(1) <= forgotten)
+            {
+                old.Add(rows.GuidOrNull(0) ?? default);
+            }
+        }
+
+        foreach (var what in old)
+        {
+            db[SqliteSql.ForgetRemoval].Bind(what).Run();
+        }
+    }
 
     private void Mark(string what, string scope, long now) => db[SqliteSql.MarkRemoved].Bind(Hash(what, scope)).Bind(now).Run();
 

@@ -221,4 +221,30 @@ public sealed class SqliteProcessesTests : IDisposable
         await store.SweepAsync(Cancel);
         Assert.Equal("0", SqliteTests.Ask(Db, "SELECT count(*) FROM removals"));
     }
+
+    [Fact]
+    public async Task What_is_remembered_of_removals_is_bounded_and_what_began_before_all_of_it_does_not_come_to_be()
+    {
+        await using var store = SqliteTests.Open(Db);
+        var before = await SqliteTests.BeginAsync(store, "a", "user");
+        await DeleteUnknownAsync(20);
+        Assert.Equal("20", SqliteTests.Ask(Db, "SELECT count(*) FROM removals"));
+
+        // As many more as there may be: what there is of them is old.
+        SqliteTests.Execute(Db, $"UPDATE totals SET value = value + {SqliteUnitOfWork.MaxRemovals} WHERE name = 'removals'");
+        var behind = await SqliteTests.BeginAsync(store, "b", "user");
+        await DeleteUnknownAsync(3);
+        Assert.Equal("3", SqliteTests.Ask(Db, "SELECT count(*) FROM removals"));
+
+        Assert.Equal(WriteStatus.Gone, await SqliteTests.CommitAsync(store, before));
+        Assert.Equal(WriteStatus.Written, await SqliteTests.CommitAsync(store, behind));
+
+        async Task DeleteUnknownAsync(int count)
+        {
+            for (var i = 0; i < count; i++)
+            {
+                Assert.False(await store.DeleteAsync(SessionRef.ById(Guid.NewGuid().ToString()), Owner.Of("other"), Cancel));
+            }
+        }
+    }
 }
