@@ -101,17 +101,19 @@ internal sealed class TurnEventStream(StreamedTurn turn, int from, ITurnEventFor
     // What there is by now, in one piece: the web server takes a lock for each.
     private int Write(PipeWriter body, int next, out bool ended)
     {
-        var buffer = _buffer ??= new ArrayBufferWriter<byte>(1024);
+        // Taken while it is used: what was written before something threw is not what the next stream begins with.
+        var buffer = _buffer ?? new ArrayBufferWriter<byte>(1024);
+        _buffer = null;
         while (turn.Read(next, out ended) is { } happened)
         {
             formatter.Write(buffer, next++, happened);
         }
 
         body.Write(buffer.WrittenSpan);
-        buffer.ResetWrittenCount();
-        if (buffer.Capacity > MaxBuffered)
+        if (buffer.Capacity <= MaxBuffered)
         {
-            _buffer = null;
+            buffer.ResetWrittenCount();
+            _buffer = buffer;
         }
 
         return next;

@@ -72,6 +72,37 @@ public sealed class RunningTurnsTests
     }
 
     [Fact]
+    public async Task What_one_stream_could_not_send_is_not_what_the_next_one_begins_with()
+    {
+        await using var host = SessionsServer.Start([]);
+        using var turn = new StreamedTurn(new TurnCommand
+        {
+            Owner = Ada,
+            Input = Items.OfText("hello"),
+            Agent = host.Get<AgentCatalog>().Get(null),
+            Options = AnswerOptions.None,
+        });
+        turn.On(new TurnBegun("a", Guid.NewGuid(), default, 1, SessionCreated: true, DateTimeOffset.UnixEpoch));
+        turn.Fail(new TurnFailed(new Error("agent_failed", "It was cut off.")));
+
+        // What there is is sent on the caller's thread.
+        await Assert.ThrowsAsync<FormatException>(() => StreamAsync("theirs", fails: true, new MemoryStream()));
+        using var sent = new MemoryStream();
+        await StreamAsync("mine", fails: false, sent);
+
+        Assert.Equal("minemine", System.Text.Encoding.UTF8.GetString(sent.ToArray()));
+
+        Task StreamAsync(string text, bool fails, Stream body)
+        {
+            var context = new DefaultHttpContext { RequestServices = host.Services };
+            context.Response.Body = body;
+            var streaming = new TurnEventStream(turn, 0, new Formatter(text, fails), host.Get<StreamedTurns>()).ExecuteAsync(context);
+            Assert.True(streaming.IsCompleted);
+            return streaming;
+        }
+    }
+
+    [Fact]
     public void A_reader_waits_for_more_for_its_heartbeat_and_not_when_its_client_has_gone()
     {
         var time = new FakeTimeProvider();
@@ -97,5 +128,19 @@ public sealed class RunningTurnsTests
         reader.Leave();
         Assert.True(waiting.IsCanceled);
         Assert.True(reader.WaitAsync().AsTask().IsCanceled);
+    }
+
+    private sealed class Formatter(string text, bool fails) : ITurnEventFormatter
+    {
+        public void Write(IBufferWriter<byte> writer, int number, TurnEvent happened)
+        {
+            writer.Write(System.Text.Encoding.UTF8.GetBytes(text));
+            if (fails)
+            {
+                throw new FormatException();
+            }
+        }
+
+        public IResult Refuse(Error error) => Results.Empty;
     }
 }
