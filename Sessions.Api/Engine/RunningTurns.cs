@@ -29,17 +29,7 @@ internal sealed class RunningTurns
         }
     }
 
-    /// <summary>Whether a turn of that owner's runs on a session.</summary>
-    public bool IsRunningFor(string sessionId, Owner owner)
-    {
-        lock (_lock)
-        {
-            return _bySession.TryGetValue(sessionId, out var entries)
-                && entries.Exists(entry => entry.IsFor(owner));
-        }
-    }
-
-    /// <summary>A turn begins.</summary>
+    /// <summary>A turn is to begin, as soon as no other replica has its session.</summary>
     /// <returns>To be disposed of when it has ended.</returns>
     public Entry Add(string sessionId, Owner owner)
     {
@@ -57,21 +47,22 @@ internal sealed class RunningTurns
         return entry;
     }
 
-    /// <summary>Asks the turns of that owner's on a session to stop.</summary>
+    /// <summary>Asks the turns of that owner's on a session to stop: those that have begun, not those that wait for them.</summary>
     /// <returns>Whether there was one.</returns>
     public bool Stop(string sessionId, Owner owner)
     {
         List<Entry> entries;
         lock (_lock)
         {
-            entries = _bySession.TryGetValue(sessionId, out var running) ? running.FindAll(entry => entry.IsFor(owner)) : [];
+            entries = _bySession.TryGetValue(sessionId, out var running)
+                ? running.FindAll(entry => entry.HasBegun && entry.IsFor(owner)) : [];
         }
 
         entries.ForEach(entry => entry.Stop());
         return entries.Count > 0;
     }
 
-    /// <summary>A turn that runs.</summary>
+    /// <summary>A turn that runs, or waits for another replica's.</summary>
     internal sealed class Entry(RunningTurns turns, string sessionId, Owner owner) : IDisposable
     {
         private CancellationTokenSource? _stop;
@@ -79,6 +70,10 @@ internal sealed class RunningTurns
 
         /// <summary>On whose behalf it runs.</summary>
         public Owner Owner { get; } = owner;
+
+        /// <summary>Whether it has its session: until then another replica's turn may run on it, and a request to stop is for
+        /// that.</summary>
+        public bool HasBegun { get; set; }
 
         /// <summary>Whether a tool of the server's own was called: then the turn is not run again, by nobody.</summary>
         public bool ToolsRan { get; private set; }

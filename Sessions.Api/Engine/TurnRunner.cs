@@ -34,19 +34,16 @@ internal sealed partial class TurnRunner(
     /// <exception cref="DomainException"><c>session_not_found</c>, <c>no_turn_running</c>.</exception>
     public async ValueTask StopAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
-        // A session whose first turn runs is not there yet: then its id alone leads to the turn, as it would to the session.
+        // A session whose first turn runs is not there yet: then its id alone leads to the turn, as it would to the session. By that id
+        // others may begin a session of their own at the same time; once it is there, all its turns are its owner's.
         var head = await log.GetAsync(session, owner, cancellationToken);
-        var isFirst = head is null && session.Id is { } id && running.IsRunningFor(id, owner);
-        if (head is null && !isFirst)
-        {
-            throw new DomainException(Error.SessionNotFound(session.ToString()));
-        }
-
-        // By that id others may begin a session of their own at the same time; once it is there, all its turns are its owner's.
-        var stoppedHere = running.Stop(head?.Id ?? session.Id!, head is null ? owner : Owner.Anyone);
+        var id = head?.Id ?? session.Id;
+        var stoppedHere = id is not null && running.Stop(id, head is null ? owner : Owner.Anyone);
         if (!stoppedHere && !await log.CancelAsync(session, owner, cancellationToken))
         {
-            throw new DomainException(new Error("no_turn_running", "No turn runs on this session.") { SessionId = head?.Id ?? session.Id });
+            throw new DomainException(head is null
+                ? Error.SessionNotFound(session.ToString())
+                : new Error("no_turn_running", "No turn runs on this session.") { SessionId = id });
         }
     }
 
@@ -210,6 +207,7 @@ internal sealed partial class TurnRunner(
         BegunTurn opened;
         try
         {
+            entry.HasBegun = false;
             opened = await log.BeginAsync(request, cancellationToken);
         }
         catch (DomainException) when (name.ReservedBy is not null)
@@ -231,6 +229,7 @@ internal sealed partial class TurnRunner(
                 : throw new DomainException(Error.ResponseNotFound(new ResponseId(begun.SessionKey, replay.Nonce)));
         }
 
+        entry.HasBegun = true;
         if (await IsLostAsync(name, command, cancellationToken))
         {
             return Attempt.NameLost;
@@ -412,12 +411,14 @@ internal sealed partial class TurnRunner(
         };
         for (var attempt = 1; attempt <= MaxAttempts; attempt++)
         {
+            entry.HasBegun = false;
             await using var begun = await log.BeginAsync(request, cancellationToken);
             if (begun.Replay is { } replay)
             {
                 return new TurnResult(begun.SessionId, begun.SessionKey, begun.Session!.UserId, replay, Replayed: true);
             }
 
+            entry.HasBegun = true;
             if (command.ExpectedTurn is { } expected && expected != begun.ExpectedNumber)
             {
                 var message = $"expected_turn: the next turn of this session is {begun.ExpectedNumber}, not {expected}.";

@@ -1,3 +1,5 @@
+using System.Buffers;
+using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Sessions.Tests.Engine;
@@ -12,17 +14,29 @@ public sealed class RunningTurnsTests
     {
         var running = new RunningTurns();
         var first = running.Add("a", Ada);
+        first.HasBegun = true;
         using (running.Add("a", Owner.Of("bob")))
         {
-            Assert.True(running.IsRunningFor("a", Ada));
+            Assert.True(running.Stop("a", Ada));
         }
 
         first.Dispose();
         first.Dispose();
 
         Assert.False(running.IsRunning("a"));
-        Assert.False(running.IsRunningFor("a", Owner.Anyone));
         Assert.False(running.Stop("a", Owner.Anyone));
+    }
+
+    [Fact]
+    public void A_turn_that_waits_for_another_replicas_is_there_and_is_not_asked_to_stop()
+    {
+        var running = new RunningTurns();
+        using var waiting = running.Add("a", Ada);
+
+        Assert.True(running.IsRunning("a"));
+        Assert.Equal(1, running.Count);
+        Assert.False(running.Stop("a", Owner.Anyone));
+        Assert.False(waiting.Stopped.IsCancellationRequested);
     }
 
     [Fact]

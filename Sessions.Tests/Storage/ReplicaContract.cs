@@ -141,6 +141,49 @@ public abstract class ReplicaContract
         Assert.Equal(ChatCompletionsServer.Digest(["first", "next"]), (string?)next["response"]);
     }
 
+    [Fact]
+    public async Task Cancelling_stops_the_turn_that_runs_elsewhere_and_not_the_one_that_waits_for_it_here()
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        IReadOnlyList<(string, string)> settings = [.. await StorageAsync(), .. model.Agent("model")];
+        await using var one = StartInRealTime(settings);
+        await using var two = StartInRealTime(settings);
+        await one.QueryAsync("first", "a", "ada", "model");
+        var running = AskAsync(one, "hold");
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == 2);
+        var waiting = AskAsync(two, "say next");
+        await ServiceProcess.UntilAsync(() => two.Get<RunningTurns>().IsRunning("a"));
+
+        Assert.Equal(202, (await two.PostAsync("/sessions/a/cancel?user_id=ada")).Status);
+
+        (await running).IsProblem(409, "turn_cancelled");
+        var next = await waiting;
+        Assert.True(next.Status == 200, next.Text);
+        Assert.Equal(("next", 2), ((string?)next.Json["response"], (int)next.Json["metadata"]!["turn"]!));
+        (await two.PostAsync("/sessions/a/cancel?user_id=ada")).IsProblem(404, "no_turn_running");
+
+        static Task<Answer> AskAsync(SessionsServer server, string query) =>
+            server.PostAsync("/query", new { query, thread_id = "a", user_id = "ada", agent_type = "model" });
+    }
+
+    [Fact]
+    public async Task The_first_turn_of_a_session_is_cancelled_from_another_replica_by_its_user_alone()
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        IReadOnlyList<(string, string)> settings = [.. await StorageAsync(), .. model.Agent("model")];
+        await using var one = StartInRealTime(settings);
+        await using var two = StartInRealTime(settings);
+        var running = one.PostAsync("/query", new { query = "hold", thread_id = "a", user_id = "ada", agent_type = "model" });
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == 1);
+
+        (await two.PostAsync("/sessions/a/cancel?user_id=bob")).IsProblem(404, "session_not_found");
+        (await two.PostAsync("/sessions/b/cancel?user_id=ada")).IsProblem(404, "session_not_found");
+        Assert.Equal(202, (await two.PostAsync("/sessions/a/cancel?user_id=ada")).Status);
+
+        (await running).IsProblem(409, "turn_cancelled");
+        (await two.PostAsync("/sessions/a/cancel?user_id=ada")).IsProblem(404, "session_not_found");
+    }
+
     // Leases run by clocks, of the servers or of the store.
     private static SessionsServer StartInRealTime(IEnumerable<(string Key, string Value)> settings) =>
         SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));
