@@ -229,6 +229,7 @@ internal sealed partial class SessionLog
                 return opening;
             }
 
+            var busy = opening.Opened;
             try
             {
                 // Not all at the same moment: somewhere between half of the pause and the whole.
@@ -239,12 +240,19 @@ internal sealed partial class SessionLog
             catch
             {
                 // Neither a place in the queue nor, where the answer was lost, a lease is left behind.
-                await _store.ReleaseAsync(opening.Opened);
+                await _store.ReleaseAsync(busy);
                 throw;
+            }
+
+            if (opening.Opened.Status is OpenStatus.Opened or OpenStatus.Unchanged)
+            {
+                return opening;
             }
 
             if (opening.Opened.Status != OpenStatus.Busy)
             {
+                // Answered, or refused: a place was kept all the same, before it was.
+                await _store.ReleaseAsync(busy);
                 return opening;
             }
         }

@@ -64,8 +64,9 @@ internal interface ISessionStore
     ValueTask<LeaseState> RenewAsync(OpenedSession opened, CancellationToken cancellationToken);
 
     /// <summary>
-    /// Lets go of what was opened without a change: its lease, if it has one. Does nothing after <see cref="WriteAsync"/> has ended it.
-    /// Does not throw for trouble: a lease runs out.
+    /// Lets go of what was opened without a change: its lease, if it has one, or the place of a caller that was
+    /// <see cref="OpenStatus.Busy"/> and does not come back. Does nothing after <see cref="WriteAsync"/> has ended it. Does not throw for
+    /// trouble: both run out.
     /// </summary>
     ValueTask ReleaseAsync(OpenedSession opened);
 
@@ -401,7 +402,7 @@ internal enum OpenStatus
     /// <summary>The idempotency key has been used for another request. Nothing is held.</summary>
     KeyReused,
 
-    /// <summary>Another process holds the session. Nothing is held.</summary>
+    /// <summary>Another process holds the session. Nothing is held, but a place where the caller waits.</summary>
     Busy,
 
     /// <summary>The session does not have the turn that <see cref="OpenRequest.Tip"/> names. Nothing is held; the head is given.</summary>

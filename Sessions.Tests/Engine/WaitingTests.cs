@@ -88,6 +88,19 @@ public sealed class WaitingTests
         Assert.True(log.Counting.Released > 0);
     }
 
+    [Fact]
+    public async Task Who_is_refused_after_it_has_waited_leaves_no_place_behind()
+    {
+        await using var log = TestLog.Open();
+        log.Counting.OnOpen = request =>
+            new OpenedSession(request, log.Counting.Opened.Count < 3 ? OpenStatus.Busy : OpenStatus.NotFound);
+
+        var refused = await Assert.ThrowsAsync<DomainException>(async () => await log.BeginAsync("a", wait: TimeSpan.FromSeconds(30)));
+
+        Assert.Equal("session_not_found", refused.Error.Code);
+        Assert.Equal(1, log.Counting.Released);
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -7,6 +7,10 @@ public abstract partial class StoreContract
 {
     private static readonly TimeSpan ShortLease = TimeSpan.FromMilliseconds(300);
 
+    // For longer than any test takes.
+    private static LeaseRequest NewWaitingLease() =>
+        TestStore.NewLease() with { Waits = true, WaiterTimeout = TimeSpan.FromMinutes(10) };
+
     [Fact]
     public async Task Where_there_are_no_leases_nobody_is_kept_away_and_nothing_is_asked_to_stop()
     {
@@ -190,6 +194,72 @@ public abstract partial class StoreContract
         await store.AppendAsync(running);
 
         await store.Store.ReleaseAsync(await ComesFreeAsync(store, "a"));
+    }
+
+    [Fact]
+    public async Task A_place_that_is_given_up_keeps_nobody_away()
+    {
+        await using var store = await OpenAsync();
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        await store.TurnAsync("old");
+        foreach (var id in (string[])["old", "new"])
+        {
+            var running = await store.BeginAsync(id);
+            var busy = await other.BeginAsync(id, lease: NewWaitingLease());
+            Assert.Equal(OpenStatus.Busy, busy.Status);
+            await other.Store.ReleaseAsync(busy);
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(running)).Status);
+
+            await store.TurnAsync(id);
+        }
+    }
+
+    [Fact]
+    public async Task Who_is_answered_or_refused_keeps_no_place()
+    {
+        await using var store = await OpenAsync();
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        var key = NewIdempotency();
+        await store.AppendAsync(await store.BeginAsync("a", "user", idempotency: key));
+        foreach (var (status, openAsync) in (IEnumerable<(OpenStatus, Func<ValueTask<OpenedSession>>)>)
+            [
+                (OpenStatus.NotFound, () => other.BeginAsync("a", "other", lease: NewWaitingLease())),
+                (OpenStatus.NotFound, () => other.BeginAsync("a", Owner.Nobody, lease: NewWaitingLease())),
+                (OpenStatus.Replayed, () => other.BeginAsync("a", "user", idempotency: key, lease: NewWaitingLease())),
+                (OpenStatus.KeyReused,
+                    () => other.BeginAsync("a", "user", idempotency: key with { Body = Guid.NewGuid() }, lease: NewWaitingLease())),
+                (OpenStatus.NoSuchTurn, () => other.BeginAsync("a", "user", tip: 70, lease: NewWaitingLease())),
+            ])
+        {
+            var running = await store.BeginAsync("a", "user");
+            Assert.Equal(status, (await openAsync()).Status);
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(running)).Status);
+
+            await store.TurnAsync("a", "user");
+        }
+    }
+
+    [Fact]
+    public async Task A_first_turn_on_another_replica_is_asked_to_stop()
+    {
+        await using var store = await OpenAsync();
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        foreach (var user in (string?[])[null, "user"])
+        {
+            var id = $"of {user}";
+            var running = await store.BeginAsync(id, user);
+            Assert.Equal(user is null, await other.Store.CancelAsync(SessionRef.ById(id), Owner.Nobody, Cancel));
+            Assert.False(await other.Store.CancelAsync(SessionRef.ById(id), Owner.Of("other"), Cancel));
+            Assert.Equal(user is null ? LeaseState.Cancelled : LeaseState.Held, await store.Store.RenewAsync(running, Cancel));
+
+            Assert.True(await other.Store.CancelAsync(SessionRef.ById(id), Owner.Claiming(user), Cancel));
+            Assert.Equal(LeaseState.Cancelled, await store.Store.RenewAsync(running, Cancel));
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(running)).Status);
+            Assert.False(await other.Store.CancelAsync(SessionRef.ById(id), Owner.Anyone, Cancel));
+        }
     }
 
     [Fact]

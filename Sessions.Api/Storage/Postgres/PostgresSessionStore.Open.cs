@@ -72,11 +72,13 @@ internal sealed partial class PostgresSessionStore
         {
             first.Add(PostgresDatabase.Command(
                 lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Extend,
-                id, lease.IsExclusive ? lease.Token : null, until, now + Microseconds(lease.MinLifetime), NewTag(), now, owner.IsAnyone,
-                    owner.UserId, owner.MayClaim, request.Tip ?? 0, request.Idempotency?.Key));
+                id, lease.IsExclusive ? lease.Token : null, until, now, owner.IsAnyone, owner.UserId, owner.MayClaim, request.Tip ?? 0,
+                    request.Idempotency?.Key, now + Microseconds(lease.MinLifetime), NewTag()));
             if (lease is { IsExclusive: true, Waits: true })
             {
-                first.Add(PostgresDatabase.Command(PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.WaiterTimeout), now));
+                first.Add(PostgresDatabase.Command(
+                    PostgresSql.KeepPlace, id, lease.Token, now + Microseconds(lease.WaiterTimeout), now, owner.IsAnyone, owner.UserId,
+                        owner.MayClaim, request.Tip ?? 0, request.Idempotency?.Key));
             }
         }
 
@@ -101,7 +103,7 @@ internal sealed partial class PostgresSessionStore
             var isMine = lease.IsExclusive ? found.LeaseToken == lease.Token && found.LeaseUntil == until : !found.IsHeld(now, null);
             return isMine && found.IsLive(now) ? Missing(request, found.Sid)
                 : !found.IsLive(now) ? await OpenMissingAsync(connection, request, null, until, now, cancellationToken)
-                : new PostgresOpened(request, OpenStatus.Busy);
+                : Busy(request, found.Sid);
         }
 
         var head = found.Session;
@@ -128,9 +130,9 @@ internal sealed partial class PostgresSessionStore
 
         if (lease is { IsExclusive: true } && (found.LeaseToken != lease.Token || found.LeaseUntil != until))
         {
-            return found.IsHeld(now, lease.Token) || first.Count > 1 ? new PostgresOpened(request, OpenStatus.Busy)
+            return found.IsHeld(now, lease.Token) || first.Count > 1 ? Busy(request, found.Sid)
                 : await IsFreeAsync(connection, found.Sid, lease.Token, now, cancellationToken) ? null
-                    : new PostgresOpened(request, OpenStatus.Busy);
+                    : Busy(request, found.Sid);
         }
 
         var isKnown = known is { } remembered && remembered.Key == head.Key && remembered.Revision == head.Revision;
@@ -162,6 +164,8 @@ internal sealed partial class PostgresSessionStore
         CancellationToken cancellationToken) => await PostgresDatabase.QueryAsync(
         connection, [PostgresDatabase.Command(PostgresSql.IsFree, sid, token, now)], (reader, cancel) => reader.ReadAsync(cancel),
             cancellationToken);
+
+    private static PostgresOpened Busy(OpenRequest request, long sid) => new(request, OpenStatus.Busy) { Sid = sid };
 
     private static PostgresOpened Missing(OpenRequest request, long? sid) =>
         new(request, OpenStatus.Opened) { IsMissing = true, Sid = sid, Id = request.Session.Id };

@@ -54,16 +54,24 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     /// <inheritdoc/>
     public async ValueTask ReleaseAsync(OpenedSession opened)
     {
-        if (opened is PostgresOpened { Sid: { } sid, Token: { } token, Status: OpenStatus.Opened or OpenStatus.Unchanged })
+        if (opened is PostgresOpened { Sid: { } sid, Token: { } token }
+            && (opened.Status != OpenStatus.Busy || opened.Request.Lease!.Waits))
         {
+            List<NpgsqlBatchCommand> commands =
+            [
+                PostgresDatabase.Command(PostgresSql.ReleaseLease, sid, token),
+                PostgresDatabase.Command(PostgresSql.ReleasePlaceholder, sid, token),
+            ];
+            if (opened.Status == OpenStatus.Busy)
+            {
+                // The lease as well: the answer by which it came may have been lost.
+                commands.Add(PostgresDatabase.Command(PostgresSql.ReleasePlace, sid, token));
+            }
+
             try
             {
                 await database.RunAsync(
-                    (connection, cancel) => PostgresDatabase.ExecuteAsync(
-                        connection, cancel,
-                        PostgresDatabase.Command(PostgresSql.ReleaseLease, sid, token),
-                        PostgresDatabase.Command(PostgresSql.ReleasePlaceholder, sid, token)),
-                    CancellationToken.None);
+                    (connection, cancel) => PostgresDatabase.ExecuteAsync(connection, cancel, [.. commands]), CancellationToken.None);
             }
             catch (StoreUnavailableException)
             {

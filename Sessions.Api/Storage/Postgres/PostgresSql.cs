@@ -6,10 +6,10 @@ internal static class PostgresSql
     private const string Columns = PostgresRows.SessionColumns;
     private const string TurnColumns = PostgresRows.TurnColumns;
 
-    // $1 id, $2 token, $3 until, $4 lives at least until, $5 tag, $6 now, $7 is anyone, $8 user, $9 may claim, $10 tip, $11 request key
+    // $1 id, $2 token, $3 until, $4 now, $5 is anyone, $6 user, $7 may claim, $8 tip, $9 request key
     private const string MayBegin = """
-        s.expires_at > $6 AND (s.version = 0 OR $7 OR CASE WHEN s.user_id IS NULL THEN $9::boolean ELSE s.user_id = $8::text END)
-          AND $10 BETWEEN 0 AND s.turn_count AND NOT EXISTS (SELECT FROM turns a WHERE a.session = s.sid AND a.request_key = $11::uuid)
+        s.expires_at > $4 AND (s.version = 0 OR $5 OR CASE WHEN s.user_id IS NULL THEN $7::boolean ELSE s.user_id = $6::text END)
+          AND $8 BETWEEN 0 AND s.turn_count AND NOT EXISTS (SELECT FROM turns a WHERE a.session = s.sid AND a.request_key = $9::uuid)
         """;
 
     /// <summary>Whether nothing can be written, and whether that is permitted.</summary>
@@ -17,30 +17,36 @@ internal static class PostgresSql
         SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, has_table_privilege('sessions', 'UPDATE')
         """;
 
-    /// <summary>Takes the lease, where it is free or one's own already, and moves an expiry that would come too early.</summary>
+    /// <summary>
+    /// Takes the lease, where it is free or one's own already, and moves an expiry that would come too early. $10 lives at least until,
+    /// $11 tag
+    /// </summary>
     public const string Acquire = $"""
         UPDATE sessions s SET lease_token = $2, lease_until = $3, is_cancelled = false,
           place_token = CASE WHEN s.place_token = $2 THEN NULL ELSE s.place_token END,
-          user_id = CASE WHEN s.version = 0 THEN $8::text ELSE s.user_id END,
-          expires_at = GREATEST(s.expires_at, $4),
-          version = s.version + CASE WHEN s.version > 0 AND s.expires_at < $4 THEN 1 ELSE 0 END,
-          tag = CASE WHEN s.version > 0 AND s.expires_at < $4 THEN $5 ELSE s.tag END
-        WHERE s.id = $1 AND (s.lease_token IS NULL OR s.lease_token = $2 OR s.lease_until <= $6)
-          AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $6) AND {MayBegin}
+          user_id = CASE WHEN s.version = 0 THEN $6::text ELSE s.user_id END,
+          expires_at = GREATEST(s.expires_at, $10),
+          version = s.version + CASE WHEN s.version > 0 AND s.expires_at < $10 THEN 1 ELSE 0 END,
+          tag = CASE WHEN s.version > 0 AND s.expires_at < $10 THEN $11 ELSE s.tag END
+        WHERE s.id = $1 AND (s.lease_token IS NULL OR s.lease_token = $2 OR s.lease_until <= $4)
+          AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $4) AND {MayBegin}
         """;
 
-    /// <summary>Moves an expiry that would come too early, where there is no lease to be taken.</summary>
+    /// <summary>Moves an expiry that would come too early, where there is no lease to be taken. As <see cref="Acquire"/></summary>
     public const string Extend = $"""
-        UPDATE sessions s SET expires_at = $4, version = s.version + 1, tag = $5
-        WHERE s.id = $1 AND s.version > 0 AND s.expires_at < $4 AND $2::uuid IS NULL AND $3 > 0 AND {MayBegin}
+        UPDATE sessions s SET expires_at = $10, version = s.version + 1, tag = $11
+        WHERE s.id = $1 AND s.version > 0 AND s.expires_at < $10 AND $2::uuid IS NULL AND $3 > 0 AND {MayBegin}
         """;
 
-    /// <summary>Keeps a place behind who has the lease. $1 id, $2 token, $3 until, $4 now</summary>
-    public const string KeepPlace = """
-        UPDATE sessions SET place_token = $2, place_until = $3
-        WHERE id = $1 AND expires_at > $4 AND lease_token <> $2 AND lease_until > $4
-          AND (place_token IS NULL OR place_token = $2 OR place_until <= $4)
+    /// <summary>Keeps a place behind who has the lease, for one that may begin then.</summary>
+    public const string KeepPlace = $"""
+        UPDATE sessions s SET place_token = $2, place_until = $3
+        WHERE s.id = $1 AND s.lease_token <> $2 AND s.lease_until > $4
+          AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $4) AND {MayBegin}
         """;
+
+    /// <summary>Gives up such a place. $1 sid, $2 token</summary>
+    public const string ReleasePlace = "UPDATE sessions SET place_token = NULL, place_until = 0 WHERE sid = $1 AND place_token = $2";
 
     /// <summary>Whether nobody else has it, or keeps a place. $1 sid, $2 token, $3 now</summary>
     public const string IsFree = """

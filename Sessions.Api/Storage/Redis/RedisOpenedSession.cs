@@ -32,7 +32,7 @@ internal sealed class RedisOpenedSession(OpenRequest request, OpenStatus status,
     /// <summary>Its kind.</summary>
     public SessionKind Kind { get; init; }
 
-    /// <summary>What the lease is known by; empty where none was asked for.</summary>
+    /// <summary>What the lease, or a place in front of it, is known by; empty where none was asked for.</summary>
     public string Token { get; init; } = "";
 
     /// <summary>Whether its expiry was moved when it was opened.</summary>
@@ -41,7 +41,8 @@ internal sealed class RedisOpenedSession(OpenRequest request, OpenStatus status,
     /// <summary>
     /// Whether the turn gives the owner a session, by making or claiming it: then its lease, once it was lost, is not taken again.
     /// </summary>
-    public bool Gives => Token.Length > 0 && (Key is null || (UserId is null && Request.Owner.UserId is not null));
+    public bool Gives => Token.Length > 0 && Status != OpenStatus.Busy
+        && (Key is null || (UserId is null && Request.Owner.UserId is not null));
 
     /// <summary>What the indexes are told of it as it was opened, when nothing but its expiry has changed.</summary>
     public RedisFacts Facts(long activity, long expiresAt) =>

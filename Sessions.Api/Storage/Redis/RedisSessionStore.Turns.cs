@@ -213,6 +213,11 @@ internal sealed partial class RedisSessionStore
             });
         }
 
+        if (status == OpenStatus.Busy && request.Lease is { Waits: true })
+        {
+            return new RedisOpenedSession(request, status, id) { Token = token };
+        }
+
         if (status != OpenStatus.Opened)
         {
             return new OpenedSession(request, status);
