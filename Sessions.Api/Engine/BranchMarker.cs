@@ -32,13 +32,20 @@ internal static class BranchMarker
     /// <exception cref="JsonException">The metadata can't be read.</exception>
     public static IReadOnlyList<string>? Read(Session session)
     {
-        if (session.Metadata.IsEmpty || !JsonElement.Parse(session.Metadata.Span).TryGetProperty(Key, out var noted))
+        if (session.Metadata.IsEmpty)
         {
             return [];
         }
 
-        return noted.ValueKind != JsonValueKind.Array ? null
-            : [.. noted.EnumerateArray().Select(suffix => PrefixOf(session.Key) + suffix.GetString())];
+        var metadata = JsonElement.Parse(session.Metadata.Span);
+        if (metadata.ValueKind != JsonValueKind.Object)
+        {
+            throw new JsonException("Metadata is an object.");
+        }
+
+        return !metadata.TryGetProperty(Key, out var noted) ? []
+            : noted.ValueKind != JsonValueKind.Array ? null
+            : [.. noted.EnumerateArray().Select(suffix => PrefixOf(session.Key) + suffix)];
     }
 
     /// <summary>The session's metadata with a chain noted; <see langword="null"/>: it is noted already.</summary>

@@ -61,17 +61,24 @@ internal sealed partial class SessionLog
     /// <returns>The session as it is then; <see langword="null"/>: there is no such item for this owner.</returns>
     public async ValueTask<Session?> DeleteItemAsync(ItemId item, Owner owner, CancellationToken cancellationToken)
     {
-        var session = await DeleteItemAsync(item.Key, item, owner, cancellationToken);
-        if (session is not null)
+        if (await GetAsync(SessionRef.ByKey(item.Key), owner, cancellationToken) is not { } source)
         {
-            // It is not to live on in what went on from there.
-            foreach (var branch in await BranchesOfAsync(session, cancellationToken))
-            {
-                await DeleteItemAsync(branch.Key, item, Owner.Anyone, cancellationToken);
-            }
+            return null;
         }
 
-        return session;
+        // It is not to live on in what went on from there, in the same order as where the session is deleted.
+        await DeleteInBranchesAsync(source);
+        var session = await DeleteItemAsync(item.Key, item, owner, cancellationToken);
+        return session is not null && await DeleteInBranchesAsync(session) is { } damage ? throw damage : session;
+
+        async ValueTask<StoredDataException?> DeleteInBranchesAsync(Session of) =>
+            await ForEachAsync(await BranchesOfAsync(of, cancellationToken), async branch =>
+            {
+                if (await GetAsync(branch, Owner.Anyone, cancellationToken) is { } chain)
+                {
+                    await DeleteItemAsync(chain.Key, item, Owner.Anyone, cancellationToken);
+                }
+            });
     }
 
     private async ValueTask<Session?> DeleteItemAsync(Guid key, ItemId item, Owner owner, CancellationToken cancellationToken)
@@ -181,6 +188,12 @@ internal sealed partial class SessionLog
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
         var head = await HeadToDeleteAsync(session, owner, cancellationToken);
+        if (head is not null)
+        {
+            // Before it: the session alone leads to them, also when a deletion that broke off is asked for again.
+            await DeleteAllAsync(await BranchesOfAsync(head, cancellationToken), cancellationToken);
+        }
+
         var deleted = await CallAsync("delete", (session, owner, cancellationToken),
             static (store, x) => store.DeleteAsync(x.session, x.owner, x.cancellationToken));
         if (!deleted)
@@ -193,15 +206,41 @@ internal sealed partial class SessionLog
             _policy.Damage.Forget(DamageReport.NameOf(id));
         }
 
-        if (deleted && head is not null)
+        if (deleted)
         {
-            foreach (var branch in await BranchesOfAsync(head, cancellationToken))
+            // And those that were being made at the same time: from now on none is. Of a session that can't be read the key tells.
+            var branches = head is not null ? await BranchesOfAsync(head, cancellationToken)
+                : session.Id is null ? await ListBranchesAsync(session.Key, cancellationToken)
+                : [];
+            if (await DeleteAllAsync(branches, cancellationToken) is { } damage)
             {
-                await _store.DeleteAsync(branch, Owner.Anyone, cancellationToken);
+                throw damage;
             }
         }
 
         return deleted;
+    }
+
+    private ValueTask<StoredDataException?> DeleteAllAsync(IReadOnlyList<SessionRef> sessions, CancellationToken cancellationToken) =>
+        ForEachAsync(sessions, async session => await _store.DeleteAsync(session, Owner.Anyone, cancellationToken));
+
+    // What can't be read stops nothing else, and is told in the end.
+    private async ValueTask<StoredDataException?> ForEachAsync(IReadOnlyList<SessionRef> sessions, Func<SessionRef, ValueTask> action)
+    {
+        StoredDataException? damage = null;
+        foreach (var session in sessions)
+        {
+            try
+            {
+                await action(session);
+            }
+            catch (StoredDataException e) when (Report(e, null))
+            {
+                damage ??= e;
+            }
+        }
+
+        return damage;
     }
 
     // What can't be read can be deleted all the same.
@@ -245,32 +284,39 @@ internal sealed partial class SessionLog
             return [];
         }
 
-        List<SessionRef> branches = [];
-        if (NotedBranches(source) is { } ids)
+        if (NotedBranches(source) is not { } ids)
         {
-            foreach (var id in ids)
-            {
-                // By their keys: that is what they are changed by.
-                var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
-                try
-                {
-                    if ((await _store.OpenAsync(request, cancellationToken)).Session is { } chain)
-                    {
-                        branches.Add(SessionRef.ByKey(chain.Key));
-                    }
-                }
-                catch (StoredDataException)
-                {
-                    // It can be deleted all the same.
-                    branches.Add(SessionRef.ById(id));
-                }
-            }
-
-            return branches;
+            return await ListBranchesAsync(source.Key, cancellationToken);
         }
 
+        List<SessionRef> branches = [];
+        foreach (var id in ids)
+        {
+            var named = SessionRef.ById(id);
+            try
+            {
+                // What somebody has called so since is no chain.
+                var opened = await _store.OpenAsync(new OpenRequest { Session = named, Owner = Owner.Anyone }, cancellationToken);
+                if (opened.Session is { Kind: SessionKind.Chain } chain)
+                {
+                    branches.Add(SessionRef.ByKey(chain.Key));
+                }
+            }
+            catch (StoredDataException)
+            {
+                // It can be deleted all the same, and whatever has to read it tells.
+                branches.Add(named);
+            }
+        }
+
+        return branches;
+    }
+
+    private async ValueTask<IReadOnlyList<SessionRef>> ListBranchesAsync(Guid sourceKey, CancellationToken cancellationToken)
+    {
         // Oldest activity first: what becomes active meanwhile goes to the end, where it is met again.
-        var prefix = BranchMarker.PrefixOf(source.Key);
+        List<SessionRef> branches = [];
+        var prefix = BranchMarker.PrefixOf(sourceKey);
         for (var (after, isFirst) = ((PageCursor?)null, true); isFirst || after is not null; isFirst = false)
         {
             var request = new SessionPageRequest

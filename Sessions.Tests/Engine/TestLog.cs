@@ -192,6 +192,9 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
     /// <summary>Called before a write.</summary>
     public Func<Task>? OnWrite { get; set; }
 
+    /// <summary>Called before a deletion.</summary>
+    public Action? OnDelete { get; set; }
+
     /// <summary>Answers writes in place of the store.</summary>
     public Func<WriteResult>? AnswersWrite { get; set; }
 
@@ -250,8 +253,11 @@ internal sealed class CountingStore(ISessionStore store) : ISessionStore
     public ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken) =>
         store.CopyAsync(request, cancellationToken);
 
-    public ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken) =>
-        store.DeleteAsync(session, owner, cancellationToken);
+    public ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
+    {
+        OnDelete?.Invoke();
+        return store.DeleteAsync(session, owner, cancellationToken);
+    }
 
     public ValueTask<Erasure> EraseAsync(string userId, CancellationToken cancellationToken) => store.EraseAsync(userId, cancellationToken);
 

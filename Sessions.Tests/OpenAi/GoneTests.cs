@@ -43,6 +43,159 @@ public sealed class GoneTests : IDisposable
         Assert.DoesNotContain(Secret, (await server.GetAsync("/users/ada/export")).Text, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("sessions SET kind = 77 WHERE id")]
+    [InlineData("turns SET details = x'ff' WHERE session = (SELECT key FROM sessions WHERE id", ")")]
+    public async Task What_went_on_from_a_conversation_goes_with_it_also_where_some_of_it_can_not_be_read(string update, string end = "")
+    {
+        string conversation;
+        string[] branches;
+        await using (var server = Start("sqlite"))
+        {
+            (conversation, branches) = await BranchesAsync(server);
+        }
+
+        SqliteTests.Execute(_folder["sessions.db"], $"UPDATE {update} = (SELECT min(id) FROM sessions WHERE kind = 2){end}");
+        await using (var server = Start("sqlite"))
+        {
+            var statuses = await Task.WhenAll(branches.Select(async branch => (await AskAsync(server, branch)).Status));
+            Assert.Equal([200, 503], statuses.Order());
+            Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}?user_id=ada")).Status);
+
+            foreach (var branch in branches)
+            {
+                Assert.Equal(404, (await server.GetAsync($"/v1/responses/{branch}?user_id=ada")).Status);
+            }
+
+            Assert.DoesNotContain("Degraded", (await server.GetAsync("/health")).Text, StringComparison.Ordinal);
+        }
+
+        Assert.Equal("0", SqliteTests.Ask(_folder["sessions.db"], "SELECT count(*) FROM sessions"));
+    }
+
+    [Theory]
+    [InlineData("kind = 77")]
+    [InlineData("metadata = CAST('[]' AS BLOB)")]
+    public async Task What_went_on_from_a_conversation_goes_with_it_also_where_that_can_not_be_read(string update)
+    {
+        string conversation;
+        string[] branches;
+        await using (var server = Start("sqlite"))
+        {
+            (conversation, branches) = await BranchesAsync(server);
+        }
+
+        SqliteTests.Execute(_folder["sessions.db"], $"UPDATE sessions SET {update} WHERE kind <> 2");
+        await using (var server = Start("sqlite"))
+        {
+            Assert.Equal(404, (await server.DeleteAsync($"/v1/conversations/{conversation}?user_id=bob")).Status);
+            var deleted = await server.DeleteAsync($"/v1/conversations/{conversation}?user_id=ada");
+            Assert.Equal((200, conversation), (deleted.Status, (string?)deleted.Json["id"]));
+            foreach (var branch in branches)
+            {
+                Assert.Equal(404, (await server.GetAsync($"/v1/responses/{branch}?user_id=ada")).Status);
+            }
+        }
+    }
+
+    [Fact]
+    public async Task An_item_is_deleted_from_all_that_went_on_from_there_but_what_can_not_be_read()
+    {
+        string conversation;
+        string[] branches;
+        await using (var server = Start("sqlite"))
+        {
+            (conversation, branches) = await BranchesAsync(server);
+        }
+
+        SqliteTests.Execute(
+            _folder["sessions.db"], "UPDATE sessions SET kind = 77 WHERE id = (SELECT min(id) FROM sessions WHERE kind = 2)");
+        await using (var server = Start("sqlite"))
+        {
+            var path = $"/v1/conversations/{conversation}/items";
+            var items = (await server.GetAsync($"{path}?user_id=ada")).Json["data"]!.AsArray()
+                .Where(item => item!.ToJsonString().Contains(Secret, StringComparison.Ordinal)).Select(item => (string)item!["id"]!);
+            foreach (var item in items)
+            {
+                Assert.Equal(503, (await server.DeleteAsync($"{path}/{item}?user_id=ada")).Status);
+            }
+
+            Assert.DoesNotContain(Secret, (await server.GetAsync($"{path}?user_id=ada")).Text, StringComparison.Ordinal);
+            var answers = await Task.WhenAll(branches.Select(branch => AskAsync(server, branch)));
+            Assert.Equal([200, 503], answers.Select(answer => answer.Status).Order());
+            Assert.All(answers, answer => Assert.DoesNotContain(Secret, answer.Text, StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public async Task A_deletion_that_broke_off_is_finished_when_it_is_asked_for_again()
+    {
+        await using var log = TestLog.Open();
+        await ForkAsync(log);
+        for (var i = 0; i < 2; i++)
+        {
+            // With one of the chains, and then with the other.
+            var left = 1;
+            log.Counting.OnDelete = () =>
+            {
+                if (left-- == 0)
+                {
+                    throw new StoreUnavailableException("It is away.", TimeSpan.FromSeconds(1));
+                }
+            };
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => DeleteAsync().AsTask());
+        }
+
+        log.Counting.OnDelete = null;
+        Assert.True(await DeleteAsync());
+        Assert.Empty((await log.Store.ListAsync(
+            new SessionPageRequest { Kind = SessionKind.Chain, Limit = 10 }, TestLog.Cancel)).Items);
+
+        ValueTask<bool> DeleteAsync() => log.Log.DeleteAsync(SessionRef.ById("a"), Owner.Of("ada"), TestLog.Cancel);
+    }
+
+    [Fact]
+    public async Task A_deletion_of_an_item_that_broke_off_is_finished_when_it_is_asked_for_again()
+    {
+        await using var log = TestLog.Open();
+        var ids = await ForkAsync(log);
+        var source = (await log.GetAsync("a"))!;
+        var item = new ItemId(source.Key, source.LastTurn!.Nonce, ItemSide.Input, 0);
+        for (var i = 0; i < 2; i++)
+        {
+            log.Counting.OnWrite = () =>
+            {
+                log.Counting.OnWrite = () => throw new StoreUnavailableException("It is away.", TimeSpan.FromSeconds(1));
+                return Task.CompletedTask;
+            };
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => DeleteAsync().AsTask());
+        }
+
+        log.Counting.OnWrite = null;
+        Assert.NotNull(await DeleteAsync());
+        foreach (var id in ids.Append("a"))
+        {
+            Assert.DoesNotContain(Secret, Assert.Single(await log.TurnsAsync(id)).Input.ToString(), StringComparison.Ordinal);
+        }
+
+        ValueTask<Session?> DeleteAsync() => log.Log.DeleteItemAsync(item, Owner.Of("ada"), TestLog.Cancel);
+    }
+
+    private static async Task<string[]> ForkAsync(TestLog log)
+    {
+        await log.TurnAsync("a", "ada", Secret);
+        var source = (await log.GetAsync("a"))!;
+        var ids = new string[2];
+        for (var i = 0; i < ids.Length; i++)
+        {
+            ids[i] = BranchMarker.NewId(source.Key, log.Time);
+            await log.Log.ForkAsync(
+                SessionRef.ById("a"), Owner.Of("ada"), null, TestLog.New(ids[i], "ada", kind: SessionKind.Chain), TestLog.Cancel);
+        }
+
+        return ids;
+    }
+
     private SessionsServer Start(string store) => SessionsServer.Start(
         [("sessions:storage_type", store), ("sessions:db_path", _folder["sessions.db"])]);
 
@@ -51,11 +204,24 @@ public sealed class GoneTests : IDisposable
 
     private static async Task<(string Conversation, string Branch)> BranchAsync(SessionsServer server)
     {
+        var (conversation, branches) = await BranchesAsync(server, 1);
+        return (conversation, branches[0]);
+    }
+
+    private static async Task<(string Conversation, string[] Branches)> BranchesAsync(SessionsServer server, int count = 2)
+    {
         var conversation = (string)(await server.PostAsync("/v1/conversations?user_id=ada", "{}")).Json["id"]!;
         var first = await server.PostAsync(
             "/v1/responses?user_id=ada", $$"""{"model":"advanced","input":"I say {{Secret}}","conversation":"{{conversation}}"}""");
-        var branch = await AskAsync(server, (string)first.Json["id"]!);
-        Assert.Equal((200, 200), (first.Status, branch.Status));
-        return (conversation, (string)branch.Json["id"]!);
+        Assert.Equal(200, first.Status);
+        var branches = new string[count];
+        for (var i = 0; i < count; i++)
+        {
+            var branch = await AskAsync(server, (string)first.Json["id"]!);
+            Assert.Equal(200, branch.Status);
+            branches[i] = (string)branch.Json["id"]!;
+        }
+
+        return (conversation, branches);
     }
 }

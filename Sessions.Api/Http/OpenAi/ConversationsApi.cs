@@ -165,8 +165,7 @@ internal static class ConversationsApi
         [FromRoute(Name = "conversation_id")] string id, SessionOwner owner, SessionLog log,
         CancellationToken cancellationToken)
     {
-        SessionRef session;
-        var name = id;
+        SessionRef conversation;
         try
         {
             if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } found)
@@ -174,16 +173,16 @@ internal static class ConversationsApi
                 return OpenAiError.NotFound("Conversation", id);
             }
 
-            (session, name) = (SessionRef.ByKey(found.Key), ConversationId.Of(found.Key));
+            conversation = SessionRef.ByKey(found.Key);
         }
         catch (StoredDataException)
         {
             // What can't be read can be deleted all the same.
-            session = await log.RefOfAsync(id, cancellationToken);
+            conversation = await log.RefOfAsync(id, cancellationToken);
         }
 
-        return await log.DeleteAsync(session, owner.Value, cancellationToken)
-            ? Conversations.Deleted(name, "conversation.deleted")
+        return await log.DeleteAsync(conversation, owner.Value, cancellationToken)
+            ? Conversations.Deleted(conversation.Id ?? ConversationId.Of(conversation.Key), "conversation.deleted")
             : OpenAiError.NotFound("Conversation", id);
     }
 
