@@ -36,7 +36,8 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
     /// <param name="cancellationToken">Leaves the queue.</param>
     /// <returns>The ticket, to be disposed of when the turn has ended.</returns>
     /// <exception cref="DomainException">The queue is full, the wait was too long, or the same request is under way.</exception>
-    public async ValueTask<Ticket> EnterAsync(string sessionId, Owner owner, Guid? key, OnBusy onBusy, CancellationToken cancellationToken)
+    public async ValueTask<Ticket> EnterAsync(
+        string sessionId, Owner owner, Idempotency? key, OnBusy onBusy, CancellationToken cancellationToken)
     {
         var name = (sessionId, owner.MayClaim ? null : owner.UserId);
         LinkedListNode<Waiter> mine;
@@ -48,9 +49,10 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
                 return new Ticket(this, name);
             }
 
-            if (key is not null && (queue.RunningKey == key || queue.Waiting.Any(waiter => waiter.Key == key)))
+            if (key is { } own && queue.Keys.FirstOrDefault(other => other?.Key == own.Key) is { } same)
             {
-                throw new DomainException(Error.IdempotencyInProgress(sessionId));
+                throw new DomainException(
+                    same.Body == own.Body ? Error.IdempotencyInProgress(sessionId) : Error.IdempotencyKeyReused);
             }
 
             if (onBusy == OnBusy.Reject || queue.Waiting.Count >= limits.TurnQueue)
@@ -125,12 +127,15 @@ internal sealed class TurnGate(LimitSettings limits, TimeProvider time)
     {
         public LinkedList<Waiter> Waiting { get; } = new();
 
-        public Guid? RunningKey { get; set; }
+        public Idempotency? RunningKey { get; set; }
+
+        /// <summary>The keys of what runs and waits.</summary>
+        public IEnumerable<Idempotency?> Keys => Waiting.Select(waiter => waiter.Key).Prepend(RunningKey);
     }
 
-    private sealed class Waiter(Guid? key)
+    private sealed class Waiter(Idempotency? key)
     {
-        public Guid? Key { get; } = key;
+        public Idempotency? Key { get; } = key;
 
         public TaskCompletionSource Turn { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }

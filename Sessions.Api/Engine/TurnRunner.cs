@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents;
@@ -17,13 +18,18 @@ internal sealed partial class TurnRunner(
     // How long committing may take beside the agent, and a margin for clocks that differ.
     private static readonly TimeSpan CommitMargin = TimeSpan.FromSeconds(30);
 
+    // The keys of the requests that run and leave nothing behind, and their bodies: the log knows nothing of them.
+    private readonly ConcurrentDictionary<Guid, Guid> _unstored = new();
+
     /// <summary>Runs one turn.</summary>
     /// <param name="command">What is asked.</param>
     /// <param name="observer">Told what happens as it happens, if anybody wants to know; not of the end, which is the result.</param>
     /// <param name="cancellationToken">The client's: when it goes away, nothing is committed.</param>
     /// <exception cref="DomainException">The turn did not come about; the error says why.</exception>
     public Task<TurnResult> RunAsync(TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken) =>
-        UntilStopAsync(token => RunToEndAsync(command, observer, token), cancellationToken);
+        command.Idempotency is { } key && (!command.Store || IsHeldByAnother(key))
+            ? HoldingAsync(key, command, observer, cancellationToken)
+            : UntilStopAsync(token => RunToEndAsync(command, observer, token), cancellationToken);
 
     /// <summary>Appends a turn that a client's own agent made.</summary>
     /// <exception cref="DomainException">It was not appended; the error says why.</exception>
@@ -44,6 +50,30 @@ internal sealed partial class TurnRunner(
             throw new DomainException(head is null
                 ? Error.SessionNotFound(session.ToString())
                 : new Error("no_turn_running", "No turn runs on this session.") { SessionId = id });
+        }
+    }
+
+    private bool IsHeldByAnother(Idempotency key) => _unstored.TryGetValue(key.Key, out var body) && body != key.Body;
+
+    // Held from before anything is waited for until before anybody is told of the end.
+    private async Task<TurnResult> HoldingAsync(
+        Idempotency key, TurnCommand command, ITurnObserver? observer, CancellationToken cancellationToken)
+    {
+        while (!_unstored.TryAdd(key.Key, key.Body))
+        {
+            if (_unstored.TryGetValue(key.Key, out var body))
+            {
+                throw new DomainException(body == key.Body ? Error.IdempotencyInProgress("") : Error.IdempotencyKeyReused);
+            }
+        }
+
+        try
+        {
+            return await UntilStopAsync(token => RunToEndAsync(command, observer, token), cancellationToken);
+        }
+        finally
+        {
+            _unstored.TryRemove(key.Key, out _);
         }
     }
 
@@ -431,6 +461,7 @@ internal sealed partial class TurnRunner(
             }
 
             ToolCalls.RequireCalls(begun.History, command.Input, command.Output);
+            cancellationToken.ThrowIfCancellationRequested();
             var turn = new Turn
             {
                 Number = begun.ExpectedNumber,
@@ -445,7 +476,8 @@ internal sealed partial class TurnRunner(
                 CreatedAt = Later(time.GetUtcNowMicroseconds(), begun.Session?.CreatedAt),
                 StartedSession = begun.Session is null,
             };
-            if (await log.CommitAsync(begun, turn, summary: null, cancellationToken) is { } committed)
+            // A client that goes away now finds it in the history: it is not to be told that nothing came of it, and to repeat it.
+            if (await log.CommitAsync(begun, turn, summary: null, CancellationToken.None) is { } committed)
             {
                 return new TurnResult(
                     begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, committed, Replayed: false);
@@ -511,7 +543,7 @@ internal sealed partial class TurnRunner(
         var arrived = time.GetTimestamp();
         var name = kind != SessionKind.Chain ? sessionId : idempotency is { } key ? $"{sessionId}/{key.Key:N}" : null;
         var ticket = name is null ? default
-            : await gate.EnterAsync(name, owner, idempotency?.Key, onBusy ?? limits.OnBusy, cancellationToken);
+            : await gate.EnterAsync(name, owner, idempotency, onBusy ?? limits.OnBusy, cancellationToken);
         metrics.Waited(time.GetElapsedTime(arrived));
         return ticket;
     }

@@ -16,7 +16,9 @@ internal sealed partial class StreamedTurns(
     private static readonly TimeSpan Soon = TimeSpan.FromMilliseconds(1);
 
     private readonly ConcurrentDictionary<Guid, StreamedTurn> _byId = new();
-    private readonly ConcurrentDictionary<Idempotency, StreamedTurn> _byKey = new();
+
+    // The same key and body may be meant for several sessions, where the body does not name them.
+    private readonly ConcurrentDictionary<(Idempotency Key, SessionRef? Session), StreamedTurn> _byKey = new();
     private readonly ConcurrentDictionary<Guid, Task> _running = new();
     private readonly Lock _keptLock = new();
 
@@ -49,7 +51,7 @@ internal sealed partial class StreamedTurns(
         if (command.Idempotency is { } key)
         {
             // One that has ended is answered out of the log, which knows whether it is still there.
-            while (_byKey.GetOrAdd(key, started) is var turn && turn != started)
+            while (_byKey.GetOrAdd((key, command.Session), started) is var turn && turn != started)
             {
                 if (!turn.Ended)
                 {
@@ -332,7 +334,7 @@ internal sealed partial class StreamedTurns(
     {
         if (turn.Command.Idempotency is { } key)
         {
-            _byKey.TryRemove(KeyValuePair.Create(key, turn));
+            _byKey.TryRemove(KeyValuePair.Create((key, turn.Command.Session), turn));
         }
     }
 

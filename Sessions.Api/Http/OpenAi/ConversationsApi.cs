@@ -76,7 +76,8 @@ internal static class ConversationsApi
             try
             {
                 var added = Items.OfJson(ItemJson.Join([.. items.Select(item => item.Raw)]));
-                await AppendAsync(turns, session, owner.Value, added, idempotency, http, cancellationToken);
+                await AppendAsync(
+                    session, owner.Value, added, idempotency, http, append => turns.AppendAsync(append, cancellationToken));
             }
             catch (Exception e) when (!replayed
                 && (idempotency is null || e is OpenAiException { Error.Status: StatusCodes.Status400BadRequest }))
@@ -200,7 +201,7 @@ internal static class ConversationsApi
 
     private static async Task<IResult> AddItemsAsync(
         [FromRoute(Name = "conversation_id")] string id, Body<JsonBody> body, Caller caller, SessionOwner owner, HttpContext http,
-        SessionLog log, StoredItems stored, TurnRunner turns, CancellationToken cancellationToken)
+        SessionLog log, StoredItems stored, RepeatedRequests repeated, CancellationToken cancellationToken)
     {
         var fields = new Fields(body.Value.Value);
         fields.RequireKnown("items");
@@ -225,9 +226,11 @@ internal static class ConversationsApi
             return ConversationItems.List([.. resolved.Select(item => item.Known!.Value)], hasMore: false);
         }
 
-        var idempotency = RequestKeys.Read(
-            http.Request.Headers, "items", caller.KeyScope(actor), ConversationId.Of(session.Key), body.Value.Value);
-        var result = await AppendAsync(turns, session, actor, added, idempotency, http, cancellationToken);
+        var (scope, sent) = (caller.KeyScope(actor), body.Value.Value);
+        var idempotency = RequestKeys.Read(http.Request.Headers, "items", scope, ConversationId.Of(session.Key), sent);
+        var result = await AppendAsync(
+            session, actor, added, idempotency, http,
+            append => repeated.AppendAsync(http, scope, sent, append, cancellationToken));
         RequestKeys.MarkReplayed(http, result.Replayed);
         var made = new Queue<TurnItem>(ItemJson.Of(result.SessionKey, result.Turn));
         List<TurnItem> told = [];
@@ -301,8 +304,8 @@ internal static class ConversationsApi
     }
 
     private static async Task<TurnResult> AppendAsync(
-        TurnRunner turns, Session session, Owner owner, Items items, Idempotency? idempotency, HttpContext http,
-        CancellationToken cancellationToken)
+        Session session, Owner owner, Items items, Idempotency? idempotency, HttpContext http,
+        Func<AppendCommand, Task<TurnResult>> appendAsync)
     {
         var append = new AppendCommand
         {
@@ -316,7 +319,7 @@ internal static class ConversationsApi
         };
         try
         {
-            return await turns.AppendAsync(append, cancellationToken);
+            return await appendAsync(append);
         }
         catch (DomainException e)
         {

@@ -21,7 +21,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
     private readonly Lock _lock = new();
     private readonly Dictionary<Guid, Entry> _byRequest = [];
     private readonly Queue<(Guid Request, Entry Entry)> _inOrder = new();
-    private readonly ConcurrentDictionary<Guid, (Guid Body, Task<TurnResult> Result)> _unstored = new();
+    private readonly ConcurrentDictionary<(Idempotency Key, SessionRef? Session), Task<TurnResult>> _unstored = new();
 
     /// <summary>Runs the turn of a request, or gives the one that the same request made before.</summary>
     /// <param name="http">The request.</param>
@@ -34,10 +34,20 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         command switch
         {
             { Store: false, Idempotency: { } key } => RunWhileAsync(key, command, cancellationToken),
-            { Store: true, Idempotency: null } =>
-                RunOnceAsync(NameOf(http, scope, body), IsRepeat(http.Request), command, cancellationToken),
+            { Store: true, Idempotency: null } => OnceAsync(
+                http, scope, body, command.Owner, isResponse: command.Response is not null && command.KeepsResponse,
+                () => turns.RunAsync(command, observer: null, cancellationToken), cancellationToken),
             _ => turns.RunAsync(command, observer: null, cancellationToken),
         };
+
+    /// <summary>Appends the items of a request, or gives the turn that the same request appended before.</summary>
+    /// <inheritdoc cref="RunAsync" path="/param"/>
+    public Task<TurnResult> AppendAsync(
+        HttpContext http, string? scope, JsonElement body, AppendCommand command, CancellationToken cancellationToken) =>
+        command.Idempotency is null
+            ? OnceAsync(
+                http, scope, body, command.Owner, isResponse: false, () => turns.AppendAsync(command, cancellationToken), cancellationToken)
+            : turns.AppendAsync(command, cancellationToken);
 
     /// <summary>Starts the turn of a request, or finds the stream of the same request before.</summary>
     /// <inheritdoc cref="RunAsync" path="/param"/>
@@ -69,23 +79,31 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
     private static Guid NameOf(HttpContext http, string? scope, JsonElement body) =>
         RequestKeys.Hash(http.Request.Path.Value, http.Request.QueryString.Value, scope, http.Connection.RemoteIpAddress?.ToString(), body);
 
-    private async Task<TurnResult> RunOnceAsync(Guid request, bool isRepeat, TurnCommand command, CancellationToken cancellationToken)
+    private async Task<TurnResult> OnceAsync(
+        HttpContext http, string? scope, JsonElement body, Owner owner, bool isResponse, Func<Task<TurnResult>> makeAsync,
+        CancellationToken cancellationToken)
     {
-        // What a repeat is answered with stands in the log, as it is there by now. Where the one before came to nothing after all, this
-        // one is the first.
-        if (isRepeat && Find(request) is { Made: { } before }
-            && await before.Task.WaitAsync(cancellationToken) is { } id
-            && await log.FindTurnAsync(id.Key, id.Nonce, command.Owner, cancellationToken) is { } found
-            && !(command.Response is not null && command.KeepsResponse && found.Turn.Response.IsEmpty))
+        var request = NameOf(http, scope, body);
+        var entry = new Entry { Made = new TaskCompletionSource<ResponseId?>(TaskCreationOptions.RunContinuationsAsynchronously) };
+        while (AddUnlessMade(request, entry, IsRepeat(http.Request)) is { } before)
         {
-            return new TurnResult(found.Session.Id, id.Key, found.Session.UserId, found.Turn, Replayed: true);
+            // What a repeat is answered with stands in the log, as it is there by now. Where the one before came to nothing after all, this
+            // one is the first.
+            if (await before.Made!.Task.WaitAsync(cancellationToken) is { } id)
+            {
+                if (await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found
+                    && !(isResponse && found.Turn.Response.IsEmpty))
+                {
+                    return new TurnResult(found.Session.Id, id.Key, found.Session.UserId, found.Turn, Replayed: true);
+                }
+
+                Remove(request, before);
+            }
         }
 
-        var entry = new Entry { Made = new TaskCompletionSource<ResponseId?>(TaskCreationOptions.RunContinuationsAsynchronously) };
-        Add(request, entry);
         try
         {
-            var made = await turns.RunAsync(command, observer: null, cancellationToken);
+            var made = await makeAsync();
             entry.EndedAt = time.GetTimestamp();
             entry.Made.SetResult(new ResponseId(made.SessionKey, made.Turn.Nonce));
             return made;
@@ -98,16 +116,13 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         }
     }
 
-    // Where nothing is stored a key holds while the request runs.
+    // Where nothing is stored a key holds while the request runs: the same request waits for its answer. Any other with that key is
+    // refused where it would run.
     private async Task<TurnResult> RunWhileAsync(Idempotency key, TurnCommand command, CancellationToken cancellationToken)
     {
         var source = new TaskCompletionSource<TurnResult>(TaskCreationOptions.RunContinuationsAsynchronously);
-        var (body, running) = _unstored.GetOrAdd(key.Key, (key.Body, source.Task));
-        if (body != key.Body)
-        {
-            throw new DomainException(Error.IdempotencyKeyReused);
-        }
-
+        var request = (key, command.Session);
+        var running = _unstored.GetOrAdd(request, source.Task);
         if (running != source.Task)
         {
             return await running.WaitAsync(cancellationToken) with { Replayed = true };
@@ -115,7 +130,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
 
         try
         {
-            var made = await turns.RunAsync(command with { Idempotency = null }, observer: null, cancellationToken);
+            var made = await turns.RunAsync(command, observer: null, cancellationToken);
             source.SetResult(made);
             return made;
         }
@@ -127,7 +142,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         }
         finally
         {
-            _unstored.TryRemove(key.Key, out _);
+            _unstored.TryRemove(request, out _);
         }
     }
 
@@ -136,6 +151,21 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         lock (_lock)
         {
             return _byRequest.TryGetValue(request, out var entry) && !IsOld(entry) ? entry : null;
+        }
+    }
+
+    // In one step: of several repeats at once one is the first.
+    private Entry? AddUnlessMade(Guid request, Entry entry, bool isRepeat)
+    {
+        lock (_lock)
+        {
+            if (isRepeat && Find(request) is { Made: not null } before)
+            {
+                return before;
+            }
+
+            Add(request, entry);
+            return null;
         }
     }
 
