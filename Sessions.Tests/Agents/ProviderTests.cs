@@ -1,4 +1,6 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace Sessions.Tests.Agents;
 
@@ -12,6 +14,14 @@ public sealed class ProviderTests
 
     private static readonly JsonElement Schema = JsonElement.Parse(
         """{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}""");
+
+    // What a library would tidy up.
+    private static readonly JsonElement Strange = JsonElement.Parse(
+        """{"$schema":"x","type":"object","properties":{"city":{"type":"string","minLength":1}},"$defs":{"a":{}}}""");
+
+    private static readonly JsonSerializerOptions Relaxed = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    private static readonly (string, string)[] Api = [("agents:model:api", "responses")];
 
     private static readonly AnswerOptions Weather = AnswerOptions.None with
     {
@@ -197,6 +207,190 @@ public sealed class ProviderTests
         Assert.Null(wire.Last.Body["include"]);
     }
 
+    [Theory]
+    [InlineData("""{"type":"text"}""")]
+    [InlineData("""{"type":"json_object"}""")]
+    [InlineData("""{"type":"json_schema","name":"city","description":"A city","schema":{"minProperties":1},"strict":false}""")]
+    public async Task Responses_are_asked_as_the_request_says(string form)
+    {
+        await using var wire = await WireServer.StartAsync();
+        await using var host = AgentHost.Start(
+            [.. wire.Agent("openai", "/v1"), ("agents:model:api", "responses"), ("agents:model:accepts", "file")]);
+        wire.Reply = (_, http) => WireServer.JsonAsync(http, Response(
+            """{"type":"message","id":"msg_1","role":"assistant","status":"completed","content":"""
+            + """[{"type":"output_text","text":"Sunny.","annotations":[],"logprobs":[]}]}"""));
+        var given = JsonElement.Parse(form);
+        JsonElement? schema = given.TryGetProperty("schema", out var sent) ? sent : null;
+        var type = given.GetProperty("type").GetString()!;
+        var format = schema is null ? new ResponseFormat(type) : new ResponseFormat(type, "city", "A city", schema, false);
+        foreach (var effort in AnswerOptions.ReasoningEfforts)
+        {
+            await host.AskAsync(Items.OfText("weather?"), options: AnswerOptions.None with
+            {
+                Format = format,
+                Verbosity = "low",
+                ReasoningEffort = effort,
+                Tools = [new FunctionTool("weather", "Of a city", Strange, null), new FunctionTool("now", null, null, true)],
+                ToolChoice = "required",
+                ParallelToolCalls = false,
+            });
+
+            var body = wire.Last.Body;
+            AssertSame($$"""{"format":{{form}},"verbosity":"low"}""", body["text"]);
+            AssertSame($$"""{"effort":"{{effort}}"}""", body["reasoning"]);
+            AssertSame(
+                $$"""
+                [{"type":"function","name":"weather","description":"Of a city","parameters":{{Strange.GetRawText()}},"strict":null},
+                 {"type":"function","name":"now","parameters":null,"strict":true}]
+                """, body["tools"]);
+            Assert.Equal(("required", false), ((string?)body["tool_choice"], (bool?)body["parallel_tool_calls"]));
+        }
+
+        await host.AskAsync(Items.OfText("weather?"), options: AnswerOptions.None with { Verbosity = "high" });
+        AssertSame("""{"verbosity":"high"}""", wire.Last.Body["text"]);
+
+        // What the library would leave out or write anew.
+        await host.AskAsync(AgentHost.Json("""
+            [{"role":"user","content":[{"type":"input_file","filename":"a.csv","file_data":"data:text/csv;base64,YSxi"}]},
+             {"role":"assistant","content":[{"type":"output_text","text":"Well."},{"type":"refusal","refusal":"No."}]},
+             {"type":"function_call","call_id":"c","name":"f","arguments":"not {JSON"},
+             {"type":"function_call_output","call_id":"c","output":"1"}]
+            """));
+        AssertSame(
+            """
+            [{"type":"message","role":"user","content":[{"type":"input_file","filename":"a.csv","file_data":"data:text/csv;base64,YSxi"}]},
+             {"type":"message","role":"assistant","content":[{"type":"output_text","text":"Well.","annotations":[]}]},
+             {"type":"message","role":"assistant","content":[{"type":"refusal","refusal":"No."}]},
+             {"type":"function_call","call_id":"c","name":"f","arguments":"not {JSON"},
+             {"type":"function_call_output","call_id":"c","output":"1"}]
+            """, wire.Last.Body["input"]);
+    }
+
+    [Fact]
+    public async Task Anthropic_is_told_how_to_answer()
+    {
+        await using var wire = await WireServer.StartAsync();
+        await using var host = AgentHost.Start(wire.Agent("anthropic"));
+        wire.Reply = (_, http) => WireServer.JsonAsync(http, AnthropicAnswer);
+        var others = new Dictionary<string, JsonElement> { ["top_k"] = JsonElement.Parse("5") };
+        var history = AgentHost.Turn(1, Items.OfText("weather?"), AgentHost.Json(
+            """[{"type":"message","role":"assistant","content":[{"type":"refusal","refusal":"I won't."}]}]"""));
+
+        await host.AskAsync(Items.OfText("and now?"), options: Weather with
+        {
+            Temperature = 0.1f,
+            TopP = 0.2f,
+            ReasoningEffort = "max",
+            Verbosity = "medium",
+            Format = new ResponseFormat("json_schema", "city", null, Schema, true),
+            Others = others,
+        }, history: [history]);
+
+        var body = wire.Last.Body;
+        Assert.Equal(("test-model", 99, 0.1, 0.2, 5), ((string?)body["model"], (int)body["max_tokens"]!,
+            (double)body["temperature"]!, (double)body["top_p"]!, (int)body["top_k"]!));
+        Assert.Equal(("max", "json_schema"),
+            ((string?)body["output_config"]!["effort"], (string?)body["output_config"]!["format"]!["type"]));
+        Assert.Equal("I won't.", (string?)body["messages"]![1]!["content"]![0]!["text"]);
+        await host.AskAsync(Items.OfText("plain"));
+        body = wire.Last.Body;
+        Assert.Equal((8192, null, null), ((int)body["max_tokens"]!, body["temperature"], body["output_config"]));
+    }
+
+    [Fact]
+    public async Task Ollama_is_offered_no_tools_where_none_is_to_be_called()
+    {
+        await using var wire = await WireServer.StartAsync();
+        await using var host = AgentHost.Start(wire.Agent("ollama"));
+        wire.Reply = (_, http) => WireServer.JsonAsync(http, """{"model":"llama-x","created_at":"2026-01-01T00:00:00Z","message":"""
+            + """{"role":"assistant","content":"Let me see."},"done":true,"done_reason":"stop"}""");
+        var history = AgentHost.Turn(1, Items.OfText("weather?"), AgentHost.Json(
+            """[{"type":"message","role":"assistant","content":[{"type":"refusal","refusal":"I won't."}]}]"""));
+
+        await host.AskAsync(Items.OfText("hi"), options: Weather with { ToolChoice = "none" }, history: [history]);
+
+        Assert.Null(wire.Last.Body["tools"]);
+        Assert.Equal("I won't.", (string?)wire.Last.Body["messages"]![1]!["content"]);
+        await host.AskAsync(Items.OfText("hi"), options: Weather with { ToolChoice = "auto" });
+        Assert.Single(wire.Last.Body["tools"]!.AsArray());
+    }
+
+    [Theory]
+    [InlineData("openai", "seed", "parameters.seed")]
+    [InlineData("openai", "presence", "parameters.presence_penalty")]
+    [InlineData("openai", "stop", "parameters.stop")]
+    [InlineData("anthropic", "verbosity", "text.verbosity")]
+    [InlineData("anthropic", "json", "text.format")]
+    [InlineData("anthropic", "no properties", "text.format")]
+    [InlineData("ollama", "verbosity", "text.verbosity")]
+    [InlineData("ollama", "choice", "tool_choice")]
+    [InlineData("ollama", "one call", "parallel_tool_calls")]
+    public async Task What_a_provider_does_not_know_is_refused(string provider, string option, string field)
+    {
+        await using var wire = await WireServer.StartAsync();
+        await using var host = AgentHost.Start([.. wire.Agent(provider), .. provider == "openai" ? Api : []]);
+        var options = option switch
+        {
+            "seed" => AnswerOptions.None with { Seed = 1 },
+            "presence" => AnswerOptions.None with { PresencePenalty = 1 },
+            "stop" => AnswerOptions.None with { Stop = ["END"] },
+            "verbosity" => AnswerOptions.None with { Verbosity = "low" },
+            "json" => AnswerOptions.None with { Format = new ResponseFormat("json_object") },
+            "no properties" => AnswerOptions.None with { Format = new ResponseFormat("json_schema", "a", null, JsonElement.Parse("{}")) },
+            "choice" => Weather with { ToolChoice = "required" },
+            _ => Weather with { ParallelToolCalls = false },
+        };
+
+        var refused = Refused(() => host.Catalog.Get("model").Check(Items.OfText("a"), options));
+
+        Assert.Equal(("unsupported_parameter", field), (refused.Code, refused.Field));
+    }
+
+    [Theory]
+    [InlineData("openai", "chat_completions", "assistant")]
+    [InlineData("openai", "responses", "assistant,system,developer")]
+    [InlineData("anthropic", "chat_completions", "system,developer")]
+    [InlineData("ollama", "chat_completions", "")]
+    public async Task Images_and_files_are_passed_on_or_refused_in_every_message(string provider, string api, string refusedRoles)
+    {
+        await using var wire = await WireServer.StartAsync();
+        var isImageAlone = provider == "ollama";
+        await using var host = AgentHost.Start([.. wire.Agent(provider), ("agents:model:api", api),
+            ("agents:model:accepts", isImageAlone ? "image" : "image,file")]);
+        wire.Reply = (_, http) =>
+        {
+            http.Response.StatusCode = 400;
+            return WireServer.JsonAsync(http, "{}");
+        };
+        var agent = host.Catalog.Get("model");
+        foreach (var role in (string[])["user", "assistant", "system", "developer"])
+        {
+            foreach (var part in (string[])["""{"type":"input_image","image_url":"data:image/png;base64,TUFSSw=="}""",
+                """{"type":"input_file","filename":"a.pdf","file_data":"data:application/pdf;base64,TUFSSw=="}"""])
+            {
+                if (isImageAlone && part.Contains("file", StringComparison.Ordinal))
+                {
+                    continue;
+                }
+
+                var items = AgentHost.Json(
+                    $$"""[{"role":"{{role}}","content":[{"type":"input_text","text":"b"},{{part}}]},{"role":"user","content":"c"}]""");
+                if (refusedRoles.Split(',').Contains(role))
+                {
+                    var refused = Refused(() => agent.Check(items, AnswerOptions.None));
+                    Assert.Equal(("content_not_supported", "input[0].content[1]"), (refused.Code, refused.Field));
+                    Assert.Equal("content_not_supported",
+                        Refused(() => agent.CheckHistory([AgentHost.Turn(1, items, Items.OfText("x"))], mayCut: false)).Code);
+                    continue;
+                }
+
+                agent.Check(items, AnswerOptions.None);
+                await Assert.ThrowsAsync<AgentException>(() => host.AskAsync(items));
+                Assert.Contains("TUFSSw==", wire.Last.Body.ToJsonString(Relaxed), StringComparison.Ordinal);
+            }
+        }
+    }
+
     // The other endpoint is one of this server's own.
     [Theory]
     [InlineData(false)]
@@ -252,6 +446,9 @@ public sealed class ProviderTests
         Assert.Throws<Sessions.ServiceDefaults.SettingsException>(
             () => AgentHost.Start([("agents:model:provider", "ollama"), ("agents:model:model", "m"), ("agents:model:accepts", "file")]));
     }
+
+    private static void AssertSame(string expected, JsonNode? actual) =>
+        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(expected), actual), actual?.ToJsonString());
 
     private static Error Refused(Action check) => Assert.Throws<DomainException>(check).Error;
 

@@ -188,6 +188,25 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task Options_that_a_provider_does_not_know_are_refused_by_their_name_in_the_request()
+    {
+        var server = await StartAsync(("agents:model:api", "responses"), ("agents:llama:provider", "ollama"),
+            ("agents:llama:model", "m"), ("agents:llama:endpoint", "http://127.0.0.1:1"));
+        foreach (var (path, body, param) in (IEnumerable<(string, string, string)>)
+        [
+            ("/v1/chat/completions", """{"model":"model","messages":[{"role":"user","content":"x"}],"seed":1}""", "seed"),
+            ("/v1/chat/completions", """{"model":"llama","messages":[{"role":"user","content":"x"}],"verbosity":"low"}""", "verbosity"),
+            ("/v1/responses", """{"model":"llama","input":"x","text":{"verbosity":"low"}}""", "text.verbosity"),
+        ])
+        {
+            var refused = await server.PostAsync(path, body);
+            Assert.Equal((400, "unsupported_parameter", param),
+                (refused.Status, (string?)refused.Json["error"]!["code"], (string?)refused.Json["error"]!["param"]));
+            Assert.StartsWith($"{param}:", (string?)refused.Json["error"]!["message"], StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task What_went_on_from_a_conversation_goes_with_it_whoever_has_claimed_the_one_or_the_other()
     {
         var server = await StartAsync();

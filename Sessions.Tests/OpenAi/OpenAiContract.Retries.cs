@@ -41,7 +41,8 @@ public abstract partial class OpenAiContract
         var conversation = await server.IdOfAsync("/v1/conversations");
         object message = new { role = "user", content = "x" };
         var held = new { model = "model", input = "hold", conversation };
-        var runs = Enumerable.Range(1, 3).Select(i => server.PostAsync("/v1/responses", held, ("X-Stainless-Retry-Count", $"{i}"))).ToArray();
+        var runs = Enumerable.Range(1, 3)
+            .Select(i => server.PostAsync("/v1/responses", held, ("X-Stainless-Retry-Count", $"{i}"))).ToArray();
         await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
         var adds = Enumerable.Range(1, 3).Select(i => server.PostAsync(
             $"/v1/conversations/{conversation}/items", new { items = new[] { message } }, ("X-Stainless-Retry-Count", $"{i}"))).ToArray();

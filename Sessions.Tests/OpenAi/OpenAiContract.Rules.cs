@@ -122,6 +122,29 @@ public abstract partial class OpenAiContract
         Assert.Single(await server.ItemsAsync(conversation));
     }
 
+    [Theory]
+    [InlineData("""{"type":"input_image","image_url":"data:image/png;base64,AA=="}""")]
+    [InlineData("""{"type":"input_file","filename":"a.txt","file_data":"data:text/plain;base64,YQ=="}""")]
+    public async Task Content_that_has_no_place_in_a_message_is_refused_before_anything_runs(string part)
+    {
+        var server = await StartAsync();
+        var item = $$"""{"role":"assistant","content":[{"type":"output_text","text":"here"},{{part}}]}""";
+        var conversation = await server.IdOfAsync("/v1/conversations", $$"""{"items":[{{item}}]}""");
+        foreach (var stream in (string[])["false", "true"])
+        {
+            var given = await server.PostAsync("/v1/responses",
+                $$"""{"model":"model","input":[{{item}},{"role":"user","content":"what is it?"}],"stream":{{stream}}}""");
+            var stored = await server.PostAsync("/v1/responses",
+                $$"""{"model":"model","input":"what is it?","conversation":"{{conversation}}","stream":{{stream}}}""");
+            Assert.Equal((400, "unsupported_parameter", "input[0].content[1]"),
+                (given.Status, (string?)given.Json["error"]!["code"], (string?)given.Json["error"]!["param"]));
+            Assert.Equal((400, "unsupported_parameter"), (stored.Status, (string?)stored.Json["error"]!["code"]));
+        }
+
+        Assert.Empty(server.Model.Requests);
+        Assert.Single(await server.ItemsAsync(conversation));
+    }
+
     [Fact]
     public async Task References_are_given_once_and_those_of_other_branches_too()
     {

@@ -1,4 +1,5 @@
 using System.Collections.Frozen;
+using System.Text.Json;
 using Microsoft.Extensions.AI;
 using Sessions.Api.Domain;
 using Sessions.Api.Engine.Agents.Tools;
@@ -110,9 +111,9 @@ internal sealed partial class Agent(
             throw Unsupported("instructions", "this agent takes no instructions of a request's");
         }
 
-        if (settings.Provider == AgentProvider.Anthropic && Unknown(options) is { } unknown)
+        if (Unknown(options) is { } unknown)
         {
-            throw Unsupported($"parameters.{Error.Shorten(unknown)}", "this agent's provider does not know it");
+            throw Unsupported(unknown, "this agent's provider does not know it");
         }
 
         foreach (var name in options.Others?.Keys ?? [])
@@ -475,12 +476,34 @@ internal sealed partial class Agent(
         return new TimeSpan(took.Ticks - (took.Ticks % TimeSpan.TicksPerMicrosecond));
     }
 
-    // What its library would leave out.
-    private static string? Unknown(AnswerOptions options) =>
-        options.Seed is not null ? "seed"
-        : options.FrequencyPenalty is not (null or 0) ? "frequency_penalty"
-        : options.PresencePenalty is not (null or 0) ? "presence_penalty"
-        : options.Others?.Keys.FirstOrDefault(name => name != "top_k");
+    // What a provider's wire, or its library, would leave out.
+    private string? Unknown(AnswerOptions options) => (settings.Provider, settings.Api) switch
+    {
+        (AgentProvider.Openai, AgentApi.Responses) => UnknownNumber(options) ?? (options.Stop is null ? null : "parameters.stop"),
+        (AgentProvider.Anthropic, _) => UnknownNumber(options)
+            ?? (options.Others?.Keys.FirstOrDefault(name => name != "top_k") is { } other ? $"parameters.{Error.Shorten(other)}" : null)
+            ?? UnknownVerbosity(options)
+            ?? (options.Format is { Type: not "text" } format && !HasProperties(format) ? format.Field : null),
+        (AgentProvider.Ollama, _) => UnknownVerbosity(options)
+            ?? (options.ToolChoice is not (null or "auto" or "none") ? "tool_choice" : null)
+            ?? (options is { ParallelToolCalls: false, Tools.Count: > 0, ToolChoice: not "none" } ? "parallel_tool_calls" : null),
+        _ => null,
+    };
+
+    private static string? UnknownNumber(AnswerOptions options) =>
+        options.Seed is not null ? "parameters.seed"
+        : options.FrequencyPenalty is not (null or 0) ? "parameters.frequency_penalty"
+        : options.PresencePenalty is not (null or 0) ? "parameters.presence_penalty"
+        : null;
+
+    // Its library passes on a schema of an object with properties, and no other form.
+    private static bool HasProperties(ResponseFormat format) =>
+        format.Schema is { ValueKind: JsonValueKind.Object } schema
+        && schema.TryGetProperty("properties", out var properties) && properties.ValueKind == JsonValueKind.Object;
+
+    // What is in the middle is what it is without being asked.
+    private static string? UnknownVerbosity(AnswerOptions options) =>
+        options.Verbosity is null or "medium" ? null : "text.verbosity";
 
     private static DomainException Unsupported(string field, string rule) =>
         new(new Error("unsupported_parameter", $"{field}: {rule}.") { Field = field, Rule = rule });

@@ -142,7 +142,7 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
     private void AddMessage(List<ChatMessage> messages, ref Step? step, Entry entry)
     {
         var role = Text(entry.Item, "role");
-        var contents = Contents(entry);
+        var contents = Contents(entry, role);
         if (role != "assistant")
         {
             Flush(messages, ref step);
@@ -163,7 +163,7 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
         (step ??= new Step()).AddText(contents);
     }
 
-    private List<AIContent> Contents(Entry entry)
+    private List<AIContent> Contents(Entry entry, string role)
     {
         if (!entry.Item.TryGetProperty("content", out var content))
         {
@@ -180,21 +180,40 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
         {
             foreach (var part in content.EnumerateArray())
             {
-                contents.Add(Content(part, entry.Field is null ? null : $"{entry.Field}.content[{contents.Count}]"));
+                contents.Add(Content(part, role, entry.Field is null ? null : $"{entry.Field}.content[{contents.Count}]"));
             }
         }
 
         return contents;
     }
 
-    private AIContent Content(JsonElement part, string? field) => TypeOf(part) switch
+    private AIContent Content(JsonElement part, string role, string? field) => TypeOf(part) switch
     {
         "input_text" or "output_text" or "text" or "summary_text" => new TextContent(Text(part, "text")),
-        "refusal" => new ErrorContent(Text(part, "refusal")) { ErrorCode = OutputBuilder.Refusal },
-        "input_image" => Image(part, field),
-        "input_file" => File(part, field),
+        "refusal" => Refusal(Text(part, "refusal"), role),
+        "input_image" => InPlace(Image(part, field), role, field),
+        "input_file" => InPlace(File(part, field), role, field),
         var type => throw Refused(field, $"parts of the type '{Error.Shorten(type)}' are not known to this agent"),
     };
+
+    // Where there is no such thing, it is something that was said.
+    private AIContent Refusal(string text, string role) =>
+        role == "assistant" && agent.Provider is (AgentProvider.Openai or AgentProvider.Builtin)
+            ? new ErrorContent(text) { ErrorCode = OutputBuilder.Refusal }
+            : new TextContent(text);
+
+    // Some messages have texts alone, by a provider's wire or its library: other content would be dropped on the way.
+    private AIContent InPlace(AIContent content, string role, string? field)
+    {
+        var isTextAlone = (agent.Provider, agent.Api) switch
+        {
+            (AgentProvider.Openai, AgentApi.Responses) => role is "assistant" or "system" or "developer",
+            (AgentProvider.Openai, _) => role == "assistant",
+            (AgentProvider.Anthropic, _) => role is "system" or "developer",
+            _ => false,
+        };
+        return isTextAlone ? throw Refused(field, $"this agent takes only texts in messages of the role '{role}'") : content;
+    }
 
     private AIContent Image(JsonElement part, string? field)
     {

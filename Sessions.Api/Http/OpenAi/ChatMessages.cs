@@ -33,7 +33,17 @@ internal static partial class ChatMessages
     public static OpenAiError ErrorOf(Error error, List<(string Role, List<ReadOnlyMemory<byte>> Items)> messages, int first)
     {
         var told = OpenAiError.From(error);
-        if (told.Param is null || ItemField.Match(told.Param) is not { Success: true } field)
+        if (told.Param is null)
+        {
+            return told;
+        }
+
+        if (OptionField.Match(told.Param) is { Success: true } option)
+        {
+            return Renamed(told, option.Groups[1].Value);
+        }
+
+        if (ItemField.Match(told.Param) is not { Success: true } field)
         {
             return told;
         }
@@ -51,11 +61,20 @@ internal static partial class ChatMessages
                 + (rest.StartsWith(".output", StringComparison.Ordinal) ? $".content{rest[".output".Length..]}" : rest);
         }
 
-        var message = told.Message.StartsWith($"{told.Param}:", StringComparison.Ordinal)
-            ? name + told.Message[told.Param.Length..]
-            : told.Message;
-        return told with { Param = name, Message = message };
+        return Renamed(told, name);
     }
+
+    private static OpenAiError Renamed(OpenAiError told, string name) => told with
+    {
+        Param = name,
+        Message = told.Message.StartsWith($"{told.Param}:", StringComparison.Ordinal)
+            ? name + told.Message[told.Param!.Length..]
+            : told.Message,
+    };
+
+    // Elsewhere they stand one level deeper.
+    [GeneratedRegex(@"^(?:parameters|text)\.(\w+)$")]
+    private static partial Regex OptionField { get; }
 
     [GeneratedRegex(@"^input(?:\[(\d+)\](.*))?$")]
     private static partial Regex ItemField { get; }

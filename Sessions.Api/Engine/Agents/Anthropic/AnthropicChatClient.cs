@@ -1,13 +1,18 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using Anthropic.Exceptions;
+using Anthropic.Models.Messages;
 using Microsoft.Extensions.AI;
 using Library = Anthropic.AnthropicClient;
 
 namespace Sessions.Api.Engine.Agents.Anthropic;
 
 /// <summary>Asks Anthropic's API by its own library.</summary>
-internal sealed partial class AnthropicChatClient(IChatClient inner) : DelegatingChatClient(inner)
+/// <param name="inner">The library's adapter.</param>
+/// <param name="model">The model.</param>
+internal sealed partial class AnthropicChatClient(IChatClient inner, string model) : DelegatingChatClient(inner)
 {
     // The API wants to be told a number; an answer that has this length is told to be cut short.
     private const int DefaultMaxOutputTokens = 8192;
@@ -24,7 +29,7 @@ internal sealed partial class AnthropicChatClient(IChatClient inner) : Delegatin
             MaxRetries = 0,
             Timeout = TimeSpan.FromHours(2),
         };
-        return new AnthropicChatClient(client.AsIChatClient(settings.Model, DefaultMaxOutputTokens));
+        return new AnthropicChatClient(client.AsIChatClient(settings.Model, DefaultMaxOutputTokens), settings.Model!);
     }
 
     public override Task<ChatResponse> GetResponseAsync(
@@ -63,16 +68,43 @@ internal sealed partial class AnthropicChatClient(IChatClient inner) : Delegatin
     private static ChatMessage Message(ChatMessage message) =>
         message.Role.Value == "developer" ? new ChatMessage(ChatRole.System, message.Contents) : message;
 
-    private static ChatOptions Options(ChatOptions? options)
+    // The adapter leaves out how an answer is to be drawn, and knows one effort less than the API.
+    private ChatOptions Options(ChatOptions? options)
     {
         var passed = StandardOptions.Of(options);
-        if (StandardOptions.Asked(options).Others?.TryGetValue("top_k", out var topK) == true && topK.TryGetInt32(out var k))
+        var asked = StandardOptions.Asked(options);
+        Dictionary<string, JsonElement> body = new()
         {
-            passed.TopK = k;
+            ["model"] = JsonElement.Parse($"\"{JsonEncodedText.Encode(model)}\""),
+            ["max_tokens"] = Number(passed.MaxOutputTokens ?? DefaultMaxOutputTokens),
+            ["messages"] = JsonElement.Parse("[]"),
+        };
+        if (passed.Temperature is { } temperature)
+        {
+            body["temperature"] = Number(temperature);
         }
 
+        if (passed.TopP is { } topP)
+        {
+            body["top_p"] = Number(topP);
+        }
+
+        if (asked.Others?.TryGetValue("top_k", out var topK) == true)
+        {
+            body["top_k"] = topK;
+        }
+
+        if (asked.ReasoningEffort == "max")
+        {
+            body["output_config"] = JsonElement.Parse("""{"effort":"max"}""");
+        }
+
+        passed.RawRepresentationFactory = _ =>
+            MessageCreateParams.FromRawUnchecked(new Dictionary<string, JsonElement>(), new Dictionary<string, JsonElement>(), body);
         return passed;
     }
+
+    private static JsonElement Number(IFormattable number) => JsonElement.Parse(number.ToString(null, CultureInfo.InvariantCulture));
 
     [GeneratedRegex("\"type\"\\s*:\\s*\"([a-z_]{1,58}_error)\"")]
     private static partial Regex ErrorType { get; }

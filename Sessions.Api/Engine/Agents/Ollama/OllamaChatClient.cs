@@ -39,6 +39,12 @@ internal sealed class OllamaChatClient(IChatClient inner) : DelegatingChatClient
     {
         var passed = StandardOptions.Of(options);
         passed.AdditionalProperties = null;
+        if (passed.ToolMode is NoneChatToolMode)
+        {
+            // It has no such choice: without any, none is called.
+            passed.Tools = null;
+        }
+
         foreach (var (name, value) in StandardOptions.Asked(options).Others ?? FrozenDictionary<string, JsonElement>.Empty)
         {
             (passed.AdditionalProperties ??= [])[name] = value.ValueKind switch

@@ -310,26 +310,31 @@ internal static class ChatCompletionsRequest
         if (format.Type == "json_schema")
         {
             json.WriteStartObject("json_schema"u8);
-            json.WriteString("name"u8, format.Name ?? "answer");
-            if (format.Description is not null)
-            {
-                json.WriteString("description"u8, format.Description);
-            }
-
-            if (format.Schema is { } schema)
-            {
-                json.WritePropertyName("schema"u8);
-                schema.WriteTo(json);
-            }
-
-            if (format.Strict is { } strict)
-            {
-                json.WriteBoolean("strict"u8, strict);
-            }
-
+            WriteSchema(json, format);
             json.WriteEndObject();
         }
 
         json.WriteEndObject();
+    }
+
+    /// <summary>Writes the fields of a schema that an answer is to hold to: Responses have them, too.</summary>
+    public static void WriteSchema(Utf8JsonWriter json, ResponseFormat format)
+    {
+        json.WriteString("name"u8, format.Name ?? "answer");
+        if (format.Description is not null)
+        {
+            json.WriteString("description"u8, format.Description);
+        }
+
+        if (format.Schema is { } schema)
+        {
+            json.WritePropertyName("schema"u8);
+            schema.WriteTo(json);
+        }
+
+        if (format.Strict is { } strict)
+        {
+            json.WriteBoolean("strict"u8, strict);
+        }
     }
 }

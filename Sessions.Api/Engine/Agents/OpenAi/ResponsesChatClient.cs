@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Json;
@@ -19,7 +20,7 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
     public override async Task<ChatResponse> GetResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
-        var response = await base.GetResponseAsync(messages, Options(options), cancellationToken);
+        var response = await base.GetResponseAsync(messages.Select(Message), Options(options), cancellationToken);
         response.ConversationId = null;
         foreach (var message in response.Messages)
         {
@@ -34,7 +35,7 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
         ChatOptions? options = null,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        await foreach (var update in base.GetStreamingResponseAsync(messages, Options(options), cancellationToken))
+        await foreach (var update in base.GetStreamingResponseAsync(messages.Select(Message), Options(options), cancellationToken))
         {
             // The history is ours: the library is not to take the response for a place where it lies.
             update.ConversationId = null;
@@ -62,12 +63,41 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
         }
     }
 
+    // What the adapter would drop or write anew: refusals, files that are no PDF, arguments as a model wrote them.
+    private static ChatMessage Message(ChatMessage message) =>
+        new(message.Role,
+            [.. message.Contents.Select(content => Raw(content) is { } raw ? new AIContent { RawRepresentation = raw } : content)]);
+
+    private static object? Raw(AIContent content) => content switch
+    {
+        ErrorContent { ErrorCode: OutputBuilder.Refusal } refusal =>
+            ResponseItem.CreateAssistantMessageItem([ResponseContentPart.CreateRefusalPart(refusal.Message)]),
+        DataContent file when !file.HasTopLevelMediaType("image") =>
+            ResponseContentPart.CreateInputFilePart(BinaryData.FromBytes(file.Data), file.MediaType, file.Name ?? "file"),
+        FunctionCallContent { RawRepresentation: CallArguments arguments } call =>
+            ResponseItem.CreateFunctionCallItem(call.CallId, call.Name, BinaryData.FromString(arguments.Text)),
+        _ => null,
+    };
+
     private ChatOptions Options(ChatOptions? options)
     {
         var asked = StandardOptions.Asked(options);
-        var passed = StandardOptions.Of(options);
+        var passed = options?.Clone() ?? new ChatOptions();
+        passed.AdditionalProperties = null;
+        passed.Tools = options?.Tools?.Select(tool => tool is AIFunctionDeclaration function ? Tool(function) : tool).ToList();
         passed.RawRepresentationFactory = _ => Request(asked);
         return passed;
+    }
+
+    // With its schema as it was given.
+    private static AITool Tool(AIFunctionDeclaration function)
+    {
+        var hasParameters = function is not ClientFunction { HasParameters: false };
+        return ResponseTool.CreateFunctionTool(
+            function.Name,
+            hasParameters ? BinaryData.FromString(function.JsonSchema.GetRawText()) : null,
+            (function as ClientFunction)?.Strict,
+            function.Description is { Length: > 0 } description ? description : null).AsAITool();
     }
 
     private CreateResponseOptions Request(AnswerOptions asked)
@@ -78,9 +108,14 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
             request.IncludedProperties.Add(IncludedResponseProperty.ReasoningEncryptedContent);
         }
 
-        if (asked.Verbosity is { } verbosity && asked.Format is null)
+        if (asked.ReasoningEffort is { } effort)
         {
-            request.Patch.Set("$.text"u8, Encoding.UTF8.GetBytes($$"""{"verbosity":"{{verbosity}}"}"""));
+            request.Patch.Set("$.reasoning"u8, Encoding.UTF8.GetBytes($$"""{"effort":"{{effort}}"}"""));
+        }
+
+        if (asked.Format is not null || asked.Verbosity is not null)
+        {
+            request.Patch.Set("$.text"u8, Text(asked).Span);
         }
 
         foreach (var (name, value) in asked.Others ?? System.Collections.Frozen.FrozenDictionary<string, JsonElement>.Empty)
@@ -89,5 +124,34 @@ internal sealed class ResponsesChatClient(IChatClient inner, bool keepsReasoning
         }
 
         return request;
+    }
+
+    private static ReadOnlyMemory<byte> Text(AnswerOptions asked)
+    {
+        var buffer = new ArrayBufferWriter<byte>(256);
+        using (var json = new Utf8JsonWriter(buffer))
+        {
+            json.WriteStartObject();
+            if (asked.Format is { } format)
+            {
+                json.WriteStartObject("format"u8);
+                json.WriteString("type"u8, format.Type);
+                if (format.Type == "json_schema")
+                {
+                    ChatCompletionsRequest.WriteSchema(json, format);
+                }
+
+                json.WriteEndObject();
+            }
+
+            if (asked.Verbosity is { } verbosity)
+            {
+                json.WriteString("verbosity"u8, verbosity);
+            }
+
+            json.WriteEndObject();
+        }
+
+        return buffer.WrittenMemory;
     }
 }
