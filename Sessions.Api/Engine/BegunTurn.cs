@@ -27,6 +27,15 @@ internal sealed record BeginRequest
     /// <summary>The turn to go on from; 0: from none; <see langword="null"/>: from the newest.</summary>
     public int? AfterTurn { get; init; }
 
+    /// <summary>
+    /// The session, by its key, whose turns up to <see cref="AfterTurn"/> the turn's own begins with. That one is made when the turn is
+    /// committed: of a turn that comes to nothing there is no copy.
+    /// </summary>
+    public Guid? BranchOf { get; init; }
+
+    /// <summary>What the ids of the turn are made of, where that was drawn before.</summary>
+    public TurnNonce? Nonce { get; init; }
+
     /// <summary>The request's idempotency key, within the session.</summary>
     public Idempotency? Idempotency { get; init; }
 
@@ -81,7 +90,7 @@ internal sealed class BegunTurn : IAsyncDisposable
         SessionId = session?.Id ?? request.Session.Id ?? throw new InvalidOperationException("A session is created by its id.");
         SessionKey = session?.Key ?? request.NewKey ?? Domain.SessionKey.New();
         ExpectedNumber = (session?.TurnCount ?? 0) + 1;
-        Nonce = TurnNonce.New(ExpectedNumber);
+        Nonce = request.Nonce ?? TurnNonce.New(ExpectedNumber);
         Parent = request.AfterTurn ?? session?.TurnCount ?? 0;
         Removals = log.Removals;
     }
@@ -133,6 +142,12 @@ internal sealed class BegunTurn : IAsyncDisposable
         : Opening.Path is [.., var last] && last.Number == Parent ? last.RunStart
         : Session?.LastTurn is { } newest && newest.Number == Parent ? newest.RunStart
         : throw new InvalidOperationException("The store gave no turn to go on from.");
+
+    /// <summary>Whether its session is yet to be made, of the first turns of another one.</summary>
+    public bool IsBranch => Request.BranchOf is not null;
+
+    /// <summary>The key of the session that it goes on from: its own, or the one that it branches off.</summary>
+    public Guid SourceKey => Request.BranchOf ?? SessionKey;
 
     /// <summary>How many removals there had been when it began.</summary>
     public long Removals { get; }

@@ -94,6 +94,44 @@ internal sealed partial class SessionLog
     }
 
     /// <summary>
+    /// The turns with the calls whose outputs are among some items, oldest first: of those that a turn began with, and where they are not
+    /// all there, of those before these. With them those that have outputs of their other calls.
+    /// </summary>
+    public async ValueTask<IReadOnlyList<Turn>> FindCallsAsync(
+        BegunTurn begun, Items input, Items output, CancellationToken cancellationToken)
+    {
+        if (input.Form != ItemsForm.Json && output.Form != ItemsForm.Json)
+        {
+            return [];
+        }
+
+        var search = new ToolCalls.Search(input, output);
+        for (var i = begun.History.Count - 1; i >= 0 && !search.IsDone; i--)
+        {
+            search.LookAt(begun.History[i]);
+        }
+
+        for (var tip = begun.History.Count > 0 ? begun.History[0].Parent : begun.Parent; tip > 0 && !search.IsDone;)
+        {
+            var request = new TurnPageRequest { Limit = PageTurns, MaxBytes = PageBytes, Tip = tip, Descending = true };
+            var page = await ReadTurnsAsync(SessionRef.ByKey(begun.SourceKey), begun.Request.Owner, request, cancellationToken);
+            if (page is not { Turns.Count: > 0 })
+            {
+                break;
+            }
+
+            foreach (var turn in page.Turns)
+            {
+                search.LookAt(turn);
+            }
+
+            tip = page.Turns[^1].Parent;
+        }
+
+        return search.Found.Count == 0 ? [] : ToolCalls.WithOutputs(search.Found, begun.History);
+    }
+
+    /// <summary>
     /// Reads one page of sessions; of a filtered one no more than 1,000 are looked at, and the page then tells where to go on.
     /// </summary>
     public async ValueTask<Page<Session>> ListAsync(

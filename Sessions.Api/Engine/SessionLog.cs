@@ -75,6 +75,17 @@ internal sealed partial class SessionLog
     public async ValueTask<BegunTurn> BeginAsync(BeginRequest request, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        if (request.BranchOf is not null)
+        {
+            // A request with a key may have made it before.
+            if (await GetAsync(request.Session, request.Owner, cancellationToken) is null)
+            {
+                return await BeginBranchAsync(request, cancellationToken);
+            }
+
+            request = request with { BranchOf = null };
+        }
+
         var open = new OpenRequest
         {
             Session = request.Session,
@@ -135,6 +146,11 @@ internal sealed partial class SessionLog
     /// <exception cref="DomainException"><c>session_gone</c>, <c>storage_full</c>.</exception>
     public async ValueTask<Turn?> CommitAsync(BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
     {
+        if (begun.IsBranch)
+        {
+            return await CommitBranchAsync(begun, turn, summary, cancellationToken);
+        }
+
         await begun.StopKeepingAsync();
 
         // With the run that the store is going to give it, too: then it is not copied once more.
@@ -211,6 +227,90 @@ internal sealed partial class SessionLog
         }
     }
 
+    // The turn knows what its session is going to be; until then it only reads the one that it branches off.
+    private async ValueTask<BegunTurn> BeginBranchAsync(BeginRequest request, CancellationToken cancellationToken)
+    {
+        var source = SessionRef.ByKey(request.BranchOf!.Value);
+        var opening = await OpenAsync(
+            "begin_turn",
+            new OpenRequest
+            {
+                Session = source,
+                Owner = request.Owner,
+                HistoryTurns = Math.Max(1, request.HistoryTurns),
+                HistoryBytes = request.HistoryBytes,
+                Tip = request.AfterTurn,
+            },
+            cancellationToken);
+        if (opening.Session is not { } head || request.AfterTurn is not { } last)
+        {
+            throw new DomainException(Error.SessionNotFound(source.ToString()));
+        }
+
+        var branch = head with
+        {
+            Id = request.Session.Id!,
+            Key = SessionKey.New(),
+            Place = 0,
+            Kind = SessionKind.Chain,
+            TurnCount = last,
+            LastTurn = opening.Path is [.., var tip] ? tip : null,
+            Summary = head.Summary?.CoversTurns <= last ? head.Summary : null,
+        };
+        var turn = new BegunTurn(this, request, opening with { Session = branch });
+        _running[turn] = true;
+        return turn;
+    }
+
+    private async ValueTask<Turn?> CommitBranchAsync(
+        BegunTurn begun, Turn turn, Summary? summary, CancellationToken cancellationToken)
+    {
+        var (request, branch) = (begun.Request, begun.Session!);
+        var session = new NewSession(
+            branch.Id, branch.Key, branch.Kind, branch.UserId, default, SessionOrigin.Fork, request.ReservedBy);
+        try
+        {
+            await ForkAsync(SessionRef.ByKey(begun.SourceKey), request.Owner, branch.TurnCount, session, cancellationToken);
+        }
+        catch (DomainException e) when (e.Error.Code == "session_exists")
+        {
+            // The same request has made it meanwhile, on another replica.
+            return null;
+        }
+        catch (DomainException e) when (e.Error.Code == "session_not_found")
+        {
+            throw new DomainException(Error.SessionGone(branch.Id));
+        }
+
+        try
+        {
+            var onBranch = request with { BranchOf = null, MustExist = true, HistoryTurns = 1, Nonce = begun.Nonce };
+            await using var again = await BeginAsync(onBranch, cancellationToken);
+            return again.Replay is null ? await CommitAsync(again, turn, summary, cancellationToken) : null;
+        }
+        catch
+        {
+            await RemoveUnusedAsync(branch);
+            throw;
+        }
+    }
+
+    // As well as can be: what is left expires.
+    private async ValueTask RemoveUnusedAsync(Session branch)
+    {
+        try
+        {
+            var key = SessionRef.ByKey(branch.Key);
+            if ((await GetAsync(key, Owner.Anyone, CancellationToken.None))?.TurnCount == branch.TurnCount)
+            {
+                await DeleteAsync(key, Owner.Anyone, CancellationToken.None);
+            }
+        }
+        catch (Exception e) when (e is StoreUnavailableException or StoredDataException)
+        {
+        }
+    }
+
     // One way of waiting for all stores that have leases. In real time: the servers' clocks are what leases run out by.
     private async ValueTask<Opening> OpenPatientlyAsync(OpenRequest request, TimeSpan wait, CancellationToken cancellationToken)
     {
@@ -262,7 +362,7 @@ internal sealed partial class SessionLog
     {
         foreach (var (turn, _) in _running)
         {
-            if (keys.Contains(turn.SessionKey))
+            if (keys.Contains(turn.SessionKey) || keys.Contains(turn.SourceKey))
             {
                 turn.Lose();
             }

@@ -9,27 +9,15 @@ namespace Sessions.Api.Engine;
 /// </summary>
 internal static class ToolCalls
 {
-    /// <summary>
-    /// The turns without those at the beginning that lost their calls because the history was cut before them: a window never begins with
-    /// an output whose call is outside.
-    /// An output whose call was deleted is no reason to leave out a turn; agents are simply not told it.
-    /// </summary>
-    public static IReadOnlyList<Turn> WithoutOrphans(IReadOnlyList<Turn> history)
-    {
-        var first = 0;
-        while (first < history.Count && history[first].Parent != 0 && HasOrphans(history[first].Input))
-        {
-            first++;
-        }
-
-        return first == 0 ? history : [.. history.Skip(first)];
-    }
-
     /// <summary>Requires that the input answers calls that wait, and leaves none waiting.</summary>
+    /// <param name="history">The last turns of the path.</param>
+    /// <param name="needed">The turns with the calls of the input's outputs, also from before these.</param>
+    /// <param name="input">The input.</param>
+    /// <param name="sessionId">The session, for messages.</param>
     /// <exception cref="DomainException"><c>tool_output_required</c>, <c>tool_call_not_found</c>.</exception>
-    public static void Require(IReadOnlyList<Turn> history, Items input, string sessionId)
+    public static void Require(IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, Items input, string sessionId)
     {
-        var waiting = WaitingAfter(history);
+        var waiting = WaitingAfter(history, needed);
         RequireCalls(Read(input), ref waiting, sessionId);
         if (waiting?.Find(call => !call.MayBeLeft) is { CallId: { } open })
         {
@@ -44,7 +32,7 @@ internal static class ToolCalls
 
     /// <summary>Requires that every output in a turn that a client made has its call; calls may go on waiting.</summary>
     /// <exception cref="DomainException"><c>tool_call_not_found</c>.</exception>
-    public static void RequireCalls(IReadOnlyList<Turn> history, Items input, Items output)
+    public static void RequireCalls(IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, Items input, Items output)
     {
         var (told, answered) = (Read(input), Read(output));
         if (told.Length == 0 && answered.Length == 0)
@@ -52,7 +40,7 @@ internal static class ToolCalls
             return;
         }
 
-        var waiting = WaitingAfter(history);
+        var waiting = WaitingAfter(history, needed);
         RequireCalls(told, ref waiting, sessionId: null);
         RequireCalls(answered, ref waiting, sessionId: null);
     }
@@ -60,24 +48,17 @@ internal static class ToolCalls
     /// <summary>Whether there are outputs of functions among these items.</summary>
     public static bool HasOutputs(Items items) => Array.Exists(Read(items), part => part.IsOutput);
 
-    private static bool HasOrphans(Items input)
+    // An output in the history that has no call is one whose call was deleted, or stands before it.
+    private static List<Waiting>? WaitingAfter(IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed)
     {
         List<Waiting>? waiting = null;
-        foreach (var part in Read(input))
+        foreach (var (_, part) in needed.Where(turn => history.Count == 0 || turn.Number < history[0].Number).SelectMany(PartsOf))
         {
-            if (!Follow(part, ref waiting))
-            {
-                return true;
-            }
+            Follow(part, ref waiting);
         }
 
-        return false;
-    }
-
-    // An output in the history that has no call is one whose call was deleted.
-    private static List<Waiting>? WaitingAfter(IReadOnlyList<Turn> history)
-    {
-        List<Waiting>? waiting = null;
+        // What answered the others there stands between those turns and these, or need not be asked for any more.
+        waiting = waiting?.ConvertAll(call => call with { MayBeLeft = true });
         for (var i = 0; i < history.Count; i++)
         {
             var turn = history[i];
@@ -244,6 +225,74 @@ internal static class ToolCalls
         }
 
         return callId is not null && (isCall || isOutput) ? (isOutput, callId) : null;
+    }
+
+    /// <summary>Turns with calls, and with them those of a history that have outputs of these.</summary>
+    public static IReadOnlyList<Turn> WithOutputs(IReadOnlyList<Turn> turns, IReadOnlyList<Turn> history)
+    {
+        var calls = turns.SelectMany(PartsOf).Where(one => !one.Part.IsOutput).Select(one => one.Part.CallId).ToHashSet();
+        var answers = history.Where(turn => PartsOf(turn).Any(one => one.Part.IsOutput && calls.Contains(one.Part.CallId)));
+        return [.. turns.UnionBy(answers, turn => turn.Number).OrderBy(turn => turn.Number)];
+    }
+
+    /// <summary>
+    /// Finds the turns that the outputs among some items need: those with their calls, and with what else has the same ids behind these.
+    /// Turns are looked at from the newest back.
+    /// </summary>
+    public sealed class Search
+    {
+        // By the id of a call: how many outputs have been met whose calls were not.
+        private readonly Dictionary<string, int> _missing = new(StringComparer.Ordinal);
+
+        /// <summary>Begins one.</summary>
+        /// <param name="sides">The items, in order.</param>
+        public Search(params ReadOnlySpan<Items> sides)
+        {
+            List<Waiting>? waiting = null;
+            foreach (var items in sides)
+            {
+                foreach (var part in Read(items))
+                {
+                    if (!Follow(part, ref waiting))
+                    {
+                        _missing[part.CallId] = _missing.GetValueOrDefault(part.CallId) + 1;
+                    }
+                }
+            }
+        }
+
+        /// <summary>Whether all calls are found.</summary>
+        public bool IsDone => _missing.Count == 0;
+
+        /// <summary>The turns that were found so far.</summary>
+        public List<Turn> Found { get; } = [];
+
+        /// <summary>Looks at the next turn back.</summary>
+        public void LookAt(Turn turn)
+        {
+            var isNeeded = false;
+            foreach (var (_, part) in IsDone ? [] : PartsOf(turn).Reverse())
+            {
+                if (_missing.TryGetValue(part.CallId, out var count))
+                {
+                    isNeeded = true;
+                    count += part.IsOutput ? 1 : -1;
+                    if (count == 0)
+                    {
+                        _missing.Remove(part.CallId);
+                    }
+                    else
+                    {
+                        _missing[part.CallId] = count;
+                    }
+                }
+            }
+
+            if (isNeeded)
+            {
+                Found.Add(turn);
+            }
+        }
     }
 
     private readonly record struct Waiting(string CallId, bool MayBeLeft = false);

@@ -48,10 +48,11 @@ internal sealed class TurnContexts(SessionLog log, AgentCatalog agents, LimitSet
             MinLifetime = TimeSpan.Zero,
             ReadsOnly = true,
         }, cancellationToken);
-        var history = ToolCalls.WithoutOrphans(begun.History);
+        var history = begun.History;
+        var needed = await log.FindCallsAsync(begun, turn.Input, Items.None, cancellationToken);
         return new TurnContext(page.Session.Id, turn, agent, bounds.MayCut
-            ? await agent.WindowAsync(history, TurnRunner.SummaryOf(begun, history), cancellationToken)
-            : new AgentWindow(history, null, HasInstructions: (await agent.WindowAsync([], null, cancellationToken)).HasInstructions));
+            ? await agent.WindowAsync(history, needed, TurnRunner.SummaryOf(begun, history), cancellationToken)
+            : new AgentWindow(history, null, HasInstructions: (await agent.WindowAsync([], [], null, cancellationToken)).HasInstructions));
     }
 }
 

@@ -120,11 +120,14 @@ internal sealed partial class TurnRunner(
             Owner = command.Owner,
             Kind = command.Kind,
             MustExist = command.MustExist,
-            HistoryTurns = history.Turns,
+
+            // Whether a call waits for its output stands in the last turn, also where the agent is not told of that.
+            HistoryTurns = Math.Max(1, history.Turns),
             HistoryBytes = history.Bytes,
             AfterTurn = command.AfterTurn,
+            BranchOf = command.BranchOf,
             Idempotency = command.Idempotency,
-            ReservedBy = name.ReservedBy,
+            ReservedBy = name.ReservedBy ?? (command.BranchOf is null ? null : command.Idempotency?.Key),
             // The server's own chains are known by their responses alone, whose ids tell the key.
             NewKey = command.Kind == SessionKind.Chain ? null : name.NewKey,
             Wait = WaitFor(command.OnBusy),
@@ -153,7 +156,7 @@ internal sealed partial class TurnRunner(
             // What has been told can't be taken back: a turn that is told as it runs is not run again. What tools have done can't either.
             for (var attempt = 1; attempt <= (observer is null && !entry.ToolsRan ? MaxAttempts : 1); attempt++)
             {
-                var (result, isNameLost) = await TryRunAsync(name, command, request, history.MayCut, observer, entry, ended);
+                var (result, isNameLost) = await TryRunAsync(name, command, request, history, observer, entry, ended);
                 if (isNameLost)
                 {
                     outcome = null;
@@ -231,8 +234,8 @@ internal sealed partial class TurnRunner(
     }
 
     private async ValueTask<Attempt> TryRunAsync(
-        SessionName name, TurnCommand command, BeginRequest request, bool mayCut, ITurnObserver? observer, RunningTurns.Entry entry,
-        CancellationToken cancellationToken)
+        SessionName name, TurnCommand command, BeginRequest request, HistoryBounds bounds, ITurnObserver? observer,
+        RunningTurns.Entry entry, CancellationToken cancellationToken)
     {
         BegunTurn opened;
         try
@@ -270,9 +273,10 @@ internal sealed partial class TurnRunner(
             throw new DomainException(failure);
         }
 
-        if (begun.IsCut && !mayCut)
+        if (begun.IsCut && !bounds.MayCut)
         {
-            var rule = $"the history and the input must have at most {request.HistoryBytes} bytes";
+            var rule = $"the turns before it must have at most {request.HistoryBytes} bytes as they are kept, with what those made under "
+                + "/v1 keep of their responses, such as instructions and tools; the operator can raise that";
             throw new DomainException(Error.LimitExceeded("input", rule, "limits.history_bytes") with
             {
                 Code = "context_length_exceeded",
@@ -280,8 +284,9 @@ internal sealed partial class TurnRunner(
             });
         }
 
-        var history = ToolCalls.WithoutOrphans(begun.History);
-        ToolCalls.Require(history, command.Input, begun.SessionId);
+        var needed = await log.FindCallsAsync(begun, command.Input, Items.None, cancellationToken);
+        ToolCalls.Require(begun.History, needed, command.Input, begun.SessionId);
+        var history = bounds.Turns == 0 ? [] : begun.History;
         DateTimeOffset startedAt;
         AgentAnswer answer;
         try
@@ -290,19 +295,19 @@ internal sealed partial class TurnRunner(
             await command.Agent.PrepareAsync(command.Options, cancellationToken);
             if (observer is not null)
             {
-                command.Agent.CheckHistory(history, mayCut);
+                command.Agent.CheckHistory(history, needed, bounds.MayCut);
             }
 
             startedAt = time.GetUtcNowMicroseconds();
             observer?.On(new TurnBegun(
                 begun.SessionId, begun.SessionKey, begun.Nonce, begun.ExpectedNumber, begun.Session is null, startedAt));
             observer?.Flush();
-            answer = await AnswerAsync(command, begun, history, observer, entry, cancellationToken);
+            answer = await AnswerAsync(command, begun, history, needed, observer, entry, cancellationToken);
         }
         catch (AgentException e)
         {
             // The client may have gone by now: the failure is recorded all the same. A chain that never began has nothing to record it on.
-            if (command.Store && (begun.Session is not null || request.Kind != SessionKind.Chain))
+            if (command.Store && !begun.IsBranch && (begun.Session is not null || request.Kind != SessionKind.Chain))
             {
                 await log.FailAsync(begun, e.Message, CancellationToken.None);
             }
@@ -346,8 +351,8 @@ internal sealed partial class TurnRunner(
     }
 
     private static async ValueTask<AgentAnswer> AnswerAsync(
-        TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, ITurnObserver? observer, RunningTurns.Entry entry,
-        CancellationToken cancellationToken)
+        TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, ITurnObserver? observer,
+        RunningTurns.Entry entry, CancellationToken cancellationToken)
     {
         var request = new AgentRequest
         {
@@ -356,6 +361,7 @@ internal sealed partial class TurnRunner(
             Turn = begun.ExpectedNumber,
             Summary = SummaryOf(begun, history),
             History = history,
+            Needed = needed,
             MayCut = command.History?.MayCut ?? true,
             Input = command.Input,
             Options = command.Options,
@@ -460,7 +466,8 @@ internal sealed partial class TurnRunner(
                 });
             }
 
-            ToolCalls.RequireCalls(begun.History, command.Input, command.Output);
+            var needed = await log.FindCallsAsync(begun, command.Input, command.Output, cancellationToken);
+            ToolCalls.RequireCalls(begun.History, needed, command.Input, command.Output);
             cancellationToken.ThrowIfCancellationRequested();
             var turn = new Turn
             {

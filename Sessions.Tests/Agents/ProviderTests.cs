@@ -73,6 +73,26 @@ public sealed class ProviderTests
     }
 
     [Fact]
+    public async Task Anthropic_is_told_a_user_first_and_no_thoughts_alone()
+    {
+        await using var wire = await WireServer.StartAsync();
+        await using var host = AgentHost.Start([.. wire.Agent("anthropic"), ("agents:model:instructions", "Be kind.")]);
+        wire.Reply = (_, http) => WireServer.JsonAsync(http, AnthropicAnswer);
+        const string Call = """{"type":"function_call","call_id":"c","name":"weather","arguments":"{}"}""";
+        const string Output = """{"type":"function_call_output","call_id":"c","output":"1"}""";
+        const string Thought = """{"type":"reasoning","summary":[],"encrypted_content":"SEAL"}""";
+        Turn Own(int number, string input, string output) =>
+            AgentHost.Turn(number, AgentHost.Json(input), AgentHost.Json(output)) with { AgentUsed = "anthropic/test-model" };
+
+        // The window begins with the output of a call before it, and one call has no output any more.
+        await host.AskAsync(Items.OfText("hi"), history: [Own(7, $"[{Output}]", $"[{Thought},{Call}]"),
+            Own(8, $"[{Output}]", $$"""[{{Thought}},{{Call.Replace("\"c\"", "\"d\"", StringComparison.Ordinal)}}]""")]);
+
+        Assert.Equal(["user", "assistant", "user", "user"],
+            wire.Last.Body["messages"]!.AsArray().Select(message => (string?)message!["role"]));
+    }
+
+    [Fact]
     public async Task Anthropics_failures_are_told_apart()
     {
         await using var wire = await WireServer.StartAsync();

@@ -39,14 +39,14 @@ public sealed class ToolCallsTests
     {
         Turn[] history = [AgentHost.Turn(1, None, AgentHost.Json(output))];
 
-        var error = Record.Exception(() => ToolCalls.Require(history, AgentHost.Json(input), "s1"));
+        var error = Record.Exception(() => ToolCalls.Require(history, [], AgentHost.Json(input), "s1"));
 
         Assert.Equal(code, (error as DomainException)?.Error.Code);
         Assert.True(error is null || error.Message.Contains($" {callId}.", StringComparison.Ordinal));
         Assert.Equal(code is null ? null : "s1", (error as DomainException)?.Error.SessionId);
 
         // An appended turn may leave calls open, but has no output without its call.
-        var appended = Record.Exception(() => ToolCalls.RequireCalls(history, AgentHost.Json(input), None));
+        var appended = Record.Exception(() => ToolCalls.RequireCalls(history, [], AgentHost.Json(input), None));
         Assert.Equal(code == "tool_call_not_found" ? code : null, (appended as DomainException)?.Error.Code);
     }
 
@@ -56,25 +56,54 @@ public sealed class ToolCallsTests
         Turn[] history = [AgentHost.Turn(1, None, AgentHost.Json("[null]")),
             AgentHost.Turn(2, AgentHost.Json($"[{OutputA}]"), Items.OfText("x"))];
 
-        ToolCalls.Require(history, None, "s1");
-        Assert.Same(history, ToolCalls.WithoutOrphans(history));
+        ToolCalls.Require(history, [], None, "s1");
     }
 
     [Fact]
-    public void A_window_does_not_begin_with_an_output()
+    public void The_turns_that_outputs_need_are_found_from_the_newest_back()
     {
         Turn[] history =
         [
-            AgentHost.Turn(1, None, AgentHost.Json($"[{CallA}]")),
-            AgentHost.Turn(2, AgentHost.Json($"[{OutputA}]"), AgentHost.Json($"[{CallB}]")),
-            AgentHost.Turn(3, AgentHost.Json($"[{OutputB}]"), Items.OfText("x")),
-            AgentHost.Turn(4, None, Items.OfText("y")),
+            AgentHost.Turn(1, None, AgentHost.Json($"[{CallA},{CallB}]")),
+            AgentHost.Turn(2, AgentHost.Json($"[{OutputB}]"), Items.None),
+            AgentHost.Turn(3, AgentHost.Json($"[{OutputA}]"), AgentHost.Json($"[{CallB}]")),
+            AgentHost.Turn(4, None, Items.OfText("x")),
         ];
 
-        Assert.Equal([1, 2, 3, 4], ToolCalls.WithoutOrphans(history).Select(turn => turn.Number));
-        Assert.Equal([4], ToolCalls.WithoutOrphans(history[1..]).Select(turn => turn.Number));
-        Assert.Equal([4], ToolCalls.WithoutOrphans(history[2..]).Select(turn => turn.Number));
+        Assert.Equal([], Needed("[]"));
+        Assert.Equal([3], Needed($"[{OutputB}]"));
+        Assert.Equal([1, 2, 3], Needed($"[{OutputB},{OutputB}]"));
+        Assert.Equal([], Needed($"[{CallA},{OutputA}]"));
+
+        // A call that was answered has no other output: there is none to be found, and all that has its id was looked at.
+        Assert.Equal([1, 3], Needed($"[{OutputA}]"));
+        Assert.False(Search($"[{OutputA}]").IsDone);
+        Assert.Equal([1, 2, 3], ToolCalls.WithOutputs(history[..1], history).Select(turn => turn.Number));
         Assert.True(ToolCalls.HasOutputs(history[1].Input));
         Assert.False(ToolCalls.HasOutputs(history[0].Output));
+
+        IEnumerable<int> Needed(string input) => Search(input).Found.Select(turn => turn.Number).Order();
+
+        ToolCalls.Search Search(string input)
+        {
+            var search = new ToolCalls.Search(AgentHost.Json(input));
+            history.Reverse().ToList().ForEach(search.LookAt);
+            return search;
+        }
+    }
+
+    [Fact]
+    public void What_waits_since_before_a_window_may_go_on_waiting()
+    {
+        Turn[] needed = [AgentHost.Turn(1, None, AgentHost.Json($"[{CallA},{CallB}]"))];
+        Turn[] window = [AgentHost.Turn(9, None, Items.OfText("x"))];
+
+        // What answered the other call is not among them.
+        ToolCalls.Require(window, needed, AgentHost.Json($"[{OutputA}]"), "s1");
+
+        // In the window itself none may be left.
+        Turn[] open = [.. needed, .. window];
+        Assert.Equal("tool_output_required", Assert.Throws<DomainException>(
+            () => ToolCalls.Require(open, needed, AgentHost.Json($"[{OutputA}]"), "s1")).Error.Code);
     }
 }

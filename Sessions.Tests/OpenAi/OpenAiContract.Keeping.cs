@@ -71,6 +71,10 @@ public abstract partial class OpenAiContract
         var refused = await server.PostAsync("/v1/responses", new { model = "model", input = "next", conversation });
         Assert.Equal((400, "context_length_exceeded", "input"),
             (refused.Status, (string?)refused.Json["error"]!["code"], (string?)refused.Json["error"]!["param"]));
+        Assert.Equal(
+            "input: the turns before it must have at most 3000 bytes as they are kept, with what those made under /v1 keep of their "
+            + "responses, such as instructions and tools; the operator can raise that (limits.history_bytes).",
+            (string?)refused.Json["error"]!["message"]);
         refused = await server.PostAsync("/v1/responses",
             new { model = "model", input = "next", conversation, stream = true, truncation = "disabled" });
         Assert.Equal((400, "context_length_exceeded"), (refused.Status, (string?)refused.Json["error"]!["code"]));

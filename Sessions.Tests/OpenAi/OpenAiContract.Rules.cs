@@ -1,4 +1,5 @@
 using System.Net.Http.Headers;
+using System.Net.Http.Json;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -101,6 +102,126 @@ public abstract partial class OpenAiContract
         var refused = new { items = new[] { new { type = "function_call_output", call_id = "c", output = "x" } } };
         Assert.Equal(400, (await server.PostAsync("/v1/conversations?user_id=nobody", refused, ("Idempotency-Key", "refused"))).Status);
         Assert.Empty((await server.GetAsync("/v1/conversations?user_id=nobody")).Json["data"]!.AsArray());
+    }
+
+    [Fact]
+    public async Task An_output_that_the_agent_does_not_take_is_refused_before_a_stream_begins()
+    {
+        var server = await StartAsync(("agents:model:history_tokens", "100"));
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        var call = await server.MakeAsync("/v1/responses", new { model = "model", input = "call add 1", tools = Functions, conversation });
+        object[] image = [new { type = "input_text", text = "1" }, new { type = "input_image", image_url = "data:image/png;base64,AA==" }];
+        var input = new[] { new { type = "function_call_output", call_id = (string?)call["output"]![0]!["call_id"], output = image } };
+        foreach (var stream in (bool[])[false, true])
+        {
+            foreach (var truncation in (string[])["disabled", "auto"])
+            {
+                foreach (var previous in (string?[])[null, (string?)call["id"]])
+                {
+                    var refused = await server.PostAsync("/v1/responses", new
+                    {
+                        model = "model",
+                        input,
+                        tools = Functions,
+                        stream,
+                        truncation,
+                        previous_response_id = previous,
+                        conversation = previous is null ? conversation : null,
+                    });
+                    Assert.Equal((400, "unsupported_parameter", "input[0].output[1]"),
+                        (refused.Status, (string?)refused.Json["error"]!["code"], (string?)refused.Json["error"]!["param"]));
+                }
+            }
+
+            var chat = await server.PostAsync("/v1/chat/completions", new
+            {
+                model = "model",
+                stream,
+                messages = new[]
+                {
+                    new
+                    {
+                        role = "tool",
+                        tool_call_id = input[0].call_id,
+                        content = new[] { new { type = "image_url", image_url = new { url = "data:image/png;base64,AA==" } } },
+                    },
+                },
+            }, ("X-Session-Id", conversation));
+            Assert.Equal((400, "messages[0].content[0]"), (chat.Status, (string?)chat.Json["error"]!["param"]));
+            var query = await server.SendAsync(HttpMethod.Post, "/query", new
+            {
+                thread_id = "native",
+                agent_type = "advanced",
+                stream,
+                input = new[] { new { type = "input_image", image_url = "data:image/png;base64,AA==" } },
+            });
+            query.IsProblem(422, "content_not_supported");
+        }
+
+        Assert.Equal(2, (await server.ItemsAsync(conversation)).Count);
+    }
+
+    [Fact]
+    public async Task What_comes_to_nothing_behind_a_response_of_a_conversation_leaves_no_copy_of_it()
+    {
+        var server = await StartAsync(("limits:responses_bytes_per_user", "20000"));
+        var kept = (string)(await server.MakeAsync("/v1/responses?user_id=ada", new { model = "model", input = "kept" }))["id"]!;
+        var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada");
+        var call = await server.MakeAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = $"call add 1 {new string('x', 5000)}", conversation, tools = Functions });
+        var done = await server.MakeAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = Output(call, "1"), conversation, tools = Functions });
+        var before = (await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}")).Json["version"]!.ToJsonString();
+
+        // Refused; failed, plain and in a stream; left by the client.
+        object After(JsonNode response, object input, bool stream = false) =>
+            new { model = "model", input, stream, previous_response_id = (string?)response["id"] };
+        for (var round = 0; round < 3; round++)
+        {
+            Assert.Equal(400, (await server.PostAsync("/v1/responses?user_id=ada", After(call, "no output"))).Status);
+            Assert.Equal(400, (await server.PostAsync("/v1/responses?user_id=ada", After(call, "no output", stream: true))).Status);
+            Assert.Equal(502, (await server.PostAsync("/v1/responses?user_id=ada", After(done, "fail"))).Status);
+            var failed = await server.ReadAsync(
+                HttpMethod.Post, "/v1/responses?user_id=ada", After(done, "break", stream: true), int.MaxValue);
+            Assert.Equal("response.failed", failed[^1].Type);
+            using var gone = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+            var asked = server.Model.Requests.Count;
+            var left = server.Client.PostAsJsonAsync("/v1/responses?user_id=ada", After(done, "hold"), gone.Token);
+            await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > asked);
+            await gone.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => left);
+        }
+
+        Assert.Equal(200, (await server.GetAsync($"/v1/responses/{kept}?user_id=ada")).Status);
+        Assert.Equal(before, (await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}")).Json["version"]!.ToJsonString());
+
+        // What is repeated makes one, with a key and without; a key whose first try failed is as good as new.
+        Assert.Equal(502,
+            (await server.PostAsync("/v1/responses?user_id=ada", After(done, "fail"), ("Idempotency-Key", "k"))).Status);
+        Assert.Equal(502,
+            (await server.PostAsync("/v1/responses?user_id=ada", After(done, "fail"), ("Idempotency-Key", "k"))).Status);
+        HashSet<string> made = [];
+        for (var round = 0; round < 5; round++)
+        {
+            var repeated = await server.PostAsync(
+                "/v1/responses?user_id=ada", After(done, "say on"), ("X-Stainless-Retry-Count", $"{round}"));
+            Assert.True(repeated.Status == 200, repeated.Text);
+            made.Add((string)repeated.Json["id"]!);
+        }
+
+        Assert.Single(made);
+        Assert.Equal(200, (await server.GetAsync($"/v1/responses/{kept}?user_id=ada")).Status);
+        var next = await server.MakeAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = "and?", previous_response_id = made.Single() });
+        Assert.EndsWith(" / say on / and?", TextOf(next), StringComparison.Ordinal);
+
+        // What runs behind a conversation comes to nothing with it.
+        var count = server.Model.Requests.Count;
+        var running = server.PostAsync("/v1/responses?user_id=ada", After(done, "hold"));
+        await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > count);
+        Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}?user_id=ada")).Status);
+        var ended = await running;
+        Assert.Equal((409, "session_gone"), (ended.Status, (string?)ended.Json["error"]!["code"]));
     }
 
     [Fact]

@@ -79,12 +79,12 @@ internal sealed partial class Agent(
     /// <summary>
     /// What of a history it would be given, without making a new summary: as for a query that says nothing of its own about it.
     /// </summary>
-    public async ValueTask<AgentWindow> WindowAsync(IReadOnlyList<Turn> history, Summary? summary, CancellationToken cancellationToken)
+    public async ValueTask<AgentWindow> WindowAsync(
+        IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, Summary? summary, CancellationToken cancellationToken)
     {
         var known = _summarizer is null ? null : summary;
         IReadOnlyList<Turn> turns = known is null ? history : [.. history.Where(turn => turn.Number > known.CoversTurns)];
-        var first = await FirstWithinBudgetAsync(turns, cancellationToken);
-        return new AgentWindow([.. turns.Skip(first)], known, !string.IsNullOrEmpty(settings.Instructions));
+        return new AgentWindow(await WithinBudgetAsync(turns, needed, cancellationToken), known, !string.IsNullOrEmpty(settings.Instructions));
     }
 
     /// <summary>Refuses content and options that it can't take: images, files, tools, instructions.</summary>
@@ -147,17 +147,19 @@ internal sealed partial class Agent(
     /// <summary>Refuses a history that it can't take, before anything of a turn is told. Where some of it may yet be left out, that is
     /// found out when it answers.</summary>
     /// <param name="history">The turns before.</param>
+    /// <param name="needed">Those with the calls whose outputs are sent, also from before these: they are given in any case.</param>
     /// <param name="mayCut">Whether the oldest may be left out.</param>
     /// <exception cref="DomainException"><c>content_not_supported</c>.</exception>
-    public void CheckHistory(IReadOnlyList<Turn> history, bool mayCut)
+    public void CheckHistory(IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, bool mayCut)
     {
-        if (_isBuiltin || (mayCut && (_summarizer is not null || settings.HistoryTokens > 0)))
+        if (_isBuiltin)
         {
             return;
         }
 
+        var isUnknown = mayCut && (_summarizer is not null || settings.HistoryTokens > 0);
         using var items = new ItemMessages(settings);
-        foreach (var turn in history)
+        foreach (var turn in isUnknown ? needed : WithNeeded(history, needed))
         {
             if (turn.Input.Form == ItemsForm.Json)
             {
@@ -203,8 +205,8 @@ internal sealed partial class Agent(
                 call.Tools = new ToolRun(request, output, await ConnectAsync(tools, ended));
             }
 
-            var (history, first, summary, newSummary) = await FitAsync(request, started, ended);
-            var conversation = new Conversation(Instructions(request.Options), summary, history, first, request.Input, settings, _name);
+            var (history, summary, newSummary) = await FitAsync(request, started, ended);
+            var conversation = new Conversation(Instructions(request.Options), summary, history, request.Input, settings, _name);
             if (!_isBuiltin)
             {
                 AgentCall.Current = call;
@@ -363,18 +365,18 @@ internal sealed partial class Agent(
         : string.IsNullOrEmpty(settings.Instructions) ? options.Instructions
         : $"{settings.Instructions}\n\n{options.Instructions}";
 
-    // What of the history the agent is given, from which turn on, and behind which summary.
-    private async ValueTask<(IReadOnlyList<Turn> History, int First, Summary? Summary, Summary? NewSummary)> FitAsync(
+    // What of the history the agent is given, and behind which summary.
+    private async ValueTask<(IReadOnlyList<Turn> History, Summary? Summary, Summary? NewSummary)> FitAsync(
         AgentRequest request, long started, CancellationToken cancellationToken)
     {
         if (!request.MayCut)
         {
-            return (request.History, 0, null, null);
+            return (WithNeeded(request.History, request.Needed), null, null);
         }
 
         if (_summarizer is null || request.Options.HistoryTurns is not null)
         {
-            return (request.History, await FirstWithinBudgetAsync(request.History, cancellationToken), null, null);
+            return (await WithinBudgetAsync(request.History, request.Needed, cancellationToken), null, null);
         }
 
         var history = request.Summary is { } known ? [.. request.History.Where(turn => turn.Number > known.CoversTurns)] : request.History;
@@ -386,7 +388,7 @@ internal sealed partial class Agent(
             history = [.. history.Where(turn => turn.Number > newSummary.CoversTurns)];
         }
 
-        return (history, await FirstWithinBudgetAsync(history, cancellationToken), newSummary ?? request.Summary, newSummary);
+        return (await WithinBudgetAsync(history, request.Needed, cancellationToken), newSummary ?? request.Summary, newSummary);
     }
 
     // Null where it can't be had: then the turns speak for themselves. It may take half of what time there is.
@@ -417,12 +419,19 @@ internal sealed partial class Agent(
 
     private static TimeSpan HalfOf(TimeSpan left) => left > TimeSpan.Zero ? left / 2 : TimeSpan.Zero;
 
+    // Never between a call and the output that is sent: whatever else is left out, its turn is given.
+    private static IReadOnlyList<Turn> WithNeeded(IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed) =>
+        needed.Count == 0 || (history.Count > 0 && needed[0].Number >= history[0].Number) ? history
+            : [.. needed.Where(turn => history.Count == 0 || turn.Number < history[0].Number), .. history];
+
     // Whole turns from the newest back, as long as they fit. They were counted when they were made; those that other agents made are
     // counted now.
-    private ValueTask<int> FirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken) =>
-        settings.HistoryTokens == 0 ? default : CountFirstWithinBudgetAsync(history, cancellationToken);
+    private ValueTask<IReadOnlyList<Turn>> WithinBudgetAsync(
+        IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, CancellationToken cancellationToken) =>
+        settings.HistoryTokens == 0 ? new(WithNeeded(history, needed)) : CountWithinBudgetAsync(history, needed, cancellationToken);
 
-    private async ValueTask<int> CountFirstWithinBudgetAsync(IReadOnlyList<Turn> history, CancellationToken cancellationToken)
+    private async ValueTask<IReadOnlyList<Turn>> CountWithinBudgetAsync(
+        IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, CancellationToken cancellationToken)
     {
         long left = settings.HistoryTokens;
         var first = history.Count;
@@ -439,8 +448,7 @@ internal sealed partial class Agent(
             first--;
         }
 
-        // Never between a call and its output.
-        return history.Count - ToolCalls.WithoutOrphans(first == 0 ? history : [.. history.Skip(first)]).Count;
+        return WithNeeded(first == 0 ? history : [.. history.Skip(first)], needed);
     }
 
     private ValueTask<int?> CountAsync(Items input, Items output, CancellationToken cancellationToken) =>

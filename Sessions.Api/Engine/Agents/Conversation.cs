@@ -5,12 +5,12 @@ using Sessions.Api.Domain;
 namespace Sessions.Api.Engine.Agents;
 
 /// <summary>
-/// What an agent is given: instructions, what the earliest turns amount to, the turns from one of them on, and what is asked. Chat
+/// What an agent is given: instructions, what the earliest turns amount to, the turns behind these, and what is asked. Chat
 /// messages are made of it
 /// when they are asked for: the agent that is built in reads the texts as they are.
 /// </summary>
 internal sealed class Conversation(
-    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, int first, Items input, AgentSettings agent, string agentUsed)
+    string? instructions, Summary? summary, IReadOnlyList<Turn> turns, Items input, AgentSettings agent, string agentUsed)
     : IEnumerable<ChatMessage>
 {
     private List<ChatMessage>? _messages;
@@ -24,7 +24,7 @@ internal sealed class Conversation(
     public int LastSaid(Span<Utf8Text> said)
     {
         var left = said.Length;
-        for (var i = turns.Count - 1; i >= first && left > 0; i--)
+        for (var i = turns.Count - 1; i >= 0 && left > 0; i--)
         {
             if (turns[i].Input.TextOf(ItemSide.Input) is { } text)
             {
@@ -55,10 +55,10 @@ internal sealed class Conversation(
         }
 
         using var items = new ItemMessages(agent);
-        for (var i = first; i < turns.Count; i++)
+        foreach (var turn in turns)
         {
-            items.Add(turns[i].Input, ItemSide.Input);
-            items.Add(turns[i].Output, ItemSide.Output, isForeign: turns[i].AgentUsed != agentUsed);
+            items.Add(turn.Input, ItemSide.Input);
+            items.Add(turn.Output, ItemSide.Output, isForeign: turn.AgentUsed != agentUsed);
         }
 
         items.Add(input, ItemSide.Input, "input");

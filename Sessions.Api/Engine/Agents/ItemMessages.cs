@@ -90,7 +90,13 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
 
                     break;
                 case "function_call_output":
-                    // Told with its call.
+                    // Told with its call. That may stand in the history, where the input is looked at alone: whether it can be told shows
+                    // by itself.
+                    if (entry.Field is not null)
+                    {
+                        _ = OutputText(entry);
+                    }
+
                     Flush(messages, ref step);
                     break;
                 case "mcp_call":
@@ -395,6 +401,12 @@ internal sealed class ItemMessages(AgentSettings agent) : IDisposable
 
         public void WriteTo(List<ChatMessage> messages)
         {
+            // Thoughts belong to what came of them: where that is left out, no provider takes them alone.
+            if (!HasText && !HasCalls)
+            {
+                return;
+            }
+
             messages.Add(Message);
             if (_results is not null)
             {

@@ -1,7 +1,6 @@
 using Sessions.Api.Domain;
 using Sessions.Api.Engine;
 using Sessions.Api.Engine.Agents;
-using Sessions.Api.Storage;
 
 namespace Sessions.Api.Http.OpenAi;
 
@@ -27,15 +26,15 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
 
         agent.Check(input, request.Options);
         var isConversation = session is { Kind: not SessionKind.Chain } && request.PreviousResponseId is null;
-        if (session is { Kind: not SessionKind.Chain } && !isConversation && request.Store)
-        {
-            session = await BranchAsync(session, tip!.Number, owner, idempotency, cancellationToken);
-        }
 
+        // A chain that starts from a response of a conversation: the conversation stays as it is, and the chain has its turns up to there.
+        var branches = session is { Kind: not SessionKind.Chain } && !isConversation && request.Store;
+        var id = branches ? await NewBranchIdAsync(session!, owner, idempotency, cancellationToken) : session?.Id;
         return new TurnCommand
         {
-            Session = session is null ? null : SessionRef.ById(session.Id),
-            MustExist = session is not null,
+            Session = id is null ? null : SessionRef.ById(id),
+            MustExist = session is not null && !branches,
+            BranchOf = branches ? session!.Key : null,
             Kind = isConversation ? session!.Kind : SessionKind.Chain,
             Owner = owner,
             Input = input,
@@ -73,37 +72,17 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
         return (null, null);
     }
 
-    // A chain that starts from a response of a conversation: the conversation stays as it is, and the chain has its turns up to there.
     // The same request gets the same one.
-    private async ValueTask<Session> BranchAsync(
-        Session conversation, int afterTurn, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
+    private async ValueTask<string> NewBranchIdAsync(
+        Session conversation, Owner owner, Idempotency? idempotency, CancellationToken cancellationToken)
     {
-        var (id, reservedBy) = (BranchMarker.NewId(conversation.Key, time), (Guid?)null);
-        if (idempotency is { } key)
+        var id = BranchMarker.NewId(conversation.Key, time);
+        if (idempotency is not { } key)
         {
-            var reservation = await log.ReserveAsync(key, owner, id, cancellationToken);
-            if (!reservation.SameBody)
-            {
-                throw new DomainException(Error.IdempotencyKeyReused);
-            }
-
-            (id, reservedBy) = (reservation.SessionId, key.Key);
-            if (!reservation.IsNew && await log.GetAsync(SessionRef.ById(id), owner, cancellationToken) is { } before)
-            {
-                return before;
-            }
+            return id;
         }
 
-        var chain = new NewSession(id, SessionKey.New(), SessionKind.Chain, conversation.UserId, default, SessionOrigin.Fork, reservedBy);
-        try
-        {
-            return await log.ForkAsync(SessionRef.ByKey(conversation.Key), owner, afterTurn, chain, cancellationToken);
-        }
-        catch (DomainException e) when (e.Error.Code == "session_exists")
-        {
-            // Taken and not there yet: the same request is making it at this moment.
-            return await log.GetAsync(SessionRef.ById(id), owner, cancellationToken)
-                ?? throw new DomainException(Error.IdempotencyInProgress(id));
-        }
+        var reservation = await log.ReserveAsync(key, owner, id, cancellationToken);
+        return reservation.SameBody ? reservation.SessionId : throw new DomainException(Error.IdempotencyKeyReused);
     }
 }

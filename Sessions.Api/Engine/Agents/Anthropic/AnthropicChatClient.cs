@@ -34,14 +34,14 @@ internal sealed partial class AnthropicChatClient(IChatClient inner, string mode
 
     public override Task<ChatResponse> GetResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
-        base.GetResponseAsync(messages.Select(Message), Options(options), cancellationToken);
+        base.GetResponseAsync(Messages(messages), Options(options), cancellationToken);
 
     public override async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages,
         ChatOptions? options = null,
         [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        await using var updates = base.GetStreamingResponseAsync(messages.Select(Message), Options(options), cancellationToken)
+        await using var updates = base.GetStreamingResponseAsync(Messages(messages), Options(options), cancellationToken)
             .GetAsyncEnumerator(cancellationToken);
         while (true)
         {
@@ -64,9 +64,23 @@ internal sealed partial class AnthropicChatClient(IChatClient inner, string mode
         }
     }
 
-    // Instructions are system ones here, whoever gives them.
-    private static ChatMessage Message(ChatMessage message) =>
-        message.Role.Value == "developer" ? new ChatMessage(ChatRole.System, message.Contents) : message;
+    // Instructions are system ones here, whoever gives them. A user comes first: a history may begin with what the agent said, where it
+    // is cut in a long row of calls, or with a summary.
+    private static IEnumerable<ChatMessage> Messages(IEnumerable<ChatMessage> messages)
+    {
+        var isFirst = true;
+        foreach (var message in messages)
+        {
+            var isSystem = message.Role == ChatRole.System || message.Role.Value == "developer";
+            if (isFirst && message.Role == ChatRole.Assistant)
+            {
+                yield return new ChatMessage(ChatRole.User, "…");
+            }
+
+            isFirst = isFirst && isSystem;
+            yield return isSystem && message.Role != ChatRole.System ? new ChatMessage(ChatRole.System, message.Contents) : message;
+        }
+    }
 
     // The adapter leaves out how an answer is to be drawn, and knows one effort less than the API.
     private ChatOptions Options(ChatOptions? options)
