@@ -400,7 +400,7 @@ public sealed class ProviderTests
                     var refused = Refused(() => agent.Check(items, AnswerOptions.None));
                     Assert.Equal(("content_not_supported", "input[0].content[1]"), (refused.Code, refused.Field));
                     Assert.Equal("content_not_supported",
-                        Refused(() => agent.CheckHistory([AgentHost.Turn(1, items, Items.OfText("x"))], mayCut: false)).Code);
+                        Refused(() => agent.CheckHistory([AgentHost.Turn(1, items, Items.OfText("x"))], [], mayCut: false)).Code);
                     continue;
                 }
 
