@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+
 namespace Sessions.Tests.OpenAi;
 
 /// <summary>What was deleted from a conversation does not live on in what went on from one of its responses.</summary>
@@ -12,9 +14,10 @@ public sealed class GoneTests : IDisposable
     [Theory]
     [InlineData("memory")]
     [InlineData("sqlite")]
-    public async Task An_item_that_was_deleted_is_not_in_what_went_on_from_there(string store)
+    [InlineData("sqlite", true)]
+    public async Task An_item_that_was_deleted_is_not_in_what_went_on_from_there(string store, bool encrypted = false)
     {
-        await using var server = Start(store);
+        await using var server = Start(store, encrypted);
         var (conversation, branch) = await BranchAsync(server);
         var items = (await server.GetAsync($"/v1/conversations/{conversation}/items?user_id=ada")).Json["data"]!.AsArray();
 
@@ -31,9 +34,10 @@ public sealed class GoneTests : IDisposable
     [Theory]
     [InlineData("memory")]
     [InlineData("sqlite")]
-    public async Task What_went_on_from_a_conversation_goes_with_it(string store)
+    [InlineData("sqlite", true)]
+    public async Task What_went_on_from_a_conversation_goes_with_it(string store, bool encrypted = false)
     {
-        await using var server = Start(store);
+        await using var server = Start(store, encrypted);
         var (conversation, branch) = await BranchAsync(server);
 
         Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}?user_id=ada")).Status);
@@ -196,8 +200,11 @@ public sealed class GoneTests : IDisposable
         return ids;
     }
 
-    private SessionsServer Start(string store) => SessionsServer.Start(
-        [("sessions:storage_type", store), ("sessions:db_path", _folder["sessions.db"])]);
+    private SessionsServer Start(string store, bool encrypted = false) => SessionsServer.Start(
+    [
+        ("sessions:storage_type", store), ("sessions:db_path", _folder["sessions.db"]), ("encryption:enabled", $"{encrypted}"),
+        ("encryption:master_key", Convert.ToBase64String(RandomNumberGenerator.GetBytes(32))),
+    ]);
 
     private static Task<Answer> AskAsync(SessionsServer server, string previous) => server.PostAsync(
         "/v1/responses?user_id=ada", $$"""{"model":"advanced","input":"and?","previous_response_id":"{{previous}}"}""");

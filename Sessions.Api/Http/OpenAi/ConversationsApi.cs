@@ -167,6 +167,7 @@ internal static class ConversationsApi
         CancellationToken cancellationToken)
     {
         SessionRef conversation;
+        var name = id;
         try
         {
             if (await log.FindAsync(id, owner.Value, cancellationToken) is not { } found)
@@ -174,7 +175,7 @@ internal static class ConversationsApi
                 return OpenAiError.NotFound("Conversation", id);
             }
 
-            conversation = SessionRef.ByKey(found.Key);
+            (conversation, name) = (SessionRef.ByKey(found.Key), ConversationId.Of(found.Key));
         }
         catch (StoredDataException)
         {
@@ -183,7 +184,7 @@ internal static class ConversationsApi
         }
 
         return await log.DeleteAsync(conversation, owner.Value, cancellationToken)
-            ? Conversations.Deleted(conversation.Id ?? ConversationId.Of(conversation.Key), "conversation.deleted")
+            ? Conversations.Deleted(name, "conversation.deleted")
             : OpenAiError.NotFound("Conversation", id);
     }
 
