@@ -84,7 +84,8 @@ internal sealed partial class Agent(
     {
         var known = _summarizer is null ? null : summary;
         IReadOnlyList<Turn> turns = known is null ? history : [.. history.Where(turn => turn.Number > known.CoversTurns)];
-        return new AgentWindow(await WithinBudgetAsync(turns, needed, cancellationToken), known, !string.IsNullOrEmpty(settings.Instructions));
+        return new AgentWindow(
+            await WithinBudgetAsync(turns, needed, cancellationToken), known, !string.IsNullOrEmpty(settings.Instructions));
     }
 
     /// <summary>Refuses content and options that it can't take: images, files, tools, instructions.</summary>

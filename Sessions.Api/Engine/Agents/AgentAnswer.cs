@@ -21,7 +21,8 @@ internal sealed record AgentRequest
     /// <summary>What was said before, oldest first.</summary>
     public required IReadOnlyList<Turn> History { get; init; }
 
-    /// <summary>The turns with the calls whose outputs are in the input, also from before that history: they are given in any case.</summary>
+    /// <summary>The turns with the calls whose outputs are in the input, also from before that history: they are given in any
+    /// case.</summary>
     public IReadOnlyList<Turn> Needed { get; init; } = [];
 
     /// <summary>Whether the agent may leave out or summarise the oldest of it, as it is configured; else it is given all of it, as under
