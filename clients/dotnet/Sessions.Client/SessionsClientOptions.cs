@@ -19,8 +19,10 @@ public sealed class SessionsClientOptions
     public TimeSpan AttemptTimeout { get; set; } = TimeSpan.FromMinutes(5);
 
     /// <summary>
-    /// How often a request is tried again where that can help, at the most: five times by default, over about half a minute. What could
-    /// do something twice is never repeated: all turns carry a key by which the server knows them again.
+    /// How often a request is tried again where that can help, at the most: five times by default. The server's <c>Retry-After</c> is
+    /// obeyed for half a minute, all attempts of a request together; an answer that asks for a longer wait than is left of that is
+    /// yours at once, as a <see cref="SessionsException"/> with <see cref="SessionsException.RetryAfter"/>. What could do something twice
+    /// is never repeated: all turns carry a key by which the server knows them again.
     /// </summary>
     public int MaxRetryAttempts { get; set; } = 5;
 

@@ -12,7 +12,7 @@ public static class SessionsClientServiceCollectionExtensions
 {
     private static readonly TimeSpan HealthTimeout = TimeSpan.FromSeconds(5);
 
-    // What the resilience handlers make of it is half a second to a day.
+    // With two attempts and a minute it is less than a day, which is what a time-out may be at the most.
     private static readonly TimeSpan MinAttemptTimeout = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan MaxAttemptTimeout = TimeSpan.FromHours(11);
 
@@ -70,7 +70,7 @@ public static class SessionsClientServiceCollectionExtensions
 #pragma warning disable EXTEXP0001 // There is no other way to replace it.
         builder.RemoveAllResilienceHandlers();
 #pragma warning restore EXTEXP0001
-        builder.AddStandardResilienceHandler(resilience => SessionsResilience.Configure(resilience, options));
+        builder.AddResilienceHandler("sessions", pipeline => SessionsResilience.Configure(pipeline, options));
         return Discover(builder, options);
     }
 

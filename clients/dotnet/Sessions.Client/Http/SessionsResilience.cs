@@ -4,24 +4,37 @@ using Polly;
 
 namespace Sessions.Client.Http;
 
-/// <summary>What is tried again, and when: never what could do something twice.</summary>
+/// <summary>
+/// What is tried again, and when: never what could do something twice. There is no limit on calls at once and no circuit breaker, as the
+/// standard handler has them: with these, calls fail that were never sent, because of others that have nothing to do with them.
+/// </summary>
 internal static class SessionsResilience
 {
-    public static void Configure(HttpStandardResilienceOptions resilience, SessionsClientOptions options)
-    {
-        resilience.AttemptTimeout.Timeout = options.AttemptTimeout;
-        resilience.TotalRequestTimeout.Timeout = (2 * options.AttemptTimeout) + TimeSpan.FromMinutes(1);
+    // For all attempts of a request together.
+    private static readonly TimeSpan MaxWait = TimeSpan.FromSeconds(30);
+    private static readonly ResiliencePropertyKey<TimeSpan> Waited = new("Sessions.Client.Waited");
 
-        // The least that the circuit breaker takes.
-        resilience.CircuitBreaker.SamplingDuration = 2 * options.AttemptTimeout;
-        resilience.CircuitBreaker.ShouldHandle = args => ValueTask.FromResult(
-            args.Outcome.Exception is HttpRequestException or ExecutionRejectedException
-            || args.Outcome.Result?.StatusCode == HttpStatusCode.ServiceUnavailable);
-        resilience.Retry.MaxRetryAttempts = Math.Max(1, options.MaxRetryAttempts);
-        resilience.Retry.Delay = TimeSpan.FromMilliseconds(500);
-        resilience.Retry.BackoffType = DelayBackoffType.Exponential;
-        resilience.Retry.ShouldHandle = args => ValueTask.FromResult(
-            options.MaxRetryAttempts > 0 && MayRepeat(args.Context.GetRequestMessage(), args.Outcome) && MayHelp(args.Outcome));
+    public static void Configure(ResiliencePipelineBuilder<HttpResponseMessage> pipeline, SessionsClientOptions options)
+    {
+        pipeline.AddTimeout(new HttpTimeoutStrategyOptions { Timeout = (2 * options.AttemptTimeout) + TimeSpan.FromMinutes(1) });
+        if (options.MaxRetryAttempts > 0)
+        {
+            pipeline.AddRetry(new HttpRetryStrategyOptions
+            {
+                MaxRetryAttempts = options.MaxRetryAttempts,
+                Delay = TimeSpan.FromMilliseconds(500),
+                BackoffType = DelayBackoffType.Exponential,
+                ShouldHandle = args => ValueTask.FromResult(MayRepeat(args.Context.GetRequestMessage(), args.Outcome)
+                    && MayHelp(args.Outcome) && !WaitsTooLong(args.Context, args.Outcome)),
+                OnRetry = args =>
+                {
+                    args.Context.Properties.Set(Waited, WaitedOf(args.Context) + args.RetryDelay);
+                    return ValueTask.CompletedTask;
+                },
+            });
+        }
+
+        pipeline.AddTimeout(new HttpTimeoutStrategyOptions { Timeout = options.AttemptTimeout });
     }
 
     private static bool MayRepeat(HttpRequestMessage? request, Outcome<HttpResponseMessage> outcome)
@@ -60,4 +73,10 @@ internal static class SessionsResilience
                     _ => false,
                 });
     }
+
+    // The caller is told so at once, and waits by himself: here it would look like a server that does not answer.
+    private static bool WaitsTooLong(ResilienceContext context, Outcome<HttpResponseMessage> outcome) =>
+        outcome.Result is { } response && SessionsTransport.RetryAfter(response) is { } wait && WaitedOf(context) + wait > MaxWait;
+
+    private static TimeSpan WaitedOf(ResilienceContext context) => context.Properties.GetValue(Waited, TimeSpan.Zero);
 }

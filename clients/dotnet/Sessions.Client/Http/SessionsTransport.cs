@@ -121,6 +121,14 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
     public static bool IsUnreachable(Exception e, CancellationToken cancellationToken) => !cancellationToken.IsCancellationRequested
         && (e is HttpRequestException or IOException or OperationCanceledException or ExecutionRejectedException);
 
+    /// <summary>How long the server asks to wait; <see langword="null"/> where it does not.</summary>
+    public static TimeSpan? RetryAfter(HttpResponseMessage response) => response.Headers.RetryAfter switch
+    {
+        { Delta: { } delta } => delta,
+        { Date: { } date } => TimeSpan.FromTicks(Math.Max(0, (date - DateTimeOffset.UtcNow).Ticks)),
+        _ => null,
+    };
+
     /// <summary>The connection broke before the answer was whole.</summary>
     public static SessionsException BrokenOff(Exception? e) =>
         new(SessionsException.Unreachable, $"The Sessions server's answer broke off{(e is null ? "." : $": {e.Message}")}", e);
@@ -157,12 +165,7 @@ internal sealed class SessionsTransport(Func<HttpClient> createClient)
             Status = response.StatusCode,
             Field = field,
             RequestId = response.Headers.TryGetValues("x-request-id", out var ids) ? ids.FirstOrDefault() : traceId,
-            RetryAfter = response.Headers.RetryAfter switch
-            {
-                { Delta: { } delta } => delta,
-                { Date: { } date } => TimeSpan.FromTicks(Math.Max(0, (date - DateTimeOffset.UtcNow).Ticks)),
-                _ => null,
-            },
+            RetryAfter = RetryAfter(response),
         };
     }
 
