@@ -102,8 +102,12 @@ public sealed partial class PublishTests : IDisposable
             ((YamlSequenceNode)container["env"]).Cast<YamlMappingNode>()
                 .Where(variable => variable.Children.ContainsKey("secretRef")).Select(variable => (string)variable["secretRef"]!));
         Assert.Equal(
-            ["Startup /alive", "Liveness /alive", "Readiness /health"],
-            ((YamlSequenceNode)container["probes"]).Select(probe => $"{probe["type"]} {probe["httpGet"]["path"]}"));
+            ["Startup Host=localhost /alive", "Liveness Host=localhost /alive", "Readiness Host=localhost /health"],
+            ((YamlSequenceNode)container["probes"]).Select(probe =>
+            {
+                var (get, header) = (probe["httpGet"], probe["httpGet"]["httpHeaders"][0]);
+                return $"{probe["type"]} {header["name"]}={header["value"]} {get["path"]}";
+            }));
         Assert.Equal(replicas, (string?)app["properties"]["template"]["scale"]["maxReplicas"]);
         Assert.Equal("1", (string?)app["properties"]["template"]["scale"]["minReplicas"]);
         Assert.Equal(name == "api" ? "true" : "false", (string?)app["properties"]["configuration"]["ingress"]["external"]);

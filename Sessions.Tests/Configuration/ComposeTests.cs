@@ -33,7 +33,7 @@ public sealed partial class ComposeTests : IDisposable
     private static readonly string[] OfFramework =
     [
         "HTTP_PORTS", "OTEL_EXPORTER_OTLP_ENDPOINT", "OPENAI_API_KEY", "ConnectionStrings__redis", "ConnectionStrings__postgres",
-        "services__api__http__0",
+        "services__api__http__0", "AllowedHosts",
     ];
 
     private readonly TestFolder _folder = new();
@@ -117,6 +117,7 @@ public sealed partial class ComposeTests : IDisposable
             Assert.False(((YamlMappingNode)service.Value).Children.ContainsKey("ports")));
         Assert.Equal("8080", (string?)Services["api"]["environment"]["HTTP_PORTS"]);
         Assert.Equal("http://api:8080", (string?)Services["janitor"]["environment"]["services__api__http__0"]);
+        Assert.Equal(["sessions.example.com", "localhost", "api"], Sample(commented: true)["AllowedHosts"].Split(';'));
     }
 
     [Fact]
@@ -179,8 +180,10 @@ public sealed partial class ComposeTests : IDisposable
             .. Environment("api", settings),
             ("SESSIONS__DB_PATH", _folder["sessions.db"])]);
         var address = await api.AddressAsync();
-        await using var janitor = ServiceProcess.Janitor(
-            address, Environment("janitor", settings).Where(variable => variable.Key != "services__api__http__0"));
+
+        // By a name, as the API answers to those of the sample alone.
+        await using var janitor = ServiceProcess.Janitor(new UriBuilder(address) { Host = "localhost" }.Uri,
+            Environment("janitor", settings).Where(variable => variable.Key != "services__api__http__0"));
 
         await janitor.SaysAsync("0 expired sessions removed");
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net;
 using k8s;
 using k8s.Models;
 using Sessions.ServiceDefaults;
@@ -84,6 +85,37 @@ public sealed class KubernetesTests
             (janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Name, janitor["SESSIONS__CLEANUP_KEY"].ValueFrom.SecretKeyRef.Key));
         Assert.Equal([names.Map, names.Secret], api.Spec.Template.Spec.Containers[0].EnvFrom
             .Select(from => from.ConfigMapRef?.Name ?? from.SecretRef.Name));
+    }
+
+    [Fact]
+    public async Task An_API_that_answers_to_names_alone_answers_the_probes_and_the_janitor()
+    {
+        var asked = new Uri(Pod("sessions-janitor").Containers[0].Env.Single(variable => variable.Name == "services__api__http__0").Value);
+        await using var api = ServiceProcess.Api(("AllowedHosts", $"sessions.example.com;localhost;{asked.Host}"));
+        using var client = new HttpClient { BaseAddress = await api.AddressAsync() };
+
+        // What Kubernetes sends by itself: the pod's address.
+        const string Pods = "10.1.2.3:8080";
+        var probed = Objects.OfType<V1Deployment>().SelectMany(deployment => deployment.Spec.Template.Spec.Containers)
+            .SelectMany(container => new[] { container.StartupProbe, container.LivenessProbe, container.ReadinessProbe })
+            .OfType<V1Probe>().Select(probe => probe.HttpGet).ToList();
+
+        Assert.Equal(5, probed.Count);
+        foreach (var get in probed)
+        {
+            var host = get.HttpHeaders?.SingleOrDefault(header => header.Name == "Host")?.Value ?? Pods;
+            Assert.Equal(HttpStatusCode.OK, await StatusAsync(HttpMethod.Get, get.Path, host));
+        }
+
+        Assert.Equal(HttpStatusCode.OK, await StatusAsync(HttpMethod.Post, "/sessions/cleanup", asked.Authority));
+        Assert.Equal(HttpStatusCode.BadRequest, await StatusAsync(HttpMethod.Get, "/alive", Pods));
+
+        async Task<HttpStatusCode> StatusAsync(HttpMethod method, string path, string host)
+        {
+            using var request = new HttpRequestMessage(method, new Uri(path, UriKind.Relative)) { Headers = { Host = host } };
+            using var answer = await client.SendAsync(request, TestContext.Current.CancellationToken);
+            return answer.StatusCode;
+        }
     }
 
     private static V1PodSpec Pod(string name) => Objects.OfType<V1Deployment>()
