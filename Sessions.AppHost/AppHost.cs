@@ -3,9 +3,10 @@ using Sessions.ServiceDefaults;
 
 try
 {
-    var settings = Deployment.ReadSettings(args);
-    var builder = DistributedApplication.CreateBuilder(args);
-    var (port, variables) = CommandLineSettings.HandOn(args);
+    var (port, config, variables) = CommandLineSettings.HandOn(args);
+    string[] named = config is null ? args : [.. args, $"--{YamlConfiguration.PathKey}={config}"];
+    var settings = Deployment.ReadSettings(named);
+    var builder = DistributedApplication.CreateBuilder(named);
 
     var api = builder.AddProject<Projects.Sessions_Api>("api")
         .WithIconName("ChatMultiple")
@@ -37,6 +38,13 @@ try
         .WithUrlForEndpoint("http", url => (url.Url, url.DisplayText) = ("/health", "Health"))
         .WithReference(api)
         .WaitFor(api);
+
+    // The file that is named, whether by an option or a variable: both start in other folders than this. An image has its own.
+    if (!builder.ExecutionContext.IsPublishMode && builder.Configuration[YamlConfiguration.PathKey] is { Length: > 0 } path)
+    {
+        api.WithEnvironment(YamlConfiguration.PathKey, Path.GetFullPath(path));
+        janitor.WithEnvironment(YamlConfiguration.PathKey, Path.GetFullPath(path));
+    }
 
     // What the command line says to the API: --port 8081, --limits:page_size=50.
     api.WithEndpoint("http", endpoint => endpoint.Port = port ?? endpoint.Port);

@@ -4,7 +4,7 @@ using Sessions.ServiceDefaults;
 return await ServiceProgram.RunAsync(async () =>
 {
     SettingsSection[] sections = [new(SessionSettings.Section, typeof(SessionSettings))];
-    var settings = CommandLineSettings.Require(args, ["--urls"], sections);
+    var settings = CommandLineSettings.Require(args, [CommandLineSettings.Config, "--urls"], sections);
 
     // An appsettings.json beside it is read, wherever it is started from.
     var builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = settings, ContentRootPath = AppContext.BaseDirectory });
@@ -18,4 +18,4 @@ return await ServiceProgram.RunAsync(async () =>
     var app = builder.Build();
     app.MapDefaultEndpoints();
     await app.RunAsync();
-});
+}, "--urls");

@@ -3,6 +3,9 @@ namespace Sessions.ServiceDefaults;
 /// <summary>Settings on the command line (<c>--sessions:timeout_hours=1</c>), and what is wrong with other options.</summary>
 public static class CommandLineSettings
 {
+    /// <summary>The option that names the configuration file, as <c>SESSIONS_CONFIG</c> does.</summary>
+    public const string Config = "--config";
+
     // What .NET's hosts read themselves; docs/configuration.md names those that matter.
     private static readonly HashSet<string> Framework = new(StringComparer.OrdinalIgnoreCase)
     {
@@ -17,7 +20,7 @@ public static class CommandLineSettings
         [SessionSettings.Section, "responses", "openai", "auth", "agents", "limits", "streaming", "encryption", "rate_limit", "cors",
             "console", "telemetry"];
 
-    /// <summary>Takes the settings out of a command line.</summary>
+    /// <summary>Takes the settings out of a command line, <see cref="Config"/> among them.</summary>
     /// <param name="args">The command line.</param>
     /// <param name="sections">The sections of <c>config.yaml</c> that may be set.</param>
     /// <returns>The settings, each as <c>--key=value</c>, and the other arguments as they are.</returns>
@@ -32,17 +35,20 @@ public static class CommandLineSettings
         List<string> settings = [], others = [];
         for (var i = 0; i < args.Count; i++)
         {
-            if (!IsKnown(args[i], known))
+            // Without a value it would mean whichever file is found.
+            var setting = args[i] == Config || args[i].StartsWith($"{Config}=", StringComparison.Ordinal)
+                ? $"--{YamlConfiguration.PathKey}{args[i][Config.Length..]}" : args[i];
+            if (!IsKnown(setting, known) || args[i] == $"{Config}=")
             {
                 others.Add(args[i]);
             }
-            else if (args[i].Contains('=', StringComparison.Ordinal))
+            else if (setting.Contains('=', StringComparison.Ordinal))
             {
-                settings.Add(args[i]);
+                settings.Add(setting);
             }
             else if (i + 1 < args.Count && !args[i + 1].StartsWith("--", StringComparison.Ordinal))
             {
-                settings.Add($"{args[i]}={args[++i]}");
+                settings.Add($"{setting}={args[++i]}");
             }
             else
             {
@@ -64,7 +70,7 @@ public static class CommandLineSettings
     {
         var name = argument.Split('=', 2)[0];
         var keys = Settings.Keys(sections).Where(key => !key.Contains('*', StringComparison.Ordinal)).Select(key => $"--{key}").ToList();
-        return keys.Contains(name, StringComparer.OrdinalIgnoreCase)
+        return name == Config || keys.Contains(name, StringComparer.OrdinalIgnoreCase)
             ? $"'{name}' needs a value: {name}=VALUE."
             : $"'{name}' is not an option.{NearMiss.Ask(name, options.Concat(keys))}";
     }
@@ -85,17 +91,18 @@ public static class CommandLineSettings
     }
 
     /// <summary>
-    /// Takes what is meant for the API out of a command line that is another program's too, such as the AppHost's: a port, and settings, as
-    /// environment variables. Other options are that program's, unless one is nearly one of ours.
+    /// Takes what is meant for the API out of a command line that is another program's too, such as the AppHost's: a port, the name of the
+    /// configuration file, and settings, as environment variables. Other options are that program's, unless one is nearly one of ours.
     /// </summary>
     /// <exception cref="SettingsException">An option is nearly one of ours, or has no value.</exception>
-    public static (ushort? Port, IReadOnlyList<(string Name, string Value)> Variables) HandOn(IReadOnlyList<string> args)
+    public static (ushort? Port, string? ConfigPath, IReadOnlyList<(string Name, string Value)> Variables) HandOn(
+        IReadOnlyList<string> args)
     {
         SettingsSection[] sections =
             [new(SessionSettings.Section, typeof(SessionSettings)),
                 .. SectionNames.Select(name => new SettingsSection(name, typeof(object)))];
         var (settings, others) = Split(args, sections);
-        var ours = Settings.Keys(sections[0]).Select(key => $"--{key}").Append("--port").ToList();
+        var ours = Settings.Keys(sections[0]).Select(key => $"--{key}").Append("--port").Append(Config).ToList();
         ushort? port = null;
         for (var i = 0; i < others.Length; i++)
         {
@@ -113,7 +120,9 @@ public static class CommandLineSettings
             }
         }
 
-        return (port, [.. settings.Select(setting => setting[2..].Split('=', 2))
+        var pairs = settings.Select(setting => setting[2..].Split('=', 2)).ToList();
+        var config = pairs.FindLast(pair => pair[0].Equals(YamlConfiguration.PathKey, StringComparison.OrdinalIgnoreCase))?[1];
+        return (port, config, [.. pairs
             .Where(pair => SectionNames.Contains(pair[0].Split(':')[0], StringComparer.OrdinalIgnoreCase))
             .Select(pair => (pair[0].Replace(":", "__", StringComparison.Ordinal).ToUpperInvariant(), pair[1]))]);
     }

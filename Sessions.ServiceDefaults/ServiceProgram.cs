@@ -10,9 +10,10 @@ public static class ServiceProgram
 
     /// <summary>Runs a program.</summary>
     /// <param name="run">The program.</param>
+    /// <param name="portOptions">Which options of it choose a port.</param>
     /// <param name="describe">The sentence for an exception of the program's own; <see langword="null"/> where it knows none.</param>
     /// <returns>The exit code: 0, or 1 where it failed.</returns>
-    public static async Task<int> RunAsync(Func<Task> run, Func<Exception, string?>? describe = null)
+    public static async Task<int> RunAsync(Func<Task> run, string portOptions, Func<Exception, string?>? describe = null)
     {
         try
         {
@@ -21,17 +22,17 @@ public static class ServiceProgram
         }
         catch (Exception e) when (e is not HostAbortedException)
         {
-            await Console.Error.WriteLineAsync(describe?.Invoke(e) ?? Describe(e));
+            await Console.Error.WriteLineAsync(describe?.Invoke(e) ?? Describe(e, portOptions));
             return Failed;
         }
     }
 
     // Anything else is told in full.
-    private static string Describe(Exception exception) => exception switch
+    private static string Describe(Exception exception, string portOptions) => exception switch
     {
         SettingsException or InvalidDataException or UnauthorizedAccessException => exception.Message,
         OperationCanceledException => "Interrupted.",
-        _ when IsInUse(exception) => $"{exception.Message.TrimEnd('.')}. Choose another port with --port or --urls.",
+        _ when IsInUse(exception) => $"{exception.Message.TrimEnd('.')}. Choose another port with {portOptions}.",
         SocketException socket => $"The server can't listen on its address: {socket.Message}.",
         IOException => exception.Message,
 

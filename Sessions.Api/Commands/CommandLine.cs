@@ -23,13 +23,6 @@ internal static class CommandLine
         Exit codes: 0 done, 1 not done (one sentence says why), 2 a command line that can't be understood.
         """;
 
-    private static readonly Option<string> Config = new("--config")
-    {
-        Description = "The configuration file. Without it: config.yaml, here or next to the program",
-        HelpName = "FILE",
-        Recursive = true,
-    };
-
     private static readonly Option<ushort?> Port = new("--port", "-p")
     {
         Description = "The port to listen on, for this machine only (default: 8080)",
@@ -37,7 +30,14 @@ internal static class CommandLine
         CustomParser = ReadPort,
     };
 
-    // Here for its description: being a setting of .NET itself, it comes by way of the next one.
+    // These two are here for their description: being settings, they come by way of the next one.
+    private static readonly Option<string> Config = new(CommandLineSettings.Config)
+    {
+        Description = "The configuration file. Without it: config.yaml, here or next to the program",
+        HelpName = "FILE",
+        Recursive = true,
+    };
+
     private static readonly Option<string> Urls = new("--urls")
     {
         Description = "The addresses to listen on, separated by semicolons: http://0.0.0.0:8080",
@@ -149,16 +149,7 @@ internal static class CommandLine
         return command;
     }
 
-    private static string[] SettingsOf(ParseResult parsed)
-    {
-        var settings = (parsed.GetValue(Set) ?? []).Select(setting => $"--{setting}").ToList();
-        if (parsed.GetValue(Config) is { } config)
-        {
-            settings.Add($"--{YamlConfiguration.PathKey}={config}");
-        }
-
-        return [.. settings];
-    }
+    private static string[] SettingsOf(ParseResult parsed) => [.. (parsed.GetValue(Set) ?? []).Select(setting => $"--{setting}")];
 
     private static ushort? ReadPort(ArgumentResult result)
     {
@@ -172,12 +163,13 @@ internal static class CommandLine
         return null;
     }
 
-    private static Task<int> GuardAsync(Func<Task> run) => ServiceProgram.RunAsync(run, exception => exception switch
-    {
-        StoreUnavailableException => exception.Message,
-        SqliteException sqlite => $"{SqliteFailure.ToUnavailable(sqlite).Message} {sqlite.Message}",
-        _ => null,
-    });
+    private static Task<int> GuardAsync(Func<Task> run) => ServiceProgram.RunAsync(run, $"{Port.Name} or {Urls.Name}", exception =>
+        exception switch
+        {
+            StoreUnavailableException => exception.Message,
+            SqliteException sqlite => $"{SqliteFailure.ToUnavailable(sqlite).Message} {sqlite.Message}",
+            _ => null,
+        });
 
     private static async Task<int> ExplainAsync(ParseResult parsed)
     {

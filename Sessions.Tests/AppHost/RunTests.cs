@@ -44,19 +44,28 @@ public sealed class RunTests
         var api = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "api");
         var janitor = builder.Resources.OfType<ProjectResource>().Single(resource => resource.Name == "janitor");
         Assert.Equal(18099, api.Annotations.OfType<EndpointAnnotation>().Single().Port);
-        Assert.Equal(("7", "2"), (await VariableAsync(api, "LIMITS__PAGE_SIZE"), await VariableAsync(api, "SESSIONS__TIMEOUT_HOURS")));
+        Assert.Equal(("7", "2"),
+            (await VariableAsync(builder, api, "LIMITS__PAGE_SIZE"), await VariableAsync(builder, api, "SESSIONS__TIMEOUT_HOURS")));
         Assert.Equal((null, "2"),
-            (await VariableAsync(janitor, "LIMITS__PAGE_SIZE"), await VariableAsync(janitor, "SESSIONS__TIMEOUT_HOURS")));
+            (await VariableAsync(builder, janitor, "LIMITS__PAGE_SIZE"), await VariableAsync(builder, janitor, "SESSIONS__TIMEOUT_HOURS")));
+    }
 
-        async Task<string?> VariableAsync(ProjectResource resource, string name)
+    [Theory]
+    [InlineData("--config")]
+    [InlineData("--SESSIONS_CONFIG")]
+    public async Task The_file_that_is_named_is_read_and_handed_on_as_one_that_is_found_from_everywhere(string option)
+    {
+        using var folder = new TestFolder();
+        await File.WriteAllTextAsync(folder["own.yaml"], "sessions:\n  storage_type: redis\n", Cancel);
+        var relative = Path.GetRelativePath(Directory.GetCurrentDirectory(), folder["own.yaml"]);
+
+        await using var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(
+            [option, relative], Cancel);
+
+        Assert.Single(builder.Resources.OfType<RedisResource>());
+        foreach (var project in builder.Resources.OfType<ProjectResource>())
         {
-            var context = new EnvironmentCallbackContext(builder.ExecutionContext, resource, cancellationToken: Cancel);
-            foreach (var annotation in resource.Annotations.OfType<EnvironmentCallbackAnnotation>())
-            {
-                await annotation.Callback(context);
-            }
-
-            return context.EnvironmentVariables.GetValueOrDefault(name) as string;
+            Assert.Equal(folder["own.yaml"], await VariableAsync(builder, project, "SESSIONS_CONFIG"));
         }
     }
 
@@ -314,5 +323,17 @@ public sealed class RunTests
         }
 
         Assert.Fail($"{resource} ended without saying '{text}'.");
+    }
+
+    private static async Task<string?> VariableAsync(
+        IDistributedApplicationTestingBuilder builder, ProjectResource resource, string name)
+    {
+        var context = new EnvironmentCallbackContext(builder.ExecutionContext, resource, cancellationToken: Cancel);
+        foreach (var annotation in resource.Annotations.OfType<EnvironmentCallbackAnnotation>())
+        {
+            await annotation.Callback(context);
+        }
+
+        return context.EnvironmentVariables.GetValueOrDefault(name) as string;
     }
 }

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using Sessions.ServiceDefaults;
 
 namespace Sessions.Tests.Processes;
@@ -25,6 +27,8 @@ public sealed class CommandLineTests : IDisposable
     [InlineData("--port 65536", "--port: '65536' is not allowed")]
     [InlineData("--port 0", "--port: '0' is not allowed")]
     [InlineData("--config", "--config needs a value")]
+    [InlineData("--config=", "--config needs a value")]
+    [InlineData("check --config", "--config needs a value")]
     [InlineData("--port 9000 --urls http://127.0.0.1:0", "--port and --urls exclude one another.")]
     [InlineData("bakcup x", "'bakcup' is not a command. Did you mean 'backup'?")]
     [InlineData("backup", "The argument FILE is missing: where to write the copy")]
@@ -178,6 +182,10 @@ public sealed class CommandLineTests : IDisposable
     [Theory]
     [InlineData("--session:timeout_hours=1", "'--session:timeout_hours' is not an option. Did you mean '--sessions:timeout_hours'?")]
     [InlineData("now", "'now' is not an option.")]
+    [InlineData("--conifg=x", "'--conifg' is not an option. Did you mean '--config'?")]
+    [InlineData("--config", "'--config' needs a value")]
+    [InlineData("--config=", "'--config' needs a value")]
+    [InlineData("--config=nowhere.yaml", "names 'nowhere.yaml', but there is no such file.")]
     public async Task The_janitor_refuses_what_it_does_not_know(string argument, string message)
     {
         await using var janitor = ServiceProcess.Janitor([argument], new Uri("http://127.0.0.1:1"));
@@ -186,11 +194,38 @@ public sealed class CommandLineTests : IDisposable
         await janitor.SaysAsync(message);
     }
 
+    [Fact]
+    public async Task The_janitor_takes_its_file_from_the_command_line()
+    {
+        await File.WriteAllTextAsync(_folder["own.yaml"], "sessions:\n  timeout_hours: never\n", TestContext.Current.CancellationToken);
+
+        await using var janitor = ServiceProcess.Janitor(["--config", _folder["own.yaml"]], new Uri("http://127.0.0.1:1"));
+
+        Assert.Equal(1, await janitor.ExitAsync());
+        await janitor.SaysAsync($"{_folder["own.yaml"]}, line 2: sessions.timeout_hours: ");
+    }
+
+    [Fact]
+    public async Task The_janitor_whose_port_is_in_use_names_the_option_it_has()
+    {
+        using var taken = new TcpListener(IPAddress.Loopback, 0);
+        taken.Start();
+        var port = ((IPEndPoint)taken.LocalEndpoint).Port;
+
+        await using var janitor = ServiceProcess.Janitor(["--urls", $"http://127.0.0.1:{port}"], new Uri("http://127.0.0.1:1"));
+
+        Assert.Equal(1, await janitor.ExitAsync());
+        await janitor.SaysAsync($"{port}: address already in use. Choose another port with --urls.");
+    }
+
     [Theory]
     [InlineData("--storage_type=sqlite", "'--storage_type' is not an option. Did you mean '--sessions:storage_type'?")]
     [InlineData("--prot 8081", "'--prot' is not an option. Did you mean '--port'?")]
     [InlineData("--port many", "--port: 'many' is not allowed; allowed: a whole number from 1 to 65535.")]
     [InlineData("--port", "--port: '' is not allowed")]
+    [InlineData("--conifg x", "'--conifg' is not an option. Did you mean '--config'?")]
+    [InlineData("--config", "'--config' needs a value.")]
+    [InlineData("--config nowhere.yaml", "names 'nowhere.yaml', but there is no such file.")]
     public async Task The_AppHost_refuses_what_is_nearly_meant_for_the_API(string arguments, string message)
     {
         await using var appHost = ServiceProcess.AppHost(arguments.Split(' '));
@@ -202,11 +237,11 @@ public sealed class CommandLineTests : IDisposable
     [Fact]
     public void The_AppHost_takes_what_is_meant_for_the_API_and_leaves_the_rest_to_Aspire()
     {
-        var (port, variables) = CommandLineSettings.HandOn(
-            ["--operation", "publish", "-p", "8081", "--limits:page_size", "7", "--replicas=2", "--rate_limit:burst=1",
-                "--Logging:LogLevel:Default=Debug"]);
+        var (port, config, variables) = CommandLineSettings.HandOn(
+            ["--operation", "publish", "-p", "8081", "--config", "own.yaml", "--limits:page_size", "7", "--replicas=2",
+                "--rate_limit:burst=1", "--Logging:LogLevel:Default=Debug"]);
 
-        Assert.Equal((ushort)8081, port);
+        Assert.Equal(((ushort)8081, "own.yaml"), (port!.Value, config));
         Assert.Equal([("LIMITS__PAGE_SIZE", "7"), ("RATE_LIMIT__BURST", "1")], variables);
         Assert.Equal(ApiSettings.Sections.ToArray().Select(section => section.Name).Order(), CommandLineSettings.SectionNames.Order());
     }
