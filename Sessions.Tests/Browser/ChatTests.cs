@@ -66,8 +66,10 @@ public sealed class ChatTests(Chromium chromium)
         console.IsSound();
     }
 
-    [Fact]
-    public async Task A_turn_outlives_a_restart_of_the_server()
+    [Theory]
+    [InlineData("KILL")]
+    [InlineData("TERM")]
+    public async Task A_turn_outlives_a_restart_of_the_server(string signal)
     {
         await using var model = await ScriptedModel.StartAsync();
         using var folder = new TestFolder();
@@ -75,7 +77,7 @@ public sealed class ChatTests(Chromium chromium)
         (string, string)[] environment =
         [
             ("ASPNETCORE_URLS", $"http://127.0.0.1:{port}"), ("CONSOLE__ENABLED", "true"),
-            ("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", folder["sessions.db"]),
+            ("SESSIONS__STORAGE_TYPE", "sqlite"), ("SESSIONS__DB_PATH", folder["sessions.db"]), ("LIMITS__SHUTDOWN_SECONDS", "0.1"),
             .. model.Agent("advanced"),
         ];
         var server = ServiceProcess.Api(environment);
@@ -87,7 +89,7 @@ public sealed class ChatTests(Chromium chromium)
             await console.SendAsync("hold");
             await Expect(console.Page.Locator(".turn.running .answer")).ToContainTextAsync("It begins");
 
-            server.Signal("KILL");
+            server.Signal(signal);
             await server.ExitAsync();
             await Expect(console.Page.Locator(".working")).ToContainTextAsync("connection was lost");
             await server.DisposeAsync();
@@ -98,6 +100,40 @@ public sealed class ChatTests(Chromium chromium)
             await Expect(console.Page.Locator(".turn.running")).ToHaveCountAsync(0);
             await Expect(console.Page.Locator(".turn")).ToHaveCountAsync(2);
             await Expect(console.Page.Locator(".turn .answer").Nth(1)).ToContainTextAsync("It begins");
+            console.IsSound();
+        }
+        finally
+        {
+            await server.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task A_turn_whose_tools_may_have_run_is_not_run_again_by_itself()
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        await using var tools = await TestTools.StartAsync();
+        var port = FreePort.Find();
+        (string, string)[] environment =
+        [
+            ("ASPNETCORE_URLS", $"http://127.0.0.1:{port}"), ("CONSOLE__ENABLED", "true"), ("LIMITS__SHUTDOWN_SECONDS", "0.1"),
+            .. model.Agent("advanced"), .. tools.Of("advanced"),
+        ];
+        var server = ServiceProcess.Api(environment);
+        try
+        {
+            await using var console = await chromium.OpenAsync(await server.AddressAsync());
+            await console.GoAsync("chat");
+            await console.SendAsync("call hang 1");
+            await tools.Hanging;
+
+            await server.StopAsync();
+            await server.DisposeAsync();
+            server = ServiceProcess.Api(environment);
+            await server.AddressAsync();
+
+            await Expect(console.Page.GetByRole(AriaRole.Alert)).ToContainTextAsync("shutting_down");
+            Assert.Equal(["hang"], tools.Calls);
             console.IsSound();
         }
         finally

@@ -13,6 +13,9 @@ export class ApiError extends Error {
     this.code = problem?.code ?? (status ? "unknown" : "unreachable");
     this.problem = problem;
   }
+
+  /** Whether the same request, with the same key, would be told the same again. */
+  isFinal = false;
 }
 
 // In this tab alone, and gone with it.
@@ -69,6 +72,7 @@ async function refusal(response) {
     // Not of this server: a proxy's.
   }
   const error = new ApiError(response.status, problem);
+  error.isFinal = response.headers.get("x-should-retry") === "false" || error.code === "idempotency_key_reused";
   if (response.status === 401) document.dispatchEvent(new CustomEvent("signed-out", { detail: error }));
   return error;
 }

@@ -21,13 +21,14 @@ class ChatPage extends HTMLElement {
   #scroller = h("div", { class: "scroller" });
   #composer = document.createElement("chat-composer");
   #title = h("h1", { dir: "auto" }, "New conversation");
+  // Of the conversation that is open: each opening has one of its own, and what was asked for another is dropped.
   #tree = new TurnTree();
   #next = null;
   #tip = 0;
   #id = null;
   #user = "";
   #stream = null;
-  #loading = null;
+  #isLoading = false;
 
   connectedCallback() {
     if (this.#turns.isConnected) return;
@@ -79,6 +80,7 @@ class ChatPage extends HTMLElement {
   disconnectedCallback() {
     document.removeEventListener("user-changed", this.#onUser);
     this.#stream?.leave();
+    this.#tree = new TurnTree();
   }
 
   #onUser = () => {
@@ -96,7 +98,7 @@ class ChatPage extends HTMLElement {
     if (this.#stream && this.#stream.sessionId !== id) this.#leave();
     this.#id = id;
     this.#tree = new TurnTree();
-    [this.#next, this.#tip, this.#loading] = [null, 0, null];
+    [this.#next, this.#tip, this.#isLoading] = [null, 0, false];
     this.#title.textContent = id ? "Conversation" : "New conversation";
     fill(this.#turns, !id && !this.#stream && welcome(), this.#running?.element);
     if (id) await this.#load();
@@ -112,10 +114,9 @@ class ChatPage extends HTMLElement {
   }
 
   async #load() {
-    const id = this.#id;
     try {
       const page = await this.#history();
-      if (id !== this.#id) return;
+      if (!page) return;
       this.#tip = this.#stream?.body.after_turn ?? this.#tree.newest;
       this.#draw();
       this.#toEnd();
@@ -123,34 +124,46 @@ class ChatPage extends HTMLElement {
       if (last) this.#composer.agent = last.agent_type;
     } catch (error) {
       // A turn that begins a session runs before there is one.
-      if (id === this.#id && !(error.status === 404 && this.#stream))
+      if (!(error.status === 404 && this.#stream))
         fill(this.#turns, problemBox(error, h("a", { class: "button", href: "#/chat" }, "New conversation")));
     }
   }
 
+  // Gives nothing, also where it failed, once another conversation is open.
   async #history() {
     const tree = this.#tree;
-    const page = await get(sessionPath(this.#id, "/history"), {
-      branches: "all",
-      include: "items",
-      order: "desc",
-      limit: PAGE,
-      after: this.#next,
-      ...ownerQuery(this.#user),
-    });
-    tree.add(page.turns);
-    this.#next = page.next;
-    return page;
+    try {
+      const page = await get(sessionPath(this.#id, "/history"), {
+        branches: "all",
+        include: "items",
+        order: "desc",
+        limit: PAGE,
+        after: this.#next,
+        ...ownerQuery(this.#user),
+      });
+      if (tree !== this.#tree) return null;
+      tree.add(page.turns);
+      this.#next = page.next;
+      return page;
+    } catch (error) {
+      if (tree !== this.#tree) return null;
+      throw error;
+    }
   }
 
   async #older() {
-    if (this.#loading || !this.#next || !this.#tree.path(this.#tip).isCut) return;
-    this.#loading = this.#history();
+    if (this.#isLoading || !this.#next || !this.#tree.path(this.#tip).isCut) return;
+    const tree = this.#tree;
+    this.#isLoading = true;
+    const page = await attempt(() => this.#history());
+    if (tree !== this.#tree) return;
+    this.#isLoading = false;
+    if (!page) return;
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
-    await attempt(() => this.#loading);
     this.#draw();
     this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
-    this.#loading = null;
+    // What came may all be of other branches: nothing moves then, and nobody scrolls.
+    if (this.#scroller.scrollTop < 200) this.#older();
   }
 
   #draw() {
@@ -161,7 +174,12 @@ class ChatPage extends HTMLElement {
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
     fill(
       this.#turns,
-      isCut && h("p", { class: "quiet center" }, "Earlier turns…"),
+      isCut &&
+        h(
+          "p",
+          { class: "center" },
+          h("button", { type: "button", class: "button quiet", onclick: () => this.#older() }, "Earlier turns…"),
+        ),
       shown.map(turn => chatTurn(turn, this.#tree.siblings(turn.turn), this.#actions, calls)),
       waiting.length > 0 && toolOutputs(waiting, outputs => this.#answerCalls(outputs)),
       this.#running?.element,
@@ -176,12 +194,13 @@ class ChatPage extends HTMLElement {
     retry: turn => this.#ask(turn.query, turn.parent, turn.agent_type),
     fork: turn =>
       attempt(async () => {
+        const tree = this.#tree;
         const copy = await call("POST", sessionPath(this.#id, "/fork"), {
           body: { after_turn: turn.turn },
           query: ownerQuery(this.#user),
         });
         say("A copy up to that turn.");
-        location.hash = this.#address(copy.session_id);
+        if (tree === this.#tree) location.hash = this.#address(copy.session_id);
       }),
     inspect: turn => showTurnContext(this.#id, turn.turn, ownerQuery(this.#user)),
     go: turn => {
@@ -216,12 +235,13 @@ class ChatPage extends HTMLElement {
     this.#composer.isRunning = true;
     stream.addEventListener("end", () => this.#ended(stream));
     stream.addEventListener("change", () => this.#named(stream));
+    stream.addEventListener("begin", () => stream.isHalted && this.#cancel(stream));
     stream.run();
   }
 
-  // Now the session has a name, and the page an address.
+  // Now the session has a name, and the page an address. It has another where a store in memory was lost with its server.
   #named(stream) {
-    if (stream !== this.#stream || this.#id || !stream.sessionId) return;
+    if (stream !== this.#stream || !stream.sessionId || stream.sessionId === this.#id) return;
     this.#id = stream.sessionId;
     history.replaceState(null, "", this.#address(this.#id));
     this.#recent.show(this.#id);
@@ -231,23 +251,31 @@ class ChatPage extends HTMLElement {
     if (stream !== this.#stream) return;
     this.#leave();
     if (stream.error) {
-      this.#turns.append(
-        failedTurn(stream.body, stream.error, () => this.#ask(stream.body.query, stream.body.after_turn, stream.body.agent_type)),
-      );
+      this.#turns.append(failedTurn(stream.body, stream.error, () => this.#askAgain(stream)));
       this.#toEnd();
     } else {
+      const tree = this.#tree;
       this.#next = null;
       const stuck = this.#isAtEnd();
-      await attempt(async () => {
-        await this.#history();
+      const page = await attempt(() => this.#history());
+      if (tree !== this.#tree) return;
+      if (page) {
         this.#tip = stream.result.metadata.turn;
         this.#composer.agent = stream.result.agent_type;
         this.#draw();
-      });
+      }
       if (stuck) this.#toEnd();
     }
     this.#recent.show(this.#id);
     this.#composer.focus();
+  }
+
+  #askAgain(failed) {
+    if (this.#stream) return;
+    if (failed.body.after_turn !== undefined) this.#tip = failed.body.after_turn;
+    this.#listen(failed.again());
+    this.#draw();
+    this.#toEnd();
   }
 
   #leave() {
@@ -258,18 +286,25 @@ class ChatPage extends HTMLElement {
     this.#composer.isRunning = false;
   }
 
-  async #halt() {
-    const id = this.#stream?.sessionId;
-    if (id) await attempt(() => call("POST", sessionPath(id, "/cancel"), { query: ownerQuery(this.#user) }));
+  #halt() {
+    const stream = this.#stream;
+    stream?.halt();
+    if (stream && stream.turn !== null) this.#cancel(stream);
+  }
+
+  async #cancel({ sessionId, body }) {
+    await attempt(() => call("POST", sessionPath(sessionId, "/cancel"), { query: ownerQuery(body.user_id) }));
   }
 
   async #answerCalls(outputs) {
+    const tree = this.#tree;
     await attempt(async () => {
       await call("POST", sessionPath(this.#id, "/turns"), {
         body: { input: outputs, agent_type: this.#composer.agent ?? "client", user_id: this.#user || undefined },
       });
+      if (tree !== this.#tree) return;
       this.#next = null;
-      await this.#history();
+      if (!(await this.#history())) return;
       this.#tip = this.#tree.newest;
       this.#draw();
       this.#toEnd();

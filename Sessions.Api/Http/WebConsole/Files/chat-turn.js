@@ -77,7 +77,8 @@ export class RunningTurn {
 
   #show() {
     this.#frame = 0;
-    const { items, text, isLost } = this.stream;
+    const { items, text, turn, isLost, isHalted } = this.stream;
+    const isWaitedFor = isHalted && turn === null;
     if (items.length !== this.#shown) {
       const open = new Set([...this.#items.querySelectorAll("details[open]")].map(fold => fold.dataset.call));
       fill(this.#items, showItems(items));
@@ -87,9 +88,11 @@ export class RunningTurn {
     this.#growing.update(text);
     this.#state.lastChild.textContent = isLost
       ? "The connection was lost; trying again…"
-      : items.at(-1)?.type === "function_call"
-        ? `Calling ${items.at(-1).name}…`
-        : "Thinking…";
+      : isWaitedFor
+        ? "It is stopped as soon as its turn comes: others are before it."
+        : items.at(-1)?.type === "function_call"
+          ? `Calling ${items.at(-1).name}…`
+          : "Thinking…";
     this.#state.hidden = Boolean(text) && !isLost;
     this.element.dispatchEvent(new CustomEvent("grown", { bubbles: true }));
   }

@@ -11,6 +11,13 @@ const HEALTH_EVERY = 5;
 
 class LivePage extends HTMLElement {
   #samples = [];
+  #activity = null;
+  #stats = null;
+  #checks = {};
+  #list = [];
+  #asked = new Set();
+  #troubles = new Map();
+  #told = "";
   #timer = 0;
   #round = 0;
   #trouble = h("div");
@@ -88,37 +95,84 @@ class LivePage extends HTMLElement {
   disconnectedCallback() {
     document.removeEventListener("visibilitychange", this.#look);
     clearTimeout(this.#timer);
-    this.#timer = -1;
   }
 
   #look = async () => {
     clearTimeout(this.#timer);
     if (document.hidden || !this.isConnected) return;
-    try {
-      const activity = await get("activity", { after: this.#samples.at(-1)?.number ?? 0 });
-      // Numbers begin anew with the server.
-      if (activity.samples[0]?.number <= (this.#samples.at(-1)?.number ?? 0)) this.#samples = [];
-      this.#samples = [...this.#samples, ...activity.samples].slice(-SLOTS);
-      if (this.#round++ % HEALTH_EVERY === 0) await this.#lookAround();
-      this.#draw(activity);
-      fill(this.#trouble);
-    } catch (error) {
-      fill(this.#trouble, problemBox(error));
-      this.#samples = [];
-      if (error.status === 401 || error.status === 403) return;
-    }
-    if (this.#timer !== -1) this.#timer = setTimeout(this.#look, EVERY);
+    if (this.#round++ % HEALTH_EVERY === 0) this.#lookAround();
+    await this.#ask("activity", () => get("activity", { after: this.#samples.at(-1)?.number ?? 0 }), this.#take);
+    const { status } = this.#troubles.get("activity") ?? {};
+    if (status === 401 || status === 403 || !this.isConnected) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#look, EVERY);
   };
 
-  async #lookAround() {
-    const [stats, checks, agents] = await Promise.all([get("sessions/stats"), health(), get("agents").catch(() => ({ agents: [] }))]);
-    this.stats = stats;
+  // Each part on its own: one that fails, or takes its time, keeps nobody waiting, and what it gave before stays.
+  async #ask(part, ask, take) {
+    if (this.#asked.has(part)) return;
+    this.#asked.add(part);
+    try {
+      take(await ask());
+      this.#troubles.delete(part);
+    } catch (error) {
+      this.#troubles.set(part, error);
+    }
+    this.#asked.delete(part);
+    this.#tell();
+    if (this.#activity) this.#draw(this.#activity);
+  }
+
+  #take = activity => {
+    // Numbers begin anew with the server.
+    if (activity.samples[0]?.number <= (this.#samples.at(-1)?.number ?? 0)) this.#samples = [];
+    this.#samples = [...this.#samples, ...activity.samples].slice(-SLOTS);
+    this.#activity = activity;
+  };
+
+  #lookAround() {
+    this.#ask("stats", () => get("sessions/stats"), stats => {
+      this.#stats = stats;
+    });
+    // Nothing is known to be healthy that can't be asked.
+    const unknown = error => {
+      this.#checks = {};
+      this.#drawHealth();
+      throw error;
+    };
+    this.#ask(
+      "health",
+      () => health().catch(unknown),
+      ({ checks }) => {
+        this.#checks = checks;
+        this.#drawHealth();
+      },
+    );
+    this.#ask("agents", () => get("agents"), ({ agents }) => {
+      this.#list = agents;
+      this.#drawHealth();
+    });
+  }
+
+  // A trouble stays as long as it lasts, once; it is read out when it comes.
+  #tell() {
+    const all = new Map([...this.#troubles.values()].map(error => [error.message, error]));
+    const told = [...all.keys()].join("\n");
+    if (told === this.#told) return;
+    this.#told = told;
+    fill(
+      this.#trouble,
+      [...all.values()].map(error => problemBox(error)),
+    );
+  }
+
+  #drawHealth() {
     fill(
       this.#health,
-      Object.entries(checks.checks)
+      Object.entries(this.#checks)
         .filter(([name]) => name !== "self")
         .map(([name, check]) => state(name, check.status, check.description)),
-      agents.agents
+      this.#list
         .filter(agent => agent.health)
         .map(agent =>
           state(
@@ -136,12 +190,14 @@ class LivePage extends HTMLElement {
         readers.map(read => this.#samples.map(read)),
         SLOTS,
       );
-    const { stats } = this;
+    const stats = this.#stats;
     const minute = this.#samples.slice(-60);
     const failed = minute.reduce((sum, sample) => sum + sample.turns.failed, 0);
     fill(
       this.#facts,
-      tile("Active sessions", count(stats.active_sessions), `in ${stats.storage_type}`),
+      stats
+        ? tile("Active sessions", count(stats.active_sessions), `in ${stats.storage_type}`)
+        : tile("Active sessions", "–", "not known yet"),
       tile("Running turns", count(activity.running_turns), `${count(activity.waiting_turns)} waiting`),
       tile(
         "Turns in the last minute",
@@ -153,7 +209,7 @@ class LivePage extends HTMLElement {
       tile(
         "Clean-up",
         activity.last_cleanup_at ? fromNow(activity.last_cleanup_at) : "not yet",
-        `sessions live ${count(stats.timeout_hours)} h`,
+        stats ? `sessions live ${count(stats.timeout_hours)} h` : "",
       ),
     );
     fill(this.#agents, rows(activity.agents, "Nothing was asked yet."));

@@ -19,7 +19,10 @@ export class RecentSessions {
     const asked = ++this.#asked;
     this.#mark(open);
     const where = listPath(actingFor());
-    if (!where) return;
+    if (!where) {
+      fill(this.element, h("li", { class: "quiet empty" }, "Those of a user are listed, once one is named."));
+      return;
+    }
     try {
       const page = await get(where.path, { ...where.query, limit: SHOWN });
       if (asked !== this.#asked) return;
@@ -30,6 +33,7 @@ export class RecentSessions {
       );
       this.#mark(open);
     } catch (error) {
+      if (asked !== this.#asked) return;
       fill(this.element, h("li", { class: "quiet empty" }, error.message));
     }
   }

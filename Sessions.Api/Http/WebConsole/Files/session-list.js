@@ -39,6 +39,7 @@ class SessionList extends HTMLElement {
     this.#source = source;
     [this.#pages, this.#next, this.#total, this.#active, this.#empty, this.#busy] = [[], undefined, 0, -1, 0, null];
     this.#hasFailed = false;
+    this.#box.removeAttribute("aria-busy");
     for (const row of this.#rows.values()) row.remove();
     this.#rows.clear();
     this.#box.scrollTop = 0;

@@ -48,9 +48,9 @@ async function open(box, id, query, host) {
       "p",
       { class: "row actions" },
       h("a", { class: "button primary", href: chatAddress(id, session.user_id) }, icon("chat"), "Open in chat"),
-      button("fork", "Fork", () => fork(id, query)),
+      button("fork", "Fork", () => fork(box, id, query)),
       button("download", "Export", () => exportSession(session, query)),
-      button("trash", "Delete", () => remove(session, query, host), "danger-quiet"),
+      button("trash", "Delete", () => remove(box, session, query, host), "danger-quiet"),
     ),
     facts(session),
     h("section", {}, h("h3", {}, "Metadata"), metadataEditor(session, response.headers.get("ETag"), query)),
@@ -111,7 +111,7 @@ async function showTurns(box, id, query, after) {
         ),
         chatTurn(turn, [turn.turn], {
           inspect: () => showTurnContext(id, turn.turn, query),
-          fork: () => fork(id, query, turn.turn),
+          fork: () => fork(box, id, query, turn.turn),
         }),
       ),
     ),
@@ -137,10 +137,11 @@ async function showTurns(box, id, query, after) {
 
 const back = () => h("a", { class: "button quiet back", href: "#/sessions" }, icon("back"), "All sessions");
 
-async function fork(id, query, turn) {
+// Somebody may have gone on meanwhile, and is left there.
+async function fork(box, id, query, turn) {
   const copy = await call("POST", sessionPath(id, "/fork"), { body: turn ? { after_turn: turn } : {}, query });
   say(turn ? `A copy up to turn ${turn}.` : "A copy.");
-  location.hash = sessionAddress(copy.session_id, copy.user_id);
+  if (box.isConnected) location.hash = sessionAddress(copy.session_id, copy.user_id);
 }
 
 // The session and its turns with their items, a line each.
@@ -161,7 +162,7 @@ async function exportSession(session, query) {
   save(`${session.session_id}.ndjson`, new Blob([`${lines.join("\n")}\n`], { type: "application/x-ndjson" }));
 }
 
-async function remove(session, query, host) {
+async function remove(box, session, query, host) {
   const body = h(
     "div",
     {},
@@ -185,6 +186,6 @@ async function remove(session, query, host) {
     await call("DELETE", sessionPath(session.session_id), { query });
     TurnStream.forget(session.session_id);
     say("The session is gone.");
-    host.dispatchEvent(new Event("gone"));
+    host.dispatchEvent(new CustomEvent("gone", { detail: { isOpen: box.isConnected } }));
   }
 }

@@ -30,8 +30,8 @@ class SessionsPage extends HTMLElement {
       const { id, user } = event.detail;
       location.hash = sessionAddress(id, user);
     });
-    this.addEventListener("gone", () => {
-      location.hash = "#/sessions";
+    this.addEventListener("gone", event => {
+      if (event.detail.isOpen) location.hash = "#/sessions";
       this.#read();
     });
     document.addEventListener("user-changed", this.#onUser);

@@ -1,10 +1,14 @@
 // A turn, asked for and heard to its end: over lost connections, restarts of the server and reloads of the page.
-import { ApiError, request } from "./api.js";
+import { ApiError, health, request } from "./api.js";
 import { state } from "./state.js";
 
 const PENDING = "console.pending";
 const LONGEST_PAUSE = 10_000;
 const MAX_TRIES = 40;
+
+// A turn that the server began and could not finish is run anew, which costs as much again.
+const MAX_RUNS = 3;
+const UNFINISHED = new Set(["shutting_down", "storage_unavailable"]);
 
 // A tab may be opened again days later: what was asked then is in the history, and is not to be asked anew.
 const PENDING_FOR = 3_600_000;
@@ -37,8 +41,8 @@ function newKey() {
 }
 
 /**
- * A turn that runs. Tells of `change` whenever there is more to show, and of `end` once. The idempotency key makes it safe to ask
- * again: the server joins the running turn, or gives the answer it has kept.
+ * A turn that runs. Tells of `change` whenever there is more to show, of `begin` when it begins to run, and of `end` once. The
+ * idempotency key makes it safe to ask again: the server joins the running turn, or gives the answer it has kept.
  */
 export class TurnStream extends EventTarget {
   text = "";
@@ -48,7 +52,11 @@ export class TurnStream extends EventTarget {
   result = null;
   error = null;
   isLost = false;
+  isHalted = false;
+  #isLeft = false;
   #lastId = null;
+  #unfinished = null;
+  #runs = 1;
   #stop = new AbortController();
 
   constructor(body, key = newKey()) {
@@ -77,9 +85,32 @@ export class TurnStream extends EventTarget {
     remember(null);
   }
 
-  /** Nobody looks any more; the turn itself goes on. */
+  /**
+   * The same once more. With the same key, also where it is not known what became of the turn: else it could be made twice. Only what
+   * is known to have failed for good takes a new one.
+   */
+  again() {
+    const next = this.error.isFinal
+      ? new TurnStream({ ...this.body, thread_id: this.sessionId ?? undefined })
+      : new TurnStream(this.body, this.key);
+    next.sessionId = this.sessionId;
+    return next;
+  }
+
+  /**
+   * It is to be stopped. While it has not begun another's turn may run, which would be stopped in its place: then whoever hears of
+   * `begin` stops it. To hang up would not do: a query that waits is answered also when its client has gone.
+   */
+  halt() {
+    this.isHalted = true;
+    this.#tell("change");
+  }
+
+  /** Nobody looks any more; the turn itself goes on. One that is to be stopped is heard until it has begun, and is not found again. */
   leave() {
-    this.#stop.abort();
+    this.#isLeft = true;
+    if (this.isHalted) remember(null);
+    if (!this.isHalted || this.turn !== null) this.#stop.abort();
   }
 
   async run() {
@@ -92,14 +123,7 @@ export class TurnStream extends EventTarget {
         });
       } catch (error) {
         if (this.#stop.signal.aborted) return;
-        const mayPass =
-          error instanceof ApiError
-            ? error.status === 0 ||
-              (error.status === 502 && !error.problem) ||
-              error.status === 503 ||
-              error.code === "idempotency_in_progress"
-            : true;
-        if (!mayPass || tries >= MAX_TRIES) this.error = error;
+        if (!this.#mayPass(error) || tries >= MAX_TRIES) this.error = error;
       }
       if (this.result || this.error) break;
       this.isLost = true;
@@ -108,23 +132,41 @@ export class TurnStream extends EventTarget {
       pause = Math.min(2 * pause, LONGEST_PAUSE);
       if (this.#stop.signal.aborted) return;
     }
-    remember(null);
+    if (!this.#isLeft) remember(null);
     this.#tell("end");
   }
 
+  #mayPass(error) {
+    if (!(error instanceof ApiError)) return true;
+    if (error.isFinal) return false;
+    if (error === this.#unfinished) return !this.isHalted && UNFINISHED.has(error.code) && this.#runs++ < MAX_RUNS;
+    if (error.code === "idempotency_in_progress") return true;
+    // Of a proxy, which does not know what became of it.
+    if (!error.problem) return [0, 502, 503, 504].includes(error.status);
+    return error.status === 503 && !this.isHalted;
+  }
+
   async #hear(onAnswer) {
+    // What tools have done is not to be done twice, and the event does not say whether any did. So where there are tools it stays ended.
+    if (this.#unfinished && (this.isHalted || "tools" in (await health()).checks)) {
+      this.error = this.#unfinished;
+      return;
+    }
     const response = await request("POST", "query", {
       body: { ...this.body, stream: true },
       headers: { Accept: "text/event-stream", "Idempotency-Key": this.key, ...(this.#lastId ? { "Last-Event-ID": this.#lastId } : {}) },
       signal: this.#stop.signal,
     });
+    this.#unfinished = null;
+    const isOver = response.headers.has("Idempotency-Replayed");
     for await (const event of readEvents(response.body)) {
-      onAnswer();
+      if (event.name !== "error") onAnswer();
       // Another stream: that of the turn that was asked for again. It tells everything from the start.
       if (this.#lastId?.split(":")[0] !== event.id.split(":")[0]) [this.text, this.items] = ["", []];
       this.#lastId = event.id;
       this.isLost = false;
       this.#take(event);
+      if (event.name === "session" && !isOver) this.#tell("begin");
       this.#tell("change");
     }
   }
@@ -146,9 +188,16 @@ export class TurnStream extends EventTarget {
         this.result = data;
         break;
       case "error":
-        this.error = new ApiError(data.status, data);
+        this.#fail(new ApiError(data.status, data));
         break;
     }
+  }
+
+  // The turn has ended, and nothing of it was kept; unless the store went away while it was being kept.
+  #fail(error) {
+    error.isFinal = error.status !== 500 && error.status !== 503;
+    [this.#unfinished, this.turn, this.#lastId] = [error, null, null];
+    throw error;
   }
 
   #tell(name) {
@@ -156,6 +205,7 @@ export class TurnStream extends EventTarget {
   }
 
   #remember() {
+    if (this.#isLeft) return;
     remember({ body: this.body, key: this.key, sessionId: this.sessionId, by: state.caller.user_id, at: Date.now() });
   }
 }

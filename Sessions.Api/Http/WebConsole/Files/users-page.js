@@ -69,7 +69,7 @@ class UsersPage extends HTMLElement {
           { class: "row actions" },
           h("a", { class: "button", href: `#/chat?user=${encodeURIComponent(user)}` }, icon("chat"), "New conversation"),
           button("download", "Export everything", () => exportUser(user)),
-          button("trash", "Erase everything", () => erase(user, () => this.#show(user)), "danger-quiet"),
+          button("trash", "Erase everything", () => erase(user, () => user === this.#user && this.#show(user)), "danger-quiet"),
         ),
         h(
           "section",
