@@ -1,19 +1,17 @@
 // Chat: the conversations of late on one side, the one that is open on the other.
-import { fill, h, iconButton } from "./dom.js";
-import { icon } from "./icons.js";
-import { call, get, sessionPath } from "./api.js";
+import { fill, h } from "./dom.js";
+import { call, sessionPath } from "./api.js";
 import { actingFor, ownerQuery, sessionAddress } from "./state.js";
 import { RecentSessions, chatAddress } from "./recent-sessions.js";
+import { chatFrame, earlierTurns } from "./chat-frame.js";
 import { RunningTurn, chatTurn, failedTurn, welcome } from "./chat-turn.js";
 import { TurnStream } from "./stream.js";
-import { TurnTree } from "./turn-tree.js";
+import { TurnTree, readTurns } from "./turn-tree.js";
 import { callsOf, waitingCalls } from "./items.js";
 import { toolOutputs } from "./tool-outputs.js";
 import { showTurnContext } from "./turn-context.js";
 import { attempt, problemBox, say } from "./dialogs.js";
 import "./composer.js";
-
-const PAGE = 30;
 
 class ChatPage extends HTMLElement {
   #recent = new RecentSessions();
@@ -32,40 +30,11 @@ class ChatPage extends HTMLElement {
 
   connectedCallback() {
     if (this.#turns.isConnected) return;
-    const recent = h(
-      "aside",
-      { class: "recent", "aria-label": "Conversations" },
-      h(
-        "header",
-        {},
-        h("h2", {}, "Conversations"),
-        iconButton("Close the list", icon("close"), () => this.classList.remove("listing"), { class: "icon-button narrow" }),
-      ),
-      h("a", { class: "button primary wide", href: "#/chat" }, icon("plus"), "New conversation"),
-      this.#recent.element,
-    );
     this.#scroller.append(this.#turns);
     this.append(
-      recent,
-      h(
-        "section",
-        { class: "talk" },
-        h(
-          "header",
-          {},
-          iconButton("Conversations", icon("menu"), () => this.classList.toggle("listing"), { class: "icon-button narrow" }),
-          this.#title,
-          h(
-            "span",
-            { class: "buttons" },
-            iconButton("The session with all its turns", icon("eye"), () => {
-              if (this.#id) location.hash = sessionAddress(this.#id, this.#user);
-            }),
-          ),
-        ),
-        this.#scroller,
-        this.#composer,
-      ),
+      ...chatFrame(this.classList, this.#recent.element, this.#title, [this.#scroller, this.#composer], () => {
+        if (this.#id) location.hash = sessionAddress(this.#id, this.#user);
+      }),
     );
     this.#composer.addEventListener("ask", event => this.#ask(event.detail));
     this.#composer.addEventListener("halt", () => this.#halt());
@@ -133,14 +102,7 @@ class ChatPage extends HTMLElement {
   async #history() {
     const tree = this.#tree;
     try {
-      const page = await get(sessionPath(this.#id, "/history"), {
-        branches: "all",
-        include: "items",
-        order: "desc",
-        limit: PAGE,
-        after: this.#next,
-        ...ownerQuery(this.#user),
-      });
+      const page = await readTurns(this.#id, this.#next, ownerQuery(this.#user));
       if (tree !== this.#tree) return null;
       tree.add(page.turns);
       this.#next = page.next;
@@ -174,12 +136,7 @@ class ChatPage extends HTMLElement {
     this.#title.textContent = turns.find(turn => turn.query)?.query.slice(0, 80) ?? "Conversation";
     fill(
       this.#turns,
-      isCut &&
-        h(
-          "p",
-          { class: "center" },
-          h("button", { type: "button", class: "button quiet", onclick: () => this.#older() }, "Earlier turns…"),
-        ),
+      isCut && earlierTurns(() => this.#older()),
       shown.map(turn => chatTurn(turn, this.#tree.siblings(turn.turn), this.#actions, calls)),
       waiting.length > 0 && toolOutputs(waiting, outputs => this.#answerCalls(outputs)),
       this.#running?.element,

@@ -1,4 +1,11 @@
 // A session's turns: a tree, of which one path is shown.
+import { get, sessionPath } from "./api.js";
+
+const PAGE = 30;
+
+/** Reads a page of them on all branches, newest first. */
+export const readTurns = (id, after, owner) =>
+  get(sessionPath(id, "/history"), { branches: "all", include: "items", order: "desc", limit: PAGE, after, ...owner });
 
 /** What was loaded of the turns of a session. Turns come newest first, so that the tree grows at its root. */
 export class TurnTree {
