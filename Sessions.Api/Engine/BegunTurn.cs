@@ -33,6 +33,9 @@ internal sealed record BeginRequest
     /// </summary>
     public Guid? BranchOf { get; init; }
 
+    /// <summary>Whether that session would expire before the turn has ended: then it is given so long as to a turn of its own.</summary>
+    public bool ExtendsSource { get; init; }
+
     /// <summary>What the ids of the turn are made of, where that was drawn before.</summary>
     public TurnNonce? Nonce { get; init; }
 

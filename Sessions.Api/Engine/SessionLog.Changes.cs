@@ -344,6 +344,12 @@ internal sealed partial class SessionLog
             var erasure = await CallAsync("erase_user", (userId, cancellationToken),
                 static (store, x) => store.EraseAsync(x.userId, x.cancellationToken));
             await LoseFirstTurnsAsync(turn => turn.Request.Owner.UserId == userId);
+            foreach (var turn in _running.Keys.Where(turn => turn.Session is { UserId: null } && turn.Request.Owner.UserId == userId))
+            {
+                // It would bind nobody's session to the user again.
+                turn.Lose();
+            }
+
             return erasure;
         }
         finally

@@ -247,6 +247,15 @@ internal sealed partial class SessionLog
             throw new DomainException(Error.SessionNotFound(source.ToString()));
         }
 
+        if (request.ExtendsSource)
+        {
+            // For a moment only: turns of its own are not kept waiting for this one.
+            var lease = new LeaseRequest(
+                Guid.NewGuid(), _lease, request.MinLifetime, Waits: false, WaiterTimeout, IsExclusive: false);
+            await _store.ReleaseAsync(await _store.OpenAsync(
+                new OpenRequest { Session = source, Owner = request.Owner, Lease = lease }, cancellationToken));
+        }
+
         var branch = head with
         {
             Id = request.Session.Id!,

@@ -40,8 +40,9 @@ internal sealed record TurnCommand
     /// <summary>The turn to go on from; <see langword="null"/>: the newest.</summary>
     public int? AfterTurn { get; init; }
 
-    /// <inheritdoc cref="BeginRequest.BranchOf"/>
-    public Guid? BranchOf { get; init; }
+    /// <summary>The session whose turns up to <see cref="AfterTurn"/> the turn's own begins with, if that is another one: see
+    /// <see cref="BeginRequest.BranchOf"/>.</summary>
+    public Session? BranchOf { get; init; }
 
     /// <summary>The request's key, if it has one.</summary>
     public Idempotency? Idempotency { get; init; }

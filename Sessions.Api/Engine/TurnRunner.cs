@@ -113,7 +113,11 @@ internal sealed partial class TurnRunner(
 
         using var ticket = await EnterAsync(sessionId, command.Kind, command.Owner, command.Idempotency, command.OnBusy, cancellationToken);
         using var entry = running.Add(sessionId, command.Owner);
+
+        // What is yet to be copied makes room for nobody, as little as if the turn were its own.
+        using var source = command.BranchOf is { } origin ? running.Add(origin.Id, command.Owner) : null;
         var history = command.History ?? command.Agent.HistoryFor(command.Options);
+        var lifetime = command.Agent.Timeout + CommitMargin;
         var request = new BeginRequest
         {
             Session = SessionRef.ById(sessionId),
@@ -125,13 +129,14 @@ internal sealed partial class TurnRunner(
             HistoryTurns = Math.Max(1, history.Turns),
             HistoryBytes = history.Bytes,
             AfterTurn = command.AfterTurn,
-            BranchOf = command.BranchOf,
+            BranchOf = command.BranchOf?.Key,
+            ExtendsSource = command.BranchOf?.ExpiresAt < time.GetUtcNow() + lifetime,
             Idempotency = command.Idempotency,
             ReservedBy = name.ReservedBy ?? (command.BranchOf is null ? null : command.Idempotency?.Key),
             // The server's own chains are known by their responses alone, whose ids tell the key.
             NewKey = command.Kind == SessionKind.Chain ? null : name.NewKey,
             Wait = WaitFor(command.OnBusy),
-            MinLifetime = command.Agent.Timeout + CommitMargin,
+            MinLifetime = lifetime,
             ReadsOnly = !command.Store,
         };
         // A client that goes away stops its turn, unless tools have run: what they did can't be taken back, so the turn is finished and

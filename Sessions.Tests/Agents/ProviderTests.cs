@@ -315,6 +315,8 @@ public sealed class ProviderTests
         await host.AskAsync(Items.OfText("plain"));
         body = wire.Last.Body;
         Assert.Equal((8192, null, null), ((int)body["max_tokens"]!, body["temperature"], body["output_config"]));
+        await host.AskAsync(Items.OfText("one at a time"), options: Weather with { ToolChoice = null, ParallelToolCalls = false });
+        AssertSame("""{"type":"auto","disable_parallel_tool_use":true}""", wire.Last.Body["tool_choice"]);
     }
 
     [Fact]

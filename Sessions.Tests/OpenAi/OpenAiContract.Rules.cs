@@ -225,6 +225,51 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task What_goes_on_from_a_conversation_keeps_it_as_a_turn_of_its_own_would()
+    {
+        // Less than the agent may take, and no more than one beside it.
+        var server = await StartAsync(
+            ("sessions:timeout_hours", "0.02"), ("agents:model:timeout_seconds", "600"), ("sessions:max_conversations_per_user", "2"));
+        var conversation = await server.IdOfAsync("/v1/conversations?user_id=ada");
+        var first = await server.MakeAsync("/v1/responses?user_id=ada", new { model = "advanced", input = "one", conversation });
+        var other = await server.IdOfAsync("/v1/conversations?user_id=ada");
+        var running = server.PostAsync(
+            "/v1/responses?user_id=ada", new { model = "model", input = "hold", previous_response_id = (string?)first["id"] });
+        await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
+
+        var kept = (await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}?user_id=ada")).Json;
+        var (last, expires) = ((DateTimeOffset)kept["last_activity_at"]!, (DateTimeOffset)kept["expires_at"]!);
+        Assert.True(expires - last > TimeSpan.FromHours(0.02) + TimeSpan.FromSeconds(1), kept.ToJsonString());
+        await server.IdOfAsync("/v1/conversations?user_id=ada");
+        Assert.Equal(200, (await server.GetAsync($"/v1/conversations/{conversation}?user_id=ada")).Status);
+        Assert.Equal(404, (await server.GetAsync($"/v1/conversations/{other}?user_id=ada")).Status);
+
+        server.Model.LetGo();
+        Assert.Equal(200, (await running).Status);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_turn_that_would_bind_what_is_nobodys_to_a_user_that_is_erased_comes_to_nothing(bool isBranch)
+    {
+        var server = await StartAsync();
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        var first = await server.MakeAsync("/v1/responses", new { model = "advanced", input = "one", conversation });
+        var running = server.PostAsync("/v1/responses?user_id=eve", isBranch
+            ? new { model = "model", input = "hold", previous_response_id = (string?)first["id"] }
+            : new { model = "model", input = "hold", conversation });
+        await ServiceProcess.UntilAsync(() => server.Model.Requests.Count > 0);
+
+        Assert.Equal(200, (await server.SendAsync(HttpMethod.Delete, "/users/eve/sessions")).Status);
+        var ended = await running;
+        Assert.True(ended.Status == 409, ended.Text);
+        Assert.Equal("session_gone", (string?)ended.Json["error"]!["code"]);
+        Assert.Equal("", (await server.SendAsync(HttpMethod.Get, "/users/eve/export")).Text);
+        Assert.Null((await server.SendAsync(HttpMethod.Get, $"/sessions/{conversation}")).Json["user_id"]);
+    }
+
+    [Fact]
     public async Task A_history_that_the_agent_does_not_take_is_refused_before_a_stream_begins()
     {
         var server = await StartAsync();

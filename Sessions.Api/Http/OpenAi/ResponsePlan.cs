@@ -34,7 +34,7 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
         {
             Session = id is null ? null : SessionRef.ById(id),
             MustExist = session is not null && !branches,
-            BranchOf = branches ? session!.Key : null,
+            BranchOf = branches ? session : null,
             Kind = isConversation ? session!.Kind : SessionKind.Chain,
             Owner = owner,
             Input = input,

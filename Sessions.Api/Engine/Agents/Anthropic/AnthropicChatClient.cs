@@ -113,6 +113,12 @@ internal sealed partial class AnthropicChatClient(IChatClient inner, string mode
             body["output_config"] = JsonElement.Parse("""{"effort":"max"}""");
         }
 
+        if (passed is { AllowMultipleToolCalls: false, Tools.Count: > 0, ToolMode: null })
+        {
+            // It stands beside a choice, and is left out without one.
+            passed.ToolMode = ChatToolMode.Auto;
+        }
+
         passed.RawRepresentationFactory = _ =>
             MessageCreateParams.FromRawUnchecked(new Dictionary<string, JsonElement>(), new Dictionary<string, JsonElement>(), body);
         return passed;
