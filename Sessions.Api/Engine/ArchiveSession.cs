@@ -113,12 +113,20 @@ internal sealed record ArchiveSession
             return (default, shown);
         }
 
-        if (!StoredJson.IsMetadata(raw.Bytes.Span))
+        JsonElement metadata;
+        try
         {
-            throw new InvalidDataException($"The metadata of session '{Error.Shorten(SessionId)}' is not an object that can be read.");
+            // Of a key that stands there twice nobody can say which is meant.
+            metadata = StoredJson.IsMetadata(raw.Bytes.Span)
+                ? JsonElement.Parse(raw.Bytes.Span, new JsonDocumentOptions { AllowDuplicateProperties = false })
+                : throw new JsonException();
+        }
+        catch (JsonException e)
+        {
+            throw new InvalidDataException(
+                $"The metadata of session '{Error.Shorten(SessionId)}' is not an object that can be read.", e);
         }
 
-        var metadata = JsonElement.Parse(raw.Bytes.Span);
         foreach (var name in Reserved)
         {
             if (metadata.TryGetProperty(name, out var value))

@@ -187,7 +187,7 @@ internal sealed partial class SessionLog
     /// <remarks>With it go the chains that went on from its turns: they hold copies of them.</remarks>
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
-        var head = await HeadToDeleteAsync(session, owner, cancellationToken);
+        var (head, key) = await HeadToDeleteAsync(session, owner, cancellationToken);
         if (head is not null)
         {
             // Before it: the session alone leads to them, also when a deletion that broke off is asked for again.
@@ -210,7 +210,7 @@ internal sealed partial class SessionLog
         {
             // And those that were being made at the same time: from now on none is. Of a session that can't be read the key tells.
             var branches = head is not null ? await BranchesOfAsync(head, cancellationToken)
-                : session.Id is null ? await ListBranchesAsync(session.Key, cancellationToken)
+                : key is { } known ? await ListBranchesAsync(known, cancellationToken)
                 : [];
             if (await DeleteAllAsync(branches, cancellationToken) is { } damage)
             {
@@ -244,11 +244,12 @@ internal sealed partial class SessionLog
     }
 
     // What can't be read can be deleted all the same.
-    private async ValueTask<Session?> HeadToDeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)
+    private async ValueTask<(Session? Head, Guid? Key)> HeadToDeleteAsync(
+        SessionRef session, Owner owner, CancellationToken cancellationToken)
     {
         try
         {
-            return await GetAsync(session, owner, cancellationToken);
+            return (await GetAsync(session, owner, cancellationToken), null);
         }
         catch (StoredDataException)
         {
@@ -256,11 +257,11 @@ internal sealed partial class SessionLog
 
         try
         {
-            return (await _store.OpenAsync(new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session;
+            return ((await _store.OpenAsync(new OpenRequest { Session = session, Owner = owner }, cancellationToken)).Session, null);
         }
-        catch (StoredDataException)
+        catch (StoredDataException e)
         {
-            return null;
+            return (null, session.Id is null ? session.Key : e.SessionKey);
         }
     }
 

@@ -716,4 +716,7 @@ internal sealed class StoredDataException(string what, string message, Exception
 {
     /// <summary>What it is.</summary>
     public string What { get; } = what;
+
+    /// <summary>The key of the session that can't be read, where that can be: it leads to what went on from there.</summary>
+    public Guid? SessionKey { get; set; }
 }

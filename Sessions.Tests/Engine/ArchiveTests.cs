@@ -140,6 +140,7 @@ public sealed class ArchiveTests
             archive.Replace("\"input\":[", "\"input\":[1,", StringComparison.Ordinal),
             archive.Replace("\"response_object\":{", "\"response_object\":{\"a\":\"\\ud800\",", StringComparison.Ordinal),
             archive.Replace("\"metadata\":{", "\"metadata\":{\"a\":\"\\ud800\",", StringComparison.Ordinal),
+            archive.Replace("\"metadata\":{", "\"metadata\":{\"a\":1,\"a\":2,", StringComparison.Ordinal),
         ])
         {
             await using var to = TestLog.Open();

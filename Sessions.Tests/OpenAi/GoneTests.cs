@@ -79,14 +79,21 @@ public sealed class GoneTests : IDisposable
 
     [Theory]
     [InlineData("kind = 77")]
+    [InlineData("kind = 77", true)]
+    [InlineData("created_from = 'zz'", true)]
     [InlineData("metadata = CAST('[]' AS BLOB)")]
-    public async Task What_went_on_from_a_conversation_goes_with_it_also_where_that_can_not_be_read(string update)
+    public async Task What_went_on_from_a_conversation_goes_with_it_also_where_that_can_not_be_read(string update, bool byOwnId = false)
     {
         string conversation;
         string[] branches;
         await using (var server = Start("sqlite"))
         {
             (conversation, branches) = await BranchesAsync(server);
+        }
+
+        if (byOwnId)
+        {
+            conversation = SqliteTests.Ask(_folder["sessions.db"], "SELECT id FROM sessions WHERE kind <> 2")!;
         }
 
         SqliteTests.Execute(_folder["sessions.db"], $"UPDATE sessions SET {update} WHERE kind <> 2");

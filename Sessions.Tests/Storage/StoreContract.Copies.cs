@@ -299,6 +299,27 @@ public abstract partial class StoreContract
         Assert.Empty(await store.ExportAsync("ME"));
     }
 
+    [Fact]
+    public async Task What_an_export_has_read_before_it_is_taken_is_bounded_in_bytes()
+    {
+        await using var store = await OpenAsync();
+        for (var i = 0; i < 12; i++)
+        {
+            await store.TurnAsync("large", "ada", new string('x', 1 << 20));
+        }
+
+        var whole = 0;
+        await foreach (var entry in store.Store.ExportAsync("ada", Cancel))
+        {
+            if (entry.Turn is not null && ++whole == 1)
+            {
+                await store.DeleteAsync("large");
+            }
+        }
+
+        Assert.InRange(whole, 1, 8);
+    }
+
     [Theory]
     [InlineData("nothing")]
     [InlineData("delete")]

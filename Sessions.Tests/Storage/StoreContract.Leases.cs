@@ -216,6 +216,27 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task A_lease_that_is_held_is_kept_whoever_waits_for_it()
+    {
+        await using var store = await OpenAsync();
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        await store.TurnAsync("old");
+        foreach (var id in (string[])["old", "new"])
+        {
+            var lease = NewWaitingLease();
+            Assert.Equal(OpenStatus.Opened, (await store.BeginAsync(id, lease: lease)).Status);
+            var busy = await other.BeginAsync(id, lease: NewWaitingLease());
+            Assert.Equal(OpenStatus.Busy, busy.Status);
+
+            var again = await store.BeginAsync(id, lease: lease);
+            Assert.Equal(OpenStatus.Opened, again.Status);
+            Assert.Equal(WriteStatus.Written, (await store.AppendAsync(again)).Status);
+            Assert.Equal(OpenStatus.Opened, (await other.BeginAsync(id, lease: busy.Request.Lease)).Status);
+        }
+    }
+
+    [Fact]
     public async Task Who_is_answered_or_refused_keeps_no_place()
     {
         await using var store = await OpenAsync();

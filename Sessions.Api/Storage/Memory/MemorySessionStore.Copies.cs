@@ -6,7 +6,7 @@ namespace Sessions.Api.Storage.Memory;
 /// <content>Sessions that are made: new, out of others, or as they were in another store.</content>
 internal sealed partial class MemorySessionStore
 {
-    private const int ExportedAtOnce = 100;
+    private const int ExportedAtOnce = 8;
 
     /// <inheritdoc/>
     public async ValueTask<CopyResult> CopyAsync(CopyRequest request, CancellationToken cancellationToken)

@@ -72,7 +72,9 @@ internal static class PostgresRows
         }
         catch (Exception e) when (e is InvalidDataException or InvalidCastException or ArgumentOutOfRangeException or OverflowException)
         {
-            throw Damaged(id, $"Session '{id}' can't be read: its data is damaged.", e);
+            var damaged = Damaged(id, $"Session '{id}' can't be read: its data is damaged.", e);
+            damaged.SessionKey = row.GetGuid(2);
+            throw damaged;
         }
     }
 

@@ -6,6 +6,9 @@ namespace Sessions.Api.Storage.Postgres;
 /// <content>Lists and exports.</content>
 internal sealed partial class PostgresSessionStore
 {
+    // Held at once for somebody who reads an export, however slowly.
+    private const long ExportedBytes = 4 << 20;
+
     private static readonly int[] VisibleKinds = [(int)SessionKind.Session, (int)SessionKind.Conversation];
 
     /// <inheritdoc/>
@@ -130,7 +133,9 @@ internal sealed partial class PostgresSessionStore
     private async ValueTask<(List<ArchivedTurn> Read, int Last)> ReadTurnsForExportAsync(Session session, long sid, int behind,
         CancellationToken cancellationToken) => await database.RunAsync(
         (connection, cancel) => PostgresDatabase.QueryAsync(
-            connection, [PostgresDatabase.Command(PostgresSql.ReadTurnsForExport, sid, behind, session.TurnCount)], async (reader, stop) =>
+            connection,
+            [PostgresDatabase.Command(PostgresSql.ReadTurnsForExport, sid, behind, session.TurnCount, ExportedBytes)],
+            async (reader, stop) =>
             {
                 List<ArchivedTurn> turns = [];
                 var last = behind;

@@ -18,7 +18,8 @@ internal static class PostgresSql
         """;
 
     /// <summary>
-    /// Takes the lease, where it is free or one's own already, and moves an expiry that would come too early. $10 lives at least until,
+    /// Takes the lease, where it is free and nobody waits for it, or keeps one's own, whoever waits; and moves an expiry that would come
+    /// too early. $10 lives at least until,
     /// $11 tag
     /// </summary>
     public const string Acquire = $"""
@@ -28,8 +29,8 @@ internal static class PostgresSql
           expires_at = GREATEST(s.expires_at, $10),
           version = s.version + CASE WHEN s.version > 0 AND s.expires_at < $10 THEN 1 ELSE 0 END,
           tag = CASE WHEN s.version > 0 AND s.expires_at < $10 THEN $11 ELSE s.tag END
-        WHERE s.id = $1 AND (s.lease_token IS NULL OR s.lease_token = $2 OR s.lease_until <= $4)
-          AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $4) AND {MayBegin}
+        WHERE s.id = $1 AND ((s.lease_token = $2 AND s.lease_until > $4) OR ((s.lease_token IS NULL OR s.lease_until <= $4)
+          AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $4))) AND {MayBegin}
         """;
 
     /// <summary>Moves an expiry that would come too early, where there is no lease to be taken. As <see cref="Acquire"/></summary>
@@ -441,10 +442,17 @@ internal static class PostgresSql
         FROM sessions s WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $2
         """;
 
-    /// <summary>Turns to be exported, no more than there were. $1 sid, $2 behind this one, $3 up to this one</summary>
+    /// <summary>
+    /// Turns to be exported, no more than there were. $1 sid, $2 behind this one, $3 up to this one, $4 how many bytes (one in any case)
+    /// </summary>
     public const string ReadTurnsForExport = $"""
-        SELECT t.request_key, t.request_body, {TurnColumns} FROM turns t WHERE t.session = $1 AND t.number > $2 AND t.number <= $3
-          ORDER BY t.number LIMIT 100
+        WITH near AS (
+          SELECT x.number, x.size FROM turns x WHERE x.session = $1 AND x.number > $2 AND x.number <= $3 ORDER BY x.number LIMIT 100
+        ), sized AS (
+          SELECT number, row_number() OVER w AS place, sum(size) OVER w AS total FROM near WINDOW w AS (ORDER BY number)
+        )
+        SELECT t.request_key, t.request_body, {TurnColumns} FROM sized z JOIN turns t ON t.session = $1 AND t.number = z.number
+          WHERE z.place = 1 OR z.total <= $4 ORDER BY t.number
         """;
 
     private static string Named(bool byKey) => byKey ? "s.key = $1" : "s.id = $1";

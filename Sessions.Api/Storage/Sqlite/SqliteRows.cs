@@ -29,11 +29,19 @@ internal static class SqliteRows
     /// <exception cref="StoredDataException">It can't be read.</exception>
     public static Session ToSession(this in SqliteStatement.Rows row)
     {
-        var session = row.ToHead();
-        var hasTurn = !row.IsNull(HeadColumns + 1);
-        return hasTurn == (session.TurnCount > 0)
-            ? hasTurn ? session with { LastTurn = row.ToTurn(session.Id, HeadColumns) } : session
-            : throw Damaged(session.Id, null);
+        try
+        {
+            var session = row.ToHead();
+            var hasTurn = !row.IsNull(HeadColumns + 1);
+            return hasTurn == (session.TurnCount > 0)
+                ? hasTurn ? session with { LastTurn = row.ToTurn(session.Id, HeadColumns) } : session
+                : throw Damaged(session.Id, null);
+        }
+        catch (StoredDataException e)
+        {
+            e.SessionKey = row.TryGetKey();
+            throw;
+        }
     }
 
     /// <summary>A session without its last turn.</summary>
@@ -50,6 +58,18 @@ internal static class SqliteRows
         catch (Exception e) when (IsOfDecoding(e))
         {
             throw Damaged(id, e);
+        }
+    }
+
+    private static Guid? TryGetKey(this in SqliteStatement.Rows row)
+    {
+        try
+        {
+            return row.GuidOrNull(SessionKeyColumn);
+        }
+        catch (Exception e) when (IsOfDecoding(e))
+        {
+            return null;
         }
     }
 

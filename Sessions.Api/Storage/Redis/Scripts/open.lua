@@ -30,14 +30,14 @@ if arg(5) ~= '0' then
     return {6}
   end
   if arg(8) == '1' then
-    local _, other = held()
+    local own, other = held()
     local next_one = redis.call('GET', waiter)
-    if other or next_one and next_one ~= token then
+    if other or not own and next_one and next_one ~= token then
       -- Whoever waits longest is next: else a busy replica would never let go.
       if tonumber(arg(7)) > 0 and (not next_one or next_one == token) then redis.call('SET', waiter, token, 'PX', arg(7)) end
       return {4}
     end
-    if next_one then redis.call('DEL', waiter) end
+    if next_one == token then redis.call('DEL', waiter) end
   end
   take(arg(5))
   if s and s.x < now + tonumber(arg(6)) then
