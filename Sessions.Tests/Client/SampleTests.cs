@@ -30,8 +30,19 @@ public sealed class SampleTests
 
         async Task RestartAsync(string resource)
         {
-            Assert.True((await app.ResourceCommands.ExecuteCommandAsync(resource, "restart", Cancel)).Success);
-            await HealthyAsync(resource);
+            for (var isLast = false; ; isLast = true)
+            {
+                Assert.True((await app.ResourceCommands.ExecuteCommandAsync(resource, "restart", Cancel)).Success);
+                try
+                {
+                    await HealthyAsync(resource);
+                    return;
+                }
+                catch (DistributedApplicationException) when (!isLast)
+                {
+                    // Its port is free while it is down: a process of another test may have it for a moment.
+                }
+            }
         }
 
         Task HealthyAsync(string resource) => app.ResourceNotifications.WaitForResourceHealthyAsync(resource, Cancel)

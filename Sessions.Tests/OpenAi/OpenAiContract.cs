@@ -289,7 +289,8 @@ public abstract partial class OpenAiContract(string storeName) : IAsyncLifetime
             var random = new Random(client);
             for (var i = 0; i < 5; i++)
             {
-                var (id, path) = nodes.ToArray()[random.Next(nodes.Count)];
+                var there = nodes.ToArray();
+                var (id, path) = there[random.Next(there.Length)];
                 var name = $"c{client}n{i}";
                 var body = new { model = "model", input = name, previous_response_id = id };
                 JsonNode made;
