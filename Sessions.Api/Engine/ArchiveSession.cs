@@ -116,9 +116,8 @@ internal sealed record ArchiveSession
         JsonElement metadata;
         try
         {
-            // Of a key that stands there twice nobody can say which is meant.
             metadata = StoredJson.IsMetadata(raw.Bytes.Span)
-                ? JsonElement.Parse(raw.Bytes.Span, new JsonDocumentOptions { AllowDuplicateProperties = false })
+                ? JsonElement.Parse(raw.Bytes.Span, StoredJson.Once)
                 : throw new JsonException();
         }
         catch (JsonException e)

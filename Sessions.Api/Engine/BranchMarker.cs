@@ -19,7 +19,6 @@ internal static class BranchMarker
     // has: however many go on at once, none is refused for the others.
     private const int MaxNamed = 8;
 
-    private static readonly JsonDocumentOptions Once = new() { AllowDuplicateProperties = false };
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>An id for a chain that goes on from a turn of a session: it tells the session, so that both go together.</summary>
@@ -30,22 +29,16 @@ internal static class BranchMarker
 
     /// <summary>The ids of the chains; <see langword="null"/>: there are too many to be noted.</summary>
     /// <exception cref="JsonException">The metadata can't be read.</exception>
+    /// <exception cref="InvalidOperationException">It is not what metadata is.</exception>
     public static IReadOnlyList<string>? Read(Session session)
     {
-        if (session.Metadata.IsEmpty)
+        if (session.Metadata.IsEmpty || !JsonElement.Parse(session.Metadata.Span).TryGetProperty(Key, out var noted))
         {
             return [];
         }
 
-        var metadata = JsonElement.Parse(session.Metadata.Span);
-        if (metadata.ValueKind != JsonValueKind.Object)
-        {
-            throw new JsonException("Metadata is an object.");
-        }
-
-        return !metadata.TryGetProperty(Key, out var noted) ? []
-            : noted.ValueKind != JsonValueKind.Array ? null
-            : [.. noted.EnumerateArray().Select(suffix => PrefixOf(session.Key) + suffix)];
+        return noted.ValueKind != JsonValueKind.Array ? null
+            : [.. noted.EnumerateArray().Select(suffix => PrefixOf(session.Key) + suffix.GetString())];
     }
 
     /// <summary>The session's metadata with a chain noted; <see langword="null"/>: it is noted already.</summary>
@@ -58,7 +51,7 @@ internal static class BranchMarker
             return null;
         }
 
-        var metadata = session.Metadata.IsEmpty ? [] : JsonNode.Parse(session.Metadata.Span, documentOptions: Once)!.AsObject();
+        var metadata = session.Metadata.IsEmpty ? [] : JsonNode.Parse(session.Metadata.Span, documentOptions: StoredJson.Once)!.AsObject();
         metadata[Key] = noted.Count == MaxNamed ? JsonValue.Create(true)
             : new JsonArray([.. noted.Append(chainId).Select(id => JsonValue.Create(id[prefix.Length..]))]);
         using var buffer = new MemoryStream();

@@ -15,7 +15,7 @@ internal sealed class RunningTurns
         {
             lock (_lock)
             {
-                return _bySession.Count;
+                return _bySession.Values.Count(entries => entries.Exists(entry => !entry.IsSource));
             }
         }
     }
@@ -30,10 +30,13 @@ internal sealed class RunningTurns
     }
 
     /// <summary>A turn is to begin, as soon as no other replica has its session.</summary>
+    /// <param name="sessionId">The session.</param>
+    /// <param name="owner">On whose behalf.</param>
+    /// <param name="isSource">Whether it only goes on from that session, and has one of its own.</param>
     /// <returns>To be disposed of when it has ended.</returns>
-    public Entry Add(string sessionId, Owner owner)
+    public Entry Add(string sessionId, Owner owner, bool isSource = false)
     {
-        var entry = new Entry(this, sessionId, owner);
+        var entry = new Entry(this, sessionId, owner) { IsSource = isSource };
         lock (_lock)
         {
             if (!_bySession.TryGetValue(sessionId, out var entries))
@@ -70,6 +73,9 @@ internal sealed class RunningTurns
 
         /// <summary>On whose behalf it runs.</summary>
         public Owner Owner { get; } = owner;
+
+        /// <summary>Whether it has a session of its own, and only keeps this one meanwhile.</summary>
+        public bool IsSource { get; init; }
 
         /// <summary>Whether it has its session: until then another replica's turn may run on it, and a request to stop is for
         /// that.</summary>

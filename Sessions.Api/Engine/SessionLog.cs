@@ -353,17 +353,18 @@ internal sealed partial class SessionLog
                 throw;
             }
 
-            if (opening.Opened.Status is OpenStatus.Opened or OpenStatus.Unchanged)
+            if (opening.Opened.Status == OpenStatus.Busy)
             {
-                return opening;
+                continue;
             }
 
-            if (opening.Opened.Status != OpenStatus.Busy)
+            if (opening.Opened.Status is not (OpenStatus.Opened or OpenStatus.Unchanged))
             {
                 // Answered, or refused: a place was kept all the same, before it was.
                 await _store.ReleaseAsync(busy);
-                return opening;
             }
+
+            return opening;
         }
     }
 

@@ -15,6 +15,9 @@ internal static class StoredJson
     /// client can set it there.</summary>
     public const string Apart = "\u0001v1";
 
+    /// <summary>How metadata is read to be written again: of a key that stands there twice nobody can say which is meant.</summary>
+    public static readonly JsonDocumentOptions Once = new() { AllowDuplicateProperties = false };
+
     /// <summary>Looks at a head.</summary>
     /// <exception cref="StoredDataException">It can't be read.</exception>
     public static void Check(Session session)

@@ -115,7 +115,7 @@ internal sealed partial class TurnRunner(
         using var entry = running.Add(sessionId, command.Owner);
 
         // What is yet to be copied makes room for nobody, as little as if the turn were its own.
-        using var source = command.BranchOf is { } origin ? running.Add(origin.Id, command.Owner) : null;
+        using var source = command.BranchOf is { } origin ? running.Add(origin.Id, command.Owner, isSource: true) : null;
         var history = command.History ?? command.Agent.HistoryFor(command.Options);
         var lifetime = command.Agent.Timeout + CommitMargin;
         var request = new BeginRequest

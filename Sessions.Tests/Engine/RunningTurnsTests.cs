@@ -65,18 +65,24 @@ public sealed class RunningTurnsTests
     }
 
     [Fact]
+    public void A_session_that_is_only_gone_on_from_is_kept_and_is_not_one_that_a_turn_runs_on()
+    {
+        var running = new RunningTurns();
+        using var own = running.Add("branch", Ada);
+        using (running.Add("source", Ada, isSource: true))
+        {
+            Assert.Equal((1, true), (running.Count, running.IsRunning("source")));
+            Assert.False(running.Stop("source", Ada));
+        }
+
+        Assert.False(running.IsRunning("source"));
+    }
+
+    [Fact]
     public void A_piece_that_comes_after_the_end_keeps_no_reader_waiting()
     {
         using var host = SessionsServer.Start([]);
-        using var turn = new StreamedTurn(new TurnCommand
-        {
-            Owner = Ada,
-            Input = Items.OfText("hello"),
-            Agent = host.Get<AgentCatalog>().Get(null),
-            Options = AnswerOptions.None,
-        });
-        turn.On(new TurnBegun("a", Guid.NewGuid(), default, 1, SessionCreated: true, DateTimeOffset.UnixEpoch));
-        turn.Fail(new TurnFailed(new Error("agent_failed", "It was cut off.")));
+        using var turn = NewFailedTurn(host);
         turn.On(new TextDelta(0, 0, "late"));
 
         Assert.IsType<TurnBegun>(turn.Read(0, out _));
@@ -89,15 +95,7 @@ public sealed class RunningTurnsTests
     public async Task What_one_stream_could_not_send_is_not_what_the_next_one_begins_with()
     {
         await using var host = SessionsServer.Start([]);
-        using var turn = new StreamedTurn(new TurnCommand
-        {
-            Owner = Ada,
-            Input = Items.OfText("hello"),
-            Agent = host.Get<AgentCatalog>().Get(null),
-            Options = AnswerOptions.None,
-        });
-        turn.On(new TurnBegun("a", Guid.NewGuid(), default, 1, SessionCreated: true, DateTimeOffset.UnixEpoch));
-        turn.Fail(new TurnFailed(new Error("agent_failed", "It was cut off.")));
+        using var turn = NewFailedTurn(host);
 
         // What there is is sent on the caller's thread.
         await Assert.ThrowsAsync<FormatException>(() => StreamAsync("theirs", fails: true, new MemoryStream()));
@@ -156,5 +154,19 @@ public sealed class RunningTurnsTests
         }
 
         public IResult Refuse(Error error) => Results.Empty;
+    }
+
+    private static StreamedTurn NewFailedTurn(SessionsServer host)
+    {
+        var turn = new StreamedTurn(new TurnCommand
+        {
+            Owner = Ada,
+            Input = Items.OfText("hello"),
+            Agent = host.Get<AgentCatalog>().Get(null),
+            Options = AnswerOptions.None,
+        });
+        turn.On(new TurnBegun("a", Guid.NewGuid(), default, 1, SessionCreated: true, DateTimeOffset.UnixEpoch));
+        turn.Fail(new TurnFailed(new Error("agent_failed", "It was cut off.")));
+        return turn;
     }
 }

@@ -15,9 +15,6 @@ internal static class OwnMetadata
     // Names that are the server's; the one under which what clients of /v1 call so is kept apart; and what is noted of branches.
     private static readonly string[] Reserved = [.. OpenAiMetadata.Reserved, StoredJson.Apart, BranchMarker.Key];
 
-    // Of a key that stands there twice nobody can say which is meant.
-    private static readonly JsonDocumentOptions Once = new() { AllowDuplicateProperties = false };
-
     /// <summary>Checks metadata as a client sent it, and gives it the form it is stored in.</summary>
     /// <returns>A JSON object in UTF-8; empty where there are no keys.</returns>
     /// <exception cref="ProblemException">It is not allowed.</exception>
@@ -74,7 +71,7 @@ internal static class OwnMetadata
     /// <summary>What is stored of a session, to be changed.</summary>
     /// <exception cref="JsonException">A key stands there twice.</exception>
     public static JsonObject ToChange(Session session) =>
-        session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span, Once))!;
+        session.Metadata.IsEmpty ? [] : JsonObject.Create(JsonElement.Parse(session.Metadata.Span, StoredJson.Once))!;
 
     // What of it counts for a native client's limits: not what the server has noted there, and not what is kept apart for /v1.
     private static JsonObject Counted(JsonObject metadata)
