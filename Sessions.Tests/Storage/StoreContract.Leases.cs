@@ -229,6 +229,8 @@ public abstract partial class StoreContract
             var busy = await other.BeginAsync(id, lease: NewWaitingLease());
             Assert.Equal(OpenStatus.Busy, busy.Status);
 
+            // Later, so that it is another lease than the one that is there.
+            store.Time.Advance(TimeSpan.FromMilliseconds(1));
             var again = await store.BeginAsync(id, lease: lease);
             Assert.Equal(OpenStatus.Opened, again.Status);
             Assert.Equal(WriteStatus.Written, (await store.AppendAsync(again)).Status);
