@@ -58,6 +58,10 @@ internal sealed partial class RedisCommands
     /// </summary>
     public bool IsCluster { get; }
 
+    /// <summary>After how long a command is taken for lost. The driver ends each much earlier, unless it has lost it itself with a
+    /// connection that broke: nobody would ever be told.</summary>
+    public TimeSpan LostAfter { get; set; } = TimeSpan.FromSeconds(15);
+
     /// <summary>How many servers do not answer at the moment.</summary>
     public int Unresponsive => _servers.Values.Count(server => server.Circuit.IsOpen);
 
@@ -116,7 +120,7 @@ internal sealed partial class RedisCommands
         try
         {
             server?.Circuit.Enter();
-            var answer = await command(_database, server, state);
+            var answer = await command(_database, server, state).WaitAsync(LostAfter);
             Answered(server);
             return answer;
         }

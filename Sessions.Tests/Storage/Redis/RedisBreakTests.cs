@@ -166,6 +166,19 @@ public sealed class RedisBreakTests(RedisFixture redis)
         Assert.Equal(3, await survivor.CountAsync());
     }
 
+    [Fact]
+    public async Task A_command_that_the_driver_has_lost_is_not_waited_for_for_ever()
+    {
+        await using var connection = await ConnectionMultiplexer.ConnectAsync(await redis.NewDatabaseAsync());
+        var commands = RedisFixture.NewCommands(connection);
+        commands.LostAfter = TimeSpan.FromMilliseconds(1);
+
+        var lost = await Assert.ThrowsAsync<StoreUnavailableException>(
+            () => commands.RunAsync("key", (_, _) => new TaskCompletionSource<bool>().Task));
+
+        Assert.True(RedisFailure.MayHaveBeenCarriedOut(lost));
+    }
+
     // What has become of a query nobody knows where it was not answered: its key will tell.
     private static async Task AskAsync(
         TestStore store, string session, string query, System.Collections.Concurrent.ConcurrentDictionary<(string, int), string> answered)
