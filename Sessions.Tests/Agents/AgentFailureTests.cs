@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using System.Net;
-using System.Net.Sockets;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Time.Testing;
@@ -139,13 +137,7 @@ public sealed class AgentFailureTests
     [Fact]
     public async Task An_address_that_cannot_be_reached_is_named_in_the_log_and_not_to_clients()
     {
-        int port;
-        using (var listener = new TcpListener(IPAddress.Loopback, 0))
-        {
-            listener.Start();
-            port = ((IPEndPoint)listener.LocalEndpoint).Port;
-        }
-
+        var port = FreePort.Find();
         await using var host = AgentHost.Start([("agents:model:provider", "openai"), ("agents:model:model", "m"),
             ("agents:model:endpoint", $"http://127.0.0.1:{port}/v1"), ("agents:model:max_retries", "0")]);
 

@@ -30,23 +30,19 @@ public sealed class SampleTests
 
         async Task RestartAsync(string resource)
         {
-            for (var isLast = false; ; isLast = true)
-            {
-                Assert.True((await app.ResourceCommands.ExecuteCommandAsync(resource, "restart", Cancel)).Success);
-                try
-                {
-                    await HealthyAsync(resource);
-                    return;
-                }
-                catch (DistributedApplicationException) when (!isLast)
-                {
-                    // Its port is free while it is down: a process of another test may have it for a moment.
-                }
-            }
+            await CommandAsync(resource, "stop");
+            await app.ResourceNotifications.WaitForResourceAsync(resource, KnownResourceStates.TerminalStates, Cancel)
+                .WaitAsync(Patience, Cancel);
+            await CommandAsync(resource, "start");
+            await HealthyAsync(resource);
         }
 
-        Task HealthyAsync(string resource) => app.ResourceNotifications.WaitForResourceHealthyAsync(resource, Cancel)
-            .WaitAsync(Patience, Cancel);
+        async Task CommandAsync(string resource, string command) =>
+            Assert.True((await app.ResourceCommands.ExecuteCommandAsync(resource, command, Cancel)).Success);
+
+        // Also where one is told for a while after the start that the process before has ended.
+        Task HealthyAsync(string resource) => app.ResourceNotifications
+            .WaitForResourceHealthyAsync(resource, WaitBehavior.WaitOnResourceUnavailable, Cancel).WaitAsync(Patience, Cancel);
 
         async Task<string> ChatAsync(string text)
         {

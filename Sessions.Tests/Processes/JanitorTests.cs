@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Http.Json;
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -35,10 +34,7 @@ public sealed class JanitorTests
     [Fact]
     public async Task An_API_that_is_away_is_told_of_once_and_so_is_its_return()
     {
-        using var reserved = new TcpListener(IPAddress.Loopback, 0);
-        reserved.Start();
-        var address = new Uri($"http://127.0.0.1:{((IPEndPoint)reserved.LocalEndpoint).Port}");
-        reserved.Stop();
+        var address = new Uri($"http://127.0.0.1:{FreePort.Find()}");
         await using var janitor = ServiceProcess.Janitor(address, Often);
         using var client = new HttpClient { BaseAddress = await janitor.AddressAsync() };
 
