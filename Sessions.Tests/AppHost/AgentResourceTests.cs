@@ -38,7 +38,7 @@ public sealed class AgentResourceTests
             .WithEnvironment("AGENTS__MINE__MODEL", "mine")
             .WithEnvironment("AGENTS__MINE__ENDPOINT", "http://my-agent/v1")
             .WithEnvironment("AGENTS__MINE__SEND_SESSION", "true");
-        await using var app = await builder.BuildAsync(Cancel);
+        await using var app = await builder.WithPatientClients().BuildAsync(Cancel);
         await app.StartAsync(Cancel).WaitAsync(Patience, Cancel);
         await app.ResourceNotifications.WaitForResourceHealthyAsync("api", Cancel).WaitAsync(Patience, Cancel);
         using var client = app.CreateHttpClient("api", "http");

@@ -269,7 +269,7 @@ public sealed class RunTests
         var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_AppHost>(arguments ?? [], Cancel);
         api?.Invoke(builder.CreateResourceBuilder<ProjectResource>("api"));
         janitor?.Invoke(builder.CreateResourceBuilder<ProjectResource>("janitor"));
-        var app = await builder.BuildAsync(Cancel);
+        var app = await builder.WithPatientClients().BuildAsync(Cancel);
         await app.StartAsync(Cancel).WaitAsync(Patience, Cancel);
         await app.ResourceNotifications.WaitForResourceHealthyAsync("api", Cancel).WaitAsync(Patience, Cancel);
         await app.ResourceNotifications.WaitForResourceHealthyAsync("janitor", Cancel).WaitAsync(Patience, Cancel);

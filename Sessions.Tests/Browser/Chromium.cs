@@ -53,6 +53,7 @@ public sealed class Chromium : IAsyncDisposable
             {
                 // Nothing is downloaded.
                 ExecutablePath = Program,
+                Timeout = 180_000,
                 Args = Environment.UserName == "root" ? ["--no-sandbox"] : [],
             });
         }

@@ -61,6 +61,14 @@ internal sealed class ConsolePage : IAsyncDisposable
         await Question.PressAsync("Enter");
     }
 
+    /// <summary>Clicks where the page then says this for some seconds: it is looked for from before.</summary>
+    public async Task ClickAsync(ILocator button, string told)
+    {
+        var seen = Assertions.Expect(Page.Locator(".toast", new() { HasText = told })).ToBeVisibleAsync();
+        await button.ClickAsync();
+        await seen;
+    }
+
     /// <summary>Nothing went wrong unseen.</summary>
     public void IsSound() => Assert.Empty(_faults);
 

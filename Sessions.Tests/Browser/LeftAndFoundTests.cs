@@ -43,8 +43,8 @@ public sealed class LeftAndFoundTests(Chromium chromium)
 
         await page.GetByLabel("The session with all its turns").ClickAsync();
         await page.GetByRole(AriaRole.Button, new() { Name = "Delete" }).ClickAsync();
-        await page.GetByRole(AriaRole.Dialog).GetByRole(AriaRole.Button, new() { Name = "Delete" }).ClickAsync();
-        await Expect(page.GetByText("The session is gone.")).ToBeVisibleAsync();
+        await console.ClickAsync(
+            page.GetByRole(AriaRole.Dialog).GetByRole(AriaRole.Button, new() { Name = "Delete" }), "The session is gone.");
         model.LetGo();
         await page.Locator("[data-page=chat]").ClickAsync();
 
@@ -105,8 +105,7 @@ public sealed class LeftAndFoundTests(Chromium chromium)
         await console.GoAsync("sessions/s");
 
         await console.Page.GetByLabel("Metadata as JSON").FillAsync("""{"topic":"tea","__proto__":"q"}""");
-        await console.Page.GetByRole(AriaRole.Button, new() { Name = "Save" }).ClickAsync();
-        await Expect(console.Page.GetByText("Saved.")).ToBeVisibleAsync();
+        await console.ClickAsync(console.Page.GetByRole(AriaRole.Button, new() { Name = "Save" }), "Saved.");
 
         var stored = (await server.GetAsync("/sessions/s")).Json["metadata"]!;
         Assert.Null(stored["constructor"]);

@@ -103,8 +103,7 @@ public sealed class SessionsPageTests(Chromium chromium)
         await Expect(page.GetByRole(AriaRole.Alert)).ToContainTextAsync("changed meanwhile");
         await console.GoAsync("sessions/s");
         await metadata.FillAsync("""{"topic":"tea"}""");
-        await page.GetByRole(AriaRole.Button, new() { Name = "Save" }).ClickAsync();
-        await Expect(page.GetByText("Saved.")).ToBeVisibleAsync();
+        await console.ClickAsync(page.GetByRole(AriaRole.Button, new() { Name = "Save" }), "Saved.");
         var stored = (await server.GetAsync("/sessions/s")).Json["metadata"]!;
         Assert.Equal("tea", (string?)stored["topic"]);
         Assert.Null(stored["mood"]);
@@ -124,8 +123,7 @@ public sealed class SessionsPageTests(Chromium chromium)
         await dialog.GetByRole(AriaRole.Button, new() { Name = "Keep" }).ClickAsync();
         Assert.Equal(200, (await server.GetAsync("/sessions/s")).Status);
         await page.GetByRole(AriaRole.Button, new() { Name = "Delete" }).ClickAsync();
-        await dialog.GetByRole(AriaRole.Button, new() { Name = "Delete" }).ClickAsync();
-        await Expect(page.GetByText("The session is gone.")).ToBeVisibleAsync();
+        await console.ClickAsync(dialog.GetByRole(AriaRole.Button, new() { Name = "Delete" }), "The session is gone.");
         Assert.Equal(404, (await server.GetAsync("/sessions/s")).Status);
         console.IsSound();
     }
@@ -146,9 +144,8 @@ public sealed class SessionsPageTests(Chromium chromium)
         await Expect(page.GetByRole(AriaRole.Dialog)).ToContainTextAsync("2 sessions");
         await Expect(erase).ToBeDisabledAsync();
         await page.GetByLabel("Type ada to go on").FillAsync("ada");
-        await erase.ClickAsync();
+        await console.ClickAsync(erase, "Gone: 2 sessions, 2 turns.");
 
-        await Expect(page.GetByText("Gone: 2 sessions, 2 turns.")).ToBeVisibleAsync();
         Assert.Empty((await server.GetAsync("/users/ada/sessions")).Json["sessions"]!.AsArray());
         console.IsSound();
     }

@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using Aspire.Hosting;
 using Aspire.Hosting.ApplicationModel;
 using Aspire.Hosting.Testing;
+using Sessions.Tests.AppHost;
 
 namespace Sessions.Tests.Client;
 
@@ -19,7 +20,7 @@ public sealed class SampleTests
         using var folder = new TestFolder();
         var builder = await DistributedApplicationTestingBuilder.CreateAsync<Projects.Sessions_Sample_AppHost>(Cancel);
         builder.CreateResourceBuilder<ProjectResource>("api").WithEnvironment("SESSIONS__DB_PATH", folder["sessions.db"]);
-        await using var app = await builder.BuildAsync(Cancel);
+        await using var app = await builder.WithPatientClients().BuildAsync(Cancel);
         await app.StartAsync(Cancel).WaitAsync(Patience, Cancel);
         await HealthyAsync("agent");
         Assert.Equal("You said: I am Ada.", await ChatAsync("I am Ada."));

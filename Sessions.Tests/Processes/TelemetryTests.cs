@@ -72,12 +72,15 @@ public sealed class TelemetryTests
         (await client.PostAsync("/sessions", null, Cancel)).Dispose();
         (await client.PostAsync("/sessions/cleanup", null, Cancel)).Dispose();
 
-        await ServiceProcess.UntilAsync(() => collector.Metric("api", "sessions.cleanup.runs") == 1);
-        Assert.Equal(2, collector.Metric("api", "sessions.created"));
-        Assert.Equal(3, collector.Metric("api", "sessions.turn.duration"));
-        Assert.Equal(3, collector.Metric("api", "sessions.turn.queue_wait"));
-        Assert.Equal(3 + 3 + 1 + 1, collector.Metric("api", "sessions.store.operation.duration"));
+        // They are read and arrive one after another.
+        await ArrivesAsync("sessions.cleanup.runs", 1);
+        await ArrivesAsync("sessions.created", 2);
+        await ArrivesAsync("sessions.turn.duration", 3);
+        await ArrivesAsync("sessions.turn.queue_wait", 3);
+        await ArrivesAsync("sessions.store.operation.duration", 3 + 3 + 1 + 1);
         await ServiceProcess.UntilAsync(() => collector.Metric("api", "sessions.active") is not null);
+
+        Task ArrivesAsync(string name, double value) => ServiceProcess.UntilAsync(() => collector.Metric("api", name) == value);
     }
 
     [Fact]
@@ -93,7 +96,7 @@ public sealed class TelemetryTests
         var stopping = System.Diagnostics.Stopwatch.StartNew();
         Assert.Equal(0, await api.StopAsync());
 
-        Assert.InRange(stopping.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(9));
+        Assert.InRange(stopping.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(25));
     }
 
     [Fact]

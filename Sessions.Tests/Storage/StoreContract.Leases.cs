@@ -162,6 +162,37 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task Whoever_leaves_while_it_opens_holds_nothing()
+    {
+        await using var store = await OpenAsync();
+        SkipWithoutLeases(store);
+        await store.TurnAsync("there");
+
+        // Somewhere between the first step and the last, of a session that is there and of one that is not.
+        for (var i = 0; i < 100; i++)
+        {
+            foreach (var id in (string[])["there", $"new{i}"])
+            {
+                using var leaves = new CancellationTokenSource();
+                leaves.CancelAfter(TimeSpan.FromMicroseconds(50 * i));
+                try
+                {
+                    await store.Store.ReleaseAsync(await store.Store.OpenAsync(
+                        new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone, Lease = TestStore.NewLease() }, leaves.Token));
+                }
+                catch (OperationCanceledException)
+                {
+                    // Its client has left.
+                }
+
+                var next = await store.BeginAsync(id);
+                Assert.Equal(OpenStatus.Opened, next.Status);
+                await store.Store.ReleaseAsync(next);
+            }
+        }
+    }
+
+    [Fact]
     public async Task Who_waits_keeps_a_place_in_front_of_those_who_come_later()
     {
         await using var store = await OpenAsync();

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Sessions.Tests.OpenAi;
 
 namespace Sessions.Tests;
@@ -5,38 +6,16 @@ namespace Sessions.Tests;
 /// <summary>A folder's npm packages, installed once. What is missing on a machine of one's own skips the tests; in CI it fails
 /// them.</summary>
 /// <param name="folder">Where <c>package.json</c> and its lock file are.</param>
-public abstract class NodePackages(string folder) : IDisposable
+public abstract class NodePackages(string folder)
 {
-    private readonly SemaphoreSlim _lock = new(1);
-    private string? _missing;
-    private bool _isLooked;
+    // Of all classes of tests that use a folder the first installs there: npm begins by removing what lies in it.
+    private static readonly ConcurrentDictionary<string, Lazy<Task<string?>>> Missing = new();
 
     internal async Task InstallAsync()
     {
-        await _lock.WaitAsync(TestContext.Current.CancellationToken);
-        try
-        {
-            if (!_isLooked)
-            {
-                _missing = await LookAsync();
-                _isLooked = true;
-            }
-        }
-        finally
-        {
-            _lock.Release();
-        }
-
-        RequiredInCI.SkipUnless(_missing is null, _missing ?? "");
+        var missing = await Missing.GetOrAdd(folder, _ => new Lazy<Task<string?>>(LookAsync)).Value;
+        RequiredInCI.SkipUnless(missing is null, missing ?? "");
     }
-
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    protected virtual void Dispose(bool disposing) => _lock.Dispose();
 
     private static bool IsThere(string program) => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
         .Any(folder => File.Exists(Path.Combine(folder, program)) || File.Exists(Path.Combine(folder, $"{program}.cmd")));

@@ -35,6 +35,9 @@ internal sealed class OtlpReceiver : IAsyncDisposable
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+
+        // What is given up is not sent again, and a busy machine is no collector that is away.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "60000"),
     ];
 
     public static async Task<OtlpReceiver> StartAsync()
@@ -74,7 +77,7 @@ internal sealed class OtlpReceiver : IAsyncDisposable
     private async Task ReadAsync(HttpContext http, Action<Protobuf> add)
     {
         using var body = new MemoryStream();
-        await http.Request.Body.CopyToAsync(body, http.RequestAborted);
+        await http.Request.Body.CopyToAsync(body, CancellationToken.None);
         lock (_app)
         {
             _bodies.Add(body.ToArray());

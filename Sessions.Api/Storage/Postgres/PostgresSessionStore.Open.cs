@@ -7,17 +7,29 @@ namespace Sessions.Api.Storage.Postgres;
 internal sealed partial class PostgresSessionStore
 {
     /// <inheritdoc/>
-    public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken) => await database.RunAsync(
-        async (connection, cancel) =>
+    public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken)
+    {
+        try
         {
-            while (true)
-            {
-                if (await TryOpenAsync(connection, request, cancel) is { } opened)
+            return await database.RunAsync(
+                async (connection, cancel) =>
                 {
-                    return opened;
-                }
-            }
-        }, cancellationToken);
+                    while (true)
+                    {
+                        if (await TryOpenAsync(connection, request, cancel) is { } opened)
+                        {
+                            return opened;
+                        }
+                    }
+                }, cancellationToken);
+        }
+        catch (OperationCanceledException) when (request.Lease is { IsExclusive: true })
+        {
+            // Nobody is told of what it has taken by then, and so nobody would let go of it.
+            await LetGoAsync(request.Session, sid: null, request.Lease.Token, withPlace: true);
+            throw;
+        }
+    }
 
     /// <inheritdoc/>
     public async ValueTask<TurnPage?> ReadTurnsAsync(SessionRef session, Owner owner, TurnPageRequest request,

@@ -57,26 +57,33 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
         if (opened is PostgresOpened { Sid: { } sid, Token: { } token }
             && (opened.Status != OpenStatus.Busy || opened.Request.Lease!.Waits))
         {
-            List<NpgsqlBatchCommand> commands =
-            [
-                PostgresDatabase.Command(PostgresSql.ReleaseLease, sid, token),
-                PostgresDatabase.Command(PostgresSql.ReleasePlaceholder, sid, token),
-            ];
-            if (opened.Status == OpenStatus.Busy)
-            {
-                // The lease as well: the answer by which it came may have been lost.
-                commands.Add(PostgresDatabase.Command(PostgresSql.ReleasePlace, sid, token));
-            }
+            // The lease as well where it has a place: the answer by which it came may have been lost.
+            await LetGoAsync(opened.Request.Session, sid, token, withPlace: opened.Status == OpenStatus.Busy);
+        }
+    }
 
-            try
-            {
-                await database.RunAsync(
-                    (connection, cancel) => PostgresDatabase.ExecuteAsync(connection, cancel, [.. commands]), CancellationToken.None);
-            }
-            catch (StoreUnavailableException)
-            {
-                // It runs out.
-            }
+    private async Task LetGoAsync(SessionRef session, long? sid, Guid token, bool withPlace)
+    {
+        try
+        {
+            await database.RunAsync(
+                async (connection, cancel) =>
+                {
+                    if ((sid ?? (await FindOwnerAsync(connection, session, cancel))?.Sid) is not { } found)
+                    {
+                        return 0;
+                    }
+
+                    string[] held = withPlace
+                        ? [PostgresSql.ReleaseLease, PostgresSql.ReleasePlaceholder, PostgresSql.ReleasePlace]
+                        : [PostgresSql.ReleaseLease, PostgresSql.ReleasePlaceholder];
+                    return await PostgresDatabase.ExecuteAsync(
+                        connection, cancel, [.. held.Select(sql => PostgresDatabase.Command(sql, found, token))]);
+                }, CancellationToken.None);
+        }
+        catch (StoreUnavailableException)
+        {
+            // It runs out.
         }
     }
 

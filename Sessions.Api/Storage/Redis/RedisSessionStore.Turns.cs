@@ -583,12 +583,14 @@ internal sealed partial class RedisSessionStore
             {
                 Leave(id, owner.UserId, token);
             }
-
-            OnStep("released");
         }
         catch (Exception e)
         {
             Log.NotReleased(logger, id, e.Message);
+        }
+        finally
+        {
+            OnStep("released");
         }
     }
 
