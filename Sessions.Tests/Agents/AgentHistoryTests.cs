@@ -72,7 +72,7 @@ public sealed class AgentHistoryTests
         var answer = await host.AskAsync(Items.OfText(new string('a', length)));
 
         // Before: 2 to 4 s for 64 KiB, minutes for 1 MiB. Some eight letters are a token.
-        Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(10), Stopwatch.GetElapsedTime(started).ToString());
+        Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(60), Stopwatch.GetElapsedTime(started).ToString());
         Assert.InRange(answer.HistoryTokens!.Value, length / 16, length / 2);
     }
 

@@ -160,7 +160,7 @@ public sealed class AgentToolTests
     public async Task A_server_that_is_away_is_told_and_found_again()
     {
         await using var model = await ScriptedModel.StartAsync();
-        await using var tools = await TestTools.StartAsync();
+        await using var tools = await TestTools.StartAsync(FreePort.Find());
         await using var server = SessionsServer.Start([.. model.Agent("model"), .. tools.Of("model")]);
         await tools.StopAsync();
         Assert.Equal("Healthy", (string?)(await server.GetAsync("/health")).Json["status"]);

@@ -82,6 +82,7 @@ public abstract partial class ApiContract
         // Not by another user, and not after a minute.
         var foreign = await server.PostAsync("/query", """{"query":"tell me","user_id":"eve","stream":true}""", ("Last-Event-ID", seen));
         foreign.IsProblem(404, "stream_not_found");
+        await ServiceProcess.UntilAsync(() => server.Get<StreamedTurns>().Running == 0);
         server.Time.Advance(TimeSpan.FromSeconds(60));
         await PollAsync(() => server.PostAsync("/query", Streamed, ("Last-Event-ID", seen)),
             answer => answer.Status == 404 && answer.Code == "stream_not_found");

@@ -216,7 +216,8 @@ public sealed partial class ComposeTests : IDisposable
             var connection = Environment("api", Secrets).Single(variable => variable.Key == "ConnectionStrings__redis").Value;
             Assert.StartsWith("redis:6379,", connection, StringComparison.Ordinal);
             connection = connection.Replace("redis:6379", $"127.0.0.1:{port}", StringComparison.Ordinal);
-            await using var client = await ConnectionMultiplexer.ConnectAsync($"{connection},allowAdmin=true");
+            await using var client = await ConnectionMultiplexer.ConnectAsync(
+                $"{connection},allowAdmin=true,connectTimeout=60000,syncTimeout=60000,asyncTimeout=60000");
             var server = client.GetServers().Single();
             Assert.Equal("yes", (await server.ConfigGetAsync("appendonly")).Single().Value);
             Assert.Equal("always", (await server.ConfigGetAsync("appendfsync")).Single().Value);

@@ -146,13 +146,14 @@ public sealed class ConfigurationTests : IDisposable
     [Fact]
     public void An_empty_section_has_its_defaults_and_an_empty_variable_says_nothing()
     {
-        const string Variable = "SESSIONS_TEST_SESSIONS__STORAGE_TYPE";
+        // Of no name that programs, which other tests start meanwhile, would warn of.
+        const string Variable = "TEST_SESSIONS__STORAGE_TYPE";
         File.WriteAllText(_file, "sessions:\n  storage_type: sqlite\nagents:\n");
         Environment.SetEnvironmentVariable(Variable, "");
         try
         {
             var configuration = new ConfigurationBuilder().Add(
-                new YamlConfigurationSource(_file)).AddEnvironmentVariables("SESSIONS_TEST_").Build();
+                new YamlConfigurationSource(_file)).AddEnvironmentVariables("TEST_").Build();
 
             Assert.Equal(StorageType.Sqlite, Settings.Read<SessionSettings>(configuration, "sessions").StorageType);
             Assert.Empty(Settings.Read<AgentsSettings>(configuration, "agents"));

@@ -66,8 +66,7 @@ public sealed class SealingTests
         }
 
         // It is told, and stops nothing else.
-        var health = await tampered.Log.CheckAsync(Cancel);
-        Assert.Equal(HealthStatus.Degraded, health.Status);
+        await IsAsync(tampered, HealthStatus.Degraded);
         Assert.Equal(1, tampered.Policy.Damage.Count);
         Assert.Equal(2, (await tampered.TurnAsync("b", "bob")).Number);
         var export = await ExportAsync(tampered);
@@ -78,7 +77,7 @@ public sealed class SealingTests
         Assert.Equal(before!.Turns.Count, (await tampered.Store.ReadTurnsAsync(SessionRef.ById("a"), Owner.Anyone,
             new TurnPageRequest { Limit = 9, MaxBytes = 99999 }, Cancel))!.Turns.Count);
         Assert.True(await tampered.Log.DeleteAsync(SessionRef.ById("a"), Owner.Anyone, Cancel));
-        Assert.Equal(HealthStatus.Healthy, (await tampered.Log.CheckAsync(Cancel)).Status);
+        await IsAsync(tampered, HealthStatus.Healthy);
     }
 
     [Fact]
@@ -122,7 +121,7 @@ public sealed class SealingTests
         Assert.Empty((await restored.Log.ListAsync(new SessionPageRequest { UserId = "ada", Limit = 10 }, null, Cancel)).Items);
         Assert.Equal(Canary, (await restored.GetAsync("b"))!.LastTurn!.Output.ToString());
         Assert.Equal(1, (await restored.TurnAsync("a", "ada", "anew")).Number);
-        Assert.Equal(HealthStatus.Healthy, (await restored.Log.CheckAsync(Cancel)).Status);
+        await IsAsync(restored, HealthStatus.Healthy);
     }
 
     [Fact]
@@ -140,7 +139,7 @@ public sealed class SealingTests
         {
             await Assert.ThrowsAsync<StoredDataException>(async () => await without.BeginAsync("a", "ada"));
             await Assert.ThrowsAsync<StoredDataException>(async () => await without.GetAsync("a"));
-            Assert.Equal(HealthStatus.Degraded, (await without.Log.CheckAsync(Cancel)).Status);
+            await IsAsync(without, HealthStatus.Degraded);
             Assert.NotNull(await without.GetAsync("b"));
         }
 
@@ -346,6 +345,10 @@ public sealed class SealingTests
 
         return entries;
     }
+
+    // Asked again where the file does not answer in time, on a machine that is busy.
+    private static Task IsAsync(TestLog log, HealthStatus status) =>
+        ServiceProcess.UntilAsync(async () => (await log.Log.CheckAsync(Cancel)).Status == status);
 
     private static async Task FillAsync(TestLog log)
     {

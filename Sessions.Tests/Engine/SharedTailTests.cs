@@ -13,7 +13,7 @@ public sealed class SharedTailTests
     public async Task Another_process_is_given_what_is_there_and_what_is_removed_is_gone(bool isEncrypted)
     {
         using var redis = await RedisProcess.StartAsync();
-        await using var shared = await ConnectAsync(redis);
+        await using var shared = await ConnectAsync(redis, timeout: 30_000);
         var master = isEncrypted ? TestLog.NewMaster() : null;
         await using var log = TestLog.Open(master, shared: shared);
         await using var other = TestLog.Open(master, log, shared: shared);
@@ -48,7 +48,7 @@ public sealed class SharedTailTests
     public async Task Without_Redis_everything_goes_on()
     {
         using var redis = await RedisProcess.StartAsync();
-        await using var shared = await ConnectAsync(redis);
+        await using var shared = await ConnectAsync(redis, timeout: 2000);
         await using var log = TestLog.Open(shared: shared);
         await log.TurnAsync("a", query: "q1");
         redis.Kill();
@@ -61,9 +61,10 @@ public sealed class SharedTailTests
         Assert.Equal(Microsoft.Extensions.Diagnostics.HealthChecks.HealthStatus.Degraded, (await shared.CheckAsync(TestLog.Cancel)).Status);
     }
 
-    private static async Task<SharedTail> ConnectAsync(RedisProcess redis)
+    private static async Task<SharedTail> ConnectAsync(RedisProcess redis, int timeout)
     {
-        var options = ConfigurationOptions.Parse($"{redis.Address},connectTimeout=2000,asyncTimeout=2000,abortConnect=false");
+        var options = ConfigurationOptions.Parse(
+            $"{redis.Address},connectTimeout={timeout},asyncTimeout={timeout},abortConnect=false");
         options.BacklogPolicy = BacklogPolicy.FailFast;
         return new SharedTail(await ConnectionMultiplexer.ConnectAsync(options), "t:", TimeSpan.FromHours(24),
             NullLogger<SharedTail>.Instance);

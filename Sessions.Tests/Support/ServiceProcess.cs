@@ -101,20 +101,20 @@ internal sealed partial class ServiceProcess : IAsyncDisposable
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux shows the environment of other processes.");
         return [.. Directory.EnumerateDirectories("/proc").Where(folder => int.TryParse(Path.GetFileName(folder), out _))
-            .Where(folder => Read(folder, "environ").Split('\0').Contains($"SESSIONS_CONFIG={_config}"))
-            .Select(folder => Read(folder, "cmdline").Replace('\0', ' ')).Where(command => command.Length > 0)];
+            .Where(folder => ReadOf(folder, "environ").Split('\0').Contains($"SESSIONS_CONFIG={_config}"))
+            .Select(folder => ReadOf(folder, "cmdline").Replace('\0', ' ')).Where(command => command.Length > 0)];
+    }
 
-        // A process may end while it is looked at, and one that has ended but was not waited for has neither.
-        static string Read(string folder, string name)
+    /// <summary>What Linux says of a process: nothing, where it has ended while it is looked at, or was not waited for.</summary>
+    public static string ReadOf(string folder, string name)
+    {
+        try
         {
-            try
-            {
-                return File.ReadAllText(Path.Combine(folder, name));
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                return "";
-            }
+            return File.ReadAllText(Path.Combine(folder, name));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "";
         }
     }
 

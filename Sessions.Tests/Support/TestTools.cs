@@ -21,7 +21,7 @@ internal sealed class TestTools : IAsyncDisposable
     private int _forgotten;
     private WebApplication _app;
 
-    private TestTools() => _app = Create("http://127.0.0.1:0");
+    private TestTools(int port) => _app = Create($"http://127.0.0.1:{port}");
 
     /// <summary>What <c>large</c> gives back.</summary>
     public const int LargeBytes = 10 << 20;
@@ -51,9 +51,10 @@ internal sealed class TestTools : IAsyncDisposable
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    public static async Task<TestTools> StartAsync()
+    /// <summary>Starts it, on a port of <see cref="FreePort"/> where it is to be started again.</summary>
+    public static async Task<TestTools> StartAsync(int port = 0)
     {
-        var tools = new TestTools();
+        var tools = new TestTools(port);
         await tools._app.StartAsync(Cancel);
         return tools;
     }
@@ -64,14 +65,21 @@ internal sealed class TestTools : IAsyncDisposable
     /// <summary>The settings that give an agent the same tools by a program of its own.</summary>
     public static IEnumerable<(string Key, string Value)> LocalOf(string agent)
     {
-        string[] args = ["exec", typeof(TestTools).Assembly.Location, "-noLogo", "-noColor", "-explicit", "only", "-method",
-            $"{typeof(TestToolsProgram).FullName}.{nameof(TestToolsProgram.Main)}"];
+        string[] args = ["exec", typeof(TestTools).Assembly.Location, TestToolsProgram.Argument];
         return
         [
             ($"agents:{agent}:tools:local:command", "dotnet"),
             ($"agents:{agent}:tools:local:args", string.Join(',', args)),
         ];
     }
+
+    /// <summary>Whether a program of <see cref="LocalOf"/> does nothing any more.</summary>
+    public static bool IsFrozen() => Directory.EnumerateDirectories("/proc")
+        .Where(folder => ServiceProcess.ReadOf(folder, "cmdline").Contains(TestToolsProgram.Argument, StringComparison.Ordinal))
+        .Select(folder => ServiceProcess.ReadOf(folder, "stat"))
+
+        // Behind its name in brackets: how it is, and who started it.
+        .Any(stat => stat[(stat.LastIndexOf(')') + 1)..].StartsWith($" T {Environment.ProcessId} ", StringComparison.Ordinal));
 
     /// <summary>The next request is answered as by a server that was started anew, and knows nothing of those before.</summary>
     public void Forget() => Interlocked.Exchange(ref _forgotten, 1);
@@ -156,11 +164,13 @@ internal sealed class TestTools : IAsyncDisposable
 }
 
 /// <summary>
-/// Not a test, but what runs in the process of a local tool server. It has one more tool, <c>freeze</c>: then the process does nothing any
-/// more.
+/// What runs in the process of a local tool server. It has one more tool, <c>freeze</c>: then the process does nothing any more.
 /// </summary>
-public sealed class TestToolsProgram
+internal static class TestToolsProgram
 {
+    /// <summary>What starts this instead of tests.</summary>
+    public const string Argument = "be-test-tools";
+
     private static McpServerTool Freeze => TestTools.Tool("freeze", async (int round, CancellationToken cancellationToken) =>
     {
         using var stop = Process.Start("kill", ["-STOP", $"{Environment.ProcessId}"]);
@@ -168,12 +178,12 @@ public sealed class TestToolsProgram
         return round;
     });
 
-    [Fact(Explicit = true)]
-    public async Task Main()
+    public static async Task<int> RunAsync()
     {
         var builder = Host.CreateEmptyApplicationBuilder(null);
         builder.Services.AddMcpServer().WithStdioServerTransport().WithTools([.. TestTools.Tools(_ => { }), Freeze]);
         using var host = builder.Build();
-        await host.RunAsync(TestContext.Current.CancellationToken);
+        await host.RunAsync();
+        return 0;
     }
 }

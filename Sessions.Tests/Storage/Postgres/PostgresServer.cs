@@ -26,9 +26,9 @@ internal sealed class PostgresServer : IAsyncDisposable
 
     public int Id => _process!.Id;
 
-    /// <summary>Where to connect to.</summary>
+    /// <summary>Where to connect to. On a machine that is busy it may take long to be given a connection.</summary>
     public string ConnectionString =>
-        $"Host=127.0.0.1;Port={Port};Username=sessions;Database=postgres;Timeout=5;Maximum Pool Size=20;Include Error Detail=true";
+        $"Host=127.0.0.1;Port={Port};Username=sessions;Database=postgres;Timeout=60;Maximum Pool Size=20;Include Error Detail=true";
 
     /// <summary>Starts one, and waits until it answers.</summary>
     /// <param name="isSafe">Whether what it commits survives a crash of the machine, as in production.</param>

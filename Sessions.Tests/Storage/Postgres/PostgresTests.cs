@@ -537,7 +537,7 @@ internal sealed class PgBouncer : IDisposable
     private readonly int _port = FreePort.Find();
     private Process? _process;
 
-    public string ConnectionString => $"Host=127.0.0.1;Port={_port};Username=sessions;Database=postgres;Timeout=5;Maximum Pool Size=10";
+    public string ConnectionString => $"Host=127.0.0.1;Port={_port};Username=sessions;Database=postgres;Timeout=60;Maximum Pool Size=10";
 
     public static async Task<PgBouncer> StartAsync(int serverPort)
     {

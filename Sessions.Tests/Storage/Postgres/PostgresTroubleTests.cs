@@ -146,7 +146,7 @@ public sealed class PostgresTroubleTests
     {
         await using var server = await PostgresServer.StartAsync();
         await using var store = await OpenAsync(server.ConnectionString
-            + ";Maximum Pool Size=1;Command Timeout=1;Application Name=frozen");
+            + ";Maximum Pool Size=1;Timeout=5;Command Timeout=1;Application Name=frozen");
         await store.TurnAsync("a");
         var process = (int)(await server.AskAsync("SELECT pid FROM pg_stat_activity WHERE application_name = 'frozen'"))!;
 
