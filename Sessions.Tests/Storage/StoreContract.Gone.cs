@@ -219,17 +219,25 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync(maxPerUser: 0);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        var written = 0;
         var writers = Enumerable.Range(0, 4).Select(writer => Task.Run(async () =>
         {
             for (var i = 0; !stop.IsCancellationRequested; i++)
             {
-                var opened = await store.BeginAsync($"w{writer}-{i % 3}", "user", history: 1);
-                if (opened.Status == OpenStatus.Opened)
+                try
                 {
-                    await store.AppendAsync(opened);
-                }
+                    var opened = await store.BeginAsync($"w{writer}-{i % 3}", "user", history: 1);
+                    if (opened.Status == OpenStatus.Opened && (await store.AppendAsync(opened)).Status == WriteStatus.Written)
+                    {
+                        Interlocked.Increment(ref written);
+                    }
 
-                await store.ForkAsync($"w{writer}-{i % 3}", $"f{writer}-{i % 3}");
+                    await store.ForkAsync($"w{writer}-{i % 3}", $"f{writer}-{i % 3}");
+                }
+                catch (StoreUnavailableException)
+                {
+                    // It waited for the end of one erasure, and met the next one, for as long as anybody waits.
+                }
             }
         }, Cancel)).ToArray();
         for (var i = 0; i < 15; i++)
@@ -243,6 +251,7 @@ public abstract partial class StoreContract
 
         await stop.CancelAsync();
         await Task.WhenAll(writers);
+        Assert.True(written > 0);
         await store.Store.EraseAsync("user", Cancel);
         Assert.Empty(await store.ListIdsAsync("user"));
         Assert.Empty(await store.ExportAsync("user"));

@@ -152,7 +152,11 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync();
         SkipWithoutLeases(store);
         await store.TurnAsync("a");
-        var opened = await store.BeginAsync("a", lease: TestStore.NewLease() with { Duration = ShortLease });
+        var lease = TestStore.NewLease();
+        var opened = await store.BeginAsync("a", lease: lease);
+
+        // Short until here only: taken again, it lasts for as long as it was opened for.
+        Assert.Equal(OpenStatus.Opened, (await store.BeginAsync("a", lease: lease with { Duration = ShortLease })).Status);
         var free = await ComesFreeAsync(store, "a");
         await store.Store.ReleaseAsync(free);
 

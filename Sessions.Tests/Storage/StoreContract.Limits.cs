@@ -183,7 +183,8 @@ public abstract partial class StoreContract
                 await store.TurnAsync($"s{i}", "user");
             }
 
-            Assert.InRange((await store.ListIdsAsync("user")).Count, 1, 5);
+            // What others push out while a page is read is not in it: that may be all of them.
+            Assert.InRange((await store.ListIdsAsync("user")).Count, 0, 5);
         }, Cancel)));
 
         Assert.Equal(5, (await store.ListIdsAsync("user")).Count);

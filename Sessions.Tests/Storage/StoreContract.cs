@@ -1,5 +1,4 @@
 using System.Text;
-using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Sessions.Tests.Storage;
@@ -293,7 +292,7 @@ public abstract partial class StoreContract
     {
         await using var store = await OpenAsync();
 
-        Assert.Equal(HealthStatus.Healthy, (await store.Store.CheckAsync(Cancel)).Status);
+        await TestStore.HealthyAsync(store.Store);
     }
 
     [Fact]

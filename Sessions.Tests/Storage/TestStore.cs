@@ -1,4 +1,5 @@
 using System.Text;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Sessions.Tests.Storage;
@@ -159,6 +160,10 @@ internal sealed class TestStore : IAsyncDisposable
     public async Task<TurnPage> ReadTurnsAsync(string id, TurnPageRequest request) =>
         await Store.ReadTurnsAsync(SessionRef.ById(id), Owner.Anyone, request, Cancel) ?? throw new InvalidOperationException(
             $"{id} does not exist.");
+
+    /// <summary>Waits until a store says that it is well. A check that takes too long says that it is not.</summary>
+    public static Task HealthyAsync(ISessionStore store) =>
+        ServiceProcess.UntilAsync(async () => (await store.CheckAsync(Cancel)).Status == HealthStatus.Healthy);
 
     public async Task<long> CountAsync() => (await Store.CountAsync(Cancel)).ActiveSessions;
 

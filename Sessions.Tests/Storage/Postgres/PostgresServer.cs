@@ -128,7 +128,8 @@ internal sealed class PostgresServer : IAsyncDisposable
 
     public async Task<object?> AskAsync(string sql, string database = "postgres")
     {
-        await using var source = NpgsqlDataSource.Create($"{ConnectionString};Pooling=false;Database={database}");
+        // Each time on a new connection, also where many do so at once and the server is busy.
+        await using var source = NpgsqlDataSource.Create($"{ConnectionString};Timeout=60;Pooling=false;Database={database}");
         await using var command = source.CreateCommand(sql);
         return await command.ExecuteScalarAsync();
     }
