@@ -29,12 +29,9 @@ internal sealed record BeginRequest
 
     /// <summary>
     /// The session, by its key, whose turns up to <see cref="AfterTurn"/> the turn's own begins with. That one is made when the turn is
-    /// committed: of a turn that comes to nothing there is no copy.
+    /// committed: of a turn that comes to nothing there is no copy. Until then this one is kept as if the turn were on it.
     /// </summary>
     public Guid? BranchOf { get; init; }
-
-    /// <summary>Whether that session would expire before the turn has ended: then it is given so long as to a turn of its own.</summary>
-    public bool ExtendsSource { get; init; }
 
     /// <summary>What the ids of the turn are made of, where that was drawn before.</summary>
     public TurnNonce? Nonce { get; init; }
@@ -133,7 +130,7 @@ internal sealed class BegunTurn : IAsyncDisposable
     /// </summary>
     public CancellationToken Lost => SourceOf(ref _lost).Token;
 
-    /// <summary>What it began with.</summary>
+    /// <summary>What it began with: its session, or the one that it branches off, with what holds that.</summary>
     public Opening Opening { get; }
 
     /// <summary>The turn that it continues.</summary>

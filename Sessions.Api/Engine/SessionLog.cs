@@ -96,9 +96,8 @@ internal sealed partial class SessionLog
             HistoryBytes = request.HistoryBytes,
             Tip = request.AfterTurn,
             Idempotency = request.Idempotency,
-            Lease = request.ReadsOnly ? null : new LeaseRequest(
-                _hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, request.MinLifetime,
-                Waits: request.Wait > TimeSpan.Zero, WaiterTimeout, IsExclusive: request.Kind != SessionKind.Chain),
+            Lease = request.ReadsOnly ? null : NewLease(
+                request.MinLifetime, waits: request.Wait > TimeSpan.Zero, isExclusive: request.Kind != SessionKind.Chain),
         };
         var opening = await OpenPatientlyAsync(open, request.Wait, cancellationToken);
         var id = request.Session.Id ?? opening.Session?.Id ?? request.Session.ToString();
@@ -130,11 +129,7 @@ internal sealed partial class SessionLog
         var turn = new BegunTurn(this, request, opening);
         if (turn.Replay is null && !request.ReadsOnly)
         {
-            _running[turn] = true;
-            if (_hasLeases)
-            {
-                turn.Keep(new LeaseKeeper(_store, turn, _lease));
-            }
+            Run(turn);
         }
 
         return turn;
@@ -240,20 +235,15 @@ internal sealed partial class SessionLog
                 HistoryTurns = Math.Max(1, request.HistoryTurns),
                 HistoryBytes = request.HistoryBytes,
                 Tip = request.AfterTurn,
+
+                // It stays, and keeps nobody waiting: until the turn ends, nobody knows whether there is to be a copy.
+                Lease = NewLease(request.MinLifetime, waits: false, isExclusive: false),
             },
             cancellationToken);
         if (opening.Session is not { } head || request.AfterTurn is not { } last)
         {
+            await _store.ReleaseAsync(opening.Opened);
             throw new DomainException(Error.SessionNotFound(source.ToString()));
-        }
-
-        if (request.ExtendsSource)
-        {
-            // For a moment only: turns of its own are not kept waiting for this one.
-            var lease = new LeaseRequest(
-                Guid.NewGuid(), _lease, request.MinLifetime, Waits: false, WaiterTimeout, IsExclusive: false);
-            await _store.ReleaseAsync(await _store.OpenAsync(
-                new OpenRequest { Session = source, Owner = request.Owner, Lease = lease }, cancellationToken));
         }
 
         var branch = head with
@@ -267,8 +257,20 @@ internal sealed partial class SessionLog
             Summary = head.Summary?.CoversTurns <= last ? head.Summary : null,
         };
         var turn = new BegunTurn(this, request, opening with { Session = branch });
-        _running[turn] = true;
+        Run(turn);
         return turn;
+    }
+
+    private LeaseRequest NewLease(TimeSpan minLifetime, bool waits, bool isExclusive) =>
+        new(_hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, minLifetime, waits, WaiterTimeout, isExclusive);
+
+    private void Run(BegunTurn turn)
+    {
+        _running[turn] = true;
+        if (_hasLeases)
+        {
+            turn.Keep(new LeaseKeeper(_store, turn, _lease));
+        }
     }
 
     private async ValueTask<Turn?> CommitBranchAsync(

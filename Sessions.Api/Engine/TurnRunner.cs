@@ -130,7 +130,6 @@ internal sealed partial class TurnRunner(
             HistoryBytes = history.Bytes,
             AfterTurn = command.AfterTurn,
             BranchOf = command.BranchOf?.Key,
-            ExtendsSource = command.BranchOf?.ExpiresAt < time.GetUtcNow() + lifetime,
             Idempotency = command.Idempotency,
             ReservedBy = name.ReservedBy ?? (command.BranchOf is null ? null : command.Idempotency?.Key),
             // The server's own chains are known by their responses alone, whose ids tell the key.

@@ -184,6 +184,38 @@ public abstract class ReplicaContract
         (await two.PostAsync("/sessions/a/cancel?user_id=ada")).IsProblem(404, "session_not_found");
     }
 
+    [Fact]
+    public async Task A_session_that_a_response_goes_on_from_makes_no_room_elsewhere_while_it_is_made()
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        IReadOnlyList<(string, string)> settings =
+            [.. await StorageAsync(), .. model.Agent("model"), ("sessions:max_conversations_per_user", "2")];
+        await using var one = StartInRealTime(settings);
+        await using var two = StartInRealTime(settings);
+        var source = (string)(await one.PostAsync("/v1/conversations?user_id=ada", new { })).Json["id"]!;
+        var first = await one.PostAsync("/v1/responses?user_id=ada", new { model = "model", input = "say first", conversation = source });
+        Assert.True(first.Status == 200, first.Text);
+        var asked = model.Requests.Count;
+        var running = one.PostAsync("/v1/responses?user_id=ada",
+            new { model = "model", input = "hold", previous_response_id = (string)first.Json["id"]! });
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == asked + 1);
+
+        for (var i = 0; i < 4; i++)
+        {
+            Assert.Equal(200, (await two.PostAsync("/v1/conversations?user_id=ada", new { })).Status);
+        }
+
+        Assert.Equal(200, (await two.GetAsync($"/v1/conversations/{source}?user_id=ada")).Status);
+        model.LetGo();
+        var answer = await running;
+        Assert.True(answer.Status == 200, answer.Text);
+        await ServiceProcess.UntilAsync(async () =>
+        {
+            await two.PostAsync("/v1/conversations?user_id=ada", new { });
+            return (await two.GetAsync($"/v1/conversations/{source}?user_id=ada")).Status == 404;
+        });
+    }
+
     // Leases run by clocks, of the servers or of the store.
     private static SessionsServer StartInRealTime(IEnumerable<(string Key, string Value)> settings) =>
         SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));

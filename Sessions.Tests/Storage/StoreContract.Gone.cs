@@ -240,6 +240,7 @@ public abstract partial class StoreContract
                 }
             }
         }, Cancel)).ToArray();
+        await ServiceProcess.UntilAsync(() => Volatile.Read(ref written) > 0);
         for (var i = 0; i < 15; i++)
         {
             await store.TurnAsync("marked", "user");
@@ -251,7 +252,6 @@ public abstract partial class StoreContract
 
         await stop.CancelAsync();
         await Task.WhenAll(writers);
-        Assert.True(written > 0);
         await store.Store.EraseAsync("user", Cancel);
         Assert.Empty(await store.ListIdsAsync("user"));
         Assert.Empty(await store.ExportAsync("user"));

@@ -424,6 +424,59 @@ public abstract partial class StoreContract
     }
 
     [Fact]
+    public async Task A_session_that_another_replicas_turn_goes_on_from_is_too_and_keeps_nobody_waiting()
+    {
+        await using var store = await OpenAsync(maxPerUser: 2);
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        await store.TurnAsync("a", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("b", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        var source = await other.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+        Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(source, Cancel));
+
+        // It makes no room, and is no turn that could be waited for or stopped.
+        await store.TurnAsync("c", "user");
+        Assert.Equal(["c", "a"], await store.ListIdsAsync("user"));
+        Assert.False(await store.Store.CancelAsync(SessionRef.ById("a"), Owner.Anyone, Cancel));
+        Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(source, Cancel));
+        var turn = await store.BeginAsync("a", "user");
+        Assert.Equal(OpenStatus.Opened, turn.Status);
+        Assert.Equal(WriteStatus.Written, (await store.AppendAsync(turn)).Status);
+        Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(source, Cancel));
+
+        // Until it ends.
+        await other.Store.ReleaseAsync(source);
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("c", "user");
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("d", "user");
+        Assert.Equal(["d", "c"], await store.ListIdsAsync("user"));
+    }
+
+    [Fact]
+    public async Task A_chain_that_another_replica_has_is_the_last_to_make_room()
+    {
+        await using var store = await OpenAsync(NewPolicy(chainBytes: 3 * Room), new(Start));
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        foreach (var id in (string[])["a", "b"])
+        {
+            await FillAsync(store, id, "user", SessionKind.Chain);
+            store.Time.Advance(TimeSpan.FromSeconds(1));
+        }
+
+        var running = await other.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+        Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(running, Cancel));
+        await FillAsync(store, "c", "user", SessionKind.Chain, 2);
+
+        Assert.NotNull(await store.GetAsync("a"));
+        Assert.Null(await store.GetAsync("b"));
+        Assert.Equal(WriteStatus.Written, (await other.AppendAsync(running)).Status);
+    }
+
+    [Fact]
     public async Task Two_replicas_see_what_the_other_has_written()
     {
         await using var store = await OpenAsync(maxPerUser: 3);

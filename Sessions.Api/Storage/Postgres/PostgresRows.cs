@@ -138,4 +138,7 @@ internal sealed class PostgresOpened(OpenRequest request, OpenStatus status) : O
 
     /// <summary>The lease that keeps others away, if there is one.</summary>
     public Guid? Token => Request.Lease is { IsExclusive: true } lease ? lease.Token : null;
+
+    /// <summary>Whether there is nothing left to let go of.</summary>
+    public bool HasEnded { get; set; }
 }

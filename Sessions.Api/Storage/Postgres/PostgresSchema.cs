@@ -113,7 +113,10 @@ internal static class PostgresSchema
         );
         """;
 
-    private static readonly string[] Versions = [Version1];
+    // Until when turns that keep nobody away need a session.
+    private const string Version2 = "ALTER TABLE sessions ADD COLUMN used_until bigint NOT NULL DEFAULT 0";
+
+    private static readonly string[] Versions = [Version1, Version2];
 
     /// <summary>
     /// Makes the tables, or brings them to this version; does nothing, and needs no right to, where they are of this version.

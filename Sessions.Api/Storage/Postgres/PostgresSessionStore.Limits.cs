@@ -86,7 +86,7 @@ internal sealed partial class PostgresSessionStore
         List<LimitRow> rows = [];
         while (await reader.ReadAsync(cancellationToken))
         {
-            var isRunning = (reader.GetBoolean(3) && reader.GetInt64(4) > now) || policy.IsRunning(reader.GetString(1));
+            var isRunning = reader.GetInt64(3) > now || policy.IsRunning(reader.GetString(1));
             rows.Add(new LimitRow(reader.GetInt64(0), reader.GetInt64(2), isRunning));
         }
 
@@ -204,7 +204,7 @@ internal sealed partial class PostgresSessionStore
                 List<(long, long, bool)> rows = [];
                 while (await reader.ReadAsync(cancel))
                 {
-                    var isRunning = (reader.GetBoolean(4) && reader.GetInt64(5) > now) || policy.IsRunning(reader.GetString(1));
+                    var isRunning = reader.GetInt64(4) > now || policy.IsRunning(reader.GetString(1));
                     rows.Add((reader.GetInt64(0), StorePolicy.SizeOf(reader.GetInt64(2), reader.GetInt32(3)), isRunning));
                 }
 

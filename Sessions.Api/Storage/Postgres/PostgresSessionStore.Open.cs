@@ -23,10 +23,10 @@ internal sealed partial class PostgresSessionStore
                     }
                 }, cancellationToken);
         }
-        catch (OperationCanceledException) when (request.Lease is { IsExclusive: true })
+        catch (OperationCanceledException) when (request.Lease is not null)
         {
             // Nobody is told of what it has taken by then, and so nobody would let go of it.
-            await LetGoAsync(request.Session, sid: null, request.Lease.Token, withPlace: true);
+            await LetGoAsync(request.Session, sid: null, request.Lease, withPlace: true);
             throw;
         }
     }
@@ -83,7 +83,7 @@ internal sealed partial class PostgresSessionStore
         if (lease is not null && id is not null)
         {
             first.Add(PostgresDatabase.Command(
-                lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Extend,
+                lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Use,
                 id, lease.IsExclusive ? lease.Token : null, until, now, owner.IsAnyone, owner.UserId, owner.MayClaim, request.Tip ?? 0,
                     request.Idempotency?.Key, now + Microseconds(lease.MinLifetime), NewTag()));
             if (lease is { IsExclusive: true, Waits: true })

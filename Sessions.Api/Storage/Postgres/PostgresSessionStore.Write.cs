@@ -29,6 +29,7 @@ internal sealed partial class PostgresSessionStore
             await ReleaseAsync(opened);
         }
 
+        given.HasEnded = true;
         await TellAsync(told);
         return result;
     }

@@ -38,7 +38,8 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             var now = Now;
             if (given.Token is null)
             {
-                return await ReadStateAsync(connection, sid, cancel) is { } state && (state.ExpiresAt > now || state.Version == 0)
+                var use = PostgresDatabase.Command(PostgresSql.UseOn, sid, now + Microseconds(lease.Duration));
+                return await ReadStateAsync(connection, sid, cancel, use) is { } state && (state.ExpiresAt > now || state.Version == 0)
                     ? LeaseState.Held : LeaseState.Lost;
             }
 
@@ -54,15 +55,17 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     /// <inheritdoc/>
     public async ValueTask ReleaseAsync(OpenedSession opened)
     {
-        if (opened is PostgresOpened { Sid: { } sid, Token: { } token }
-            && (opened.Status != OpenStatus.Busy || opened.Request.Lease!.Waits))
+        if (opened is PostgresOpened { Sid: { } sid, Request.Lease: { } lease, HasEnded: false } given
+            && (opened.Status != OpenStatus.Busy || lease.Waits))
         {
+            given.HasEnded = true;
+
             // The lease as well where it has a place: the answer by which it came may have been lost.
-            await LetGoAsync(opened.Request.Session, sid, token, withPlace: opened.Status == OpenStatus.Busy);
+            await LetGoAsync(opened.Request.Session, sid, lease, withPlace: opened.Status == OpenStatus.Busy);
         }
     }
 
-    private async Task LetGoAsync(SessionRef session, long? sid, Guid token, bool withPlace)
+    private async Task LetGoAsync(SessionRef session, long? sid, LeaseRequest lease, bool withPlace)
     {
         try
         {
@@ -77,8 +80,9 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                     string[] held = withPlace
                         ? [PostgresSql.ReleaseLease, PostgresSql.ReleasePlaceholder, PostgresSql.ReleasePlace]
                         : [PostgresSql.ReleaseLease, PostgresSql.ReleasePlaceholder];
-                    return await PostgresDatabase.ExecuteAsync(
-                        connection, cancel, [.. held.Select(sql => PostgresDatabase.Command(sql, found, token))]);
+                    return await PostgresDatabase.ExecuteAsync(connection, cancel, lease.IsExclusive
+                        ? [.. held.Select(sql => PostgresDatabase.Command(sql, found, lease.Token))]
+                        : [PostgresDatabase.Command(PostgresSql.ReleaseUse, found)]);
                 }, CancellationToken.None);
         }
         catch (StoreUnavailableException)
@@ -231,9 +235,11 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             return sids;
         }, cancellationToken);
 
-    private static async Task<RowState?> ReadStateAsync(NpgsqlConnection connection, long sid, CancellationToken cancellationToken) =>
+    private static async Task<RowState?> ReadStateAsync(NpgsqlConnection connection, long sid, CancellationToken cancellationToken,
+        params IEnumerable<NpgsqlBatchCommand> before) =>
         await PostgresDatabase.QueryAsync<RowState?>(
-            connection, [PostgresDatabase.Command(PostgresSql.ReadState, sid)], async (reader, cancel) => await reader.ReadAsync(cancel)
+            connection, [.. before, PostgresDatabase.Command(PostgresSql.ReadState, sid)], async (reader, cancel) =>
+                await reader.ReadAsync(cancel)
                 ? new RowState(reader.GetInt64(0), reader.GetInt64(1), reader.IsDBNull(2) ? null : reader.GetString(2)) : null,
             cancellationToken);
 

@@ -33,11 +33,25 @@ internal static class PostgresSql
           AND (s.place_token IS NULL OR s.place_token = $2 OR s.place_until <= $4))) AND {MayBegin}
         """;
 
-    /// <summary>Moves an expiry that would come too early, where there is no lease to be taken. As <see cref="Acquire"/></summary>
-    public const string Extend = $"""
-        UPDATE sessions s SET expires_at = $10, version = s.version + 1, tag = $11
-        WHERE s.id = $1 AND s.version > 0 AND s.expires_at < $10 AND $2::uuid IS NULL AND $3 > 0 AND {MayBegin}
+    /// <summary>
+    /// Says that a turn needs it which keeps nobody away, and moves an expiry that would come too early. As <see cref="Acquire"/>, without
+    /// a token.
+    /// </summary>
+    public const string Use = $"""
+        UPDATE sessions s SET used_until = GREATEST(s.used_until, $3), expires_at = GREATEST(s.expires_at, $10),
+          version = s.version + CASE WHEN s.expires_at < $10 THEN 1 ELSE 0 END,
+          tag = CASE WHEN s.expires_at < $10 THEN $11 ELSE s.tag END
+        WHERE s.id = $1 AND s.version > 0 AND $2::uuid IS NULL AND {MayBegin}
         """;
+
+    /// <summary>The same again, unless somebody is changing it: then next time. $1 sid, $2 until</summary>
+    public const string UseOn = """
+        UPDATE sessions SET used_until = GREATEST(used_until, $2)
+        WHERE sid = (SELECT s.sid FROM sessions s WHERE s.sid = $1 AND s.version > 0 FOR UPDATE SKIP LOCKED)
+        """;
+
+    /// <summary>The end of that. Others that need it too say so again before long. $1 sid</summary>
+    public const string ReleaseUse = "UPDATE sessions SET used_until = 0 WHERE sid = $1 AND used_until > 0";
 
     /// <summary>Keeps a place behind who has the lease, for one that may begin then.</summary>
     public const string KeepPlace = $"""
@@ -179,7 +193,8 @@ internal static class PostgresSql
             summary = CASE WHEN $11::bytea IS NULL OR s.rewrites <> $10 THEN s.summary ELSE $11::bytea END,
             summary_covers = CASE WHEN $11::bytea IS NULL OR s.rewrites <> $10 THEN s.summary_covers ELSE $12::int END,
             user_id = COALESCE(s.user_id, $23::text),
-            lease_token = NULL, lease_until = 0, is_cancelled = false
+            lease_token = NULL, lease_until = 0, is_cancelled = false,
+            used_until = CASE WHEN $2::uuid IS NULL THEN 0 ELSE s.used_until END
           WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $3 AND ($4::int IS NULL OR s.turn_count = $4::int)
             AND (s.lease_token IS NULL OR s.lease_token = $2::uuid OR s.lease_until <= $3 OR $2::uuid IS NULL)
             AND ($5 OR CASE WHEN s.user_id IS NULL THEN $7 ELSE s.user_id = $6::text END)
@@ -200,7 +215,7 @@ internal static class PostgresSql
     public const string Fail = $"""
         UPDATE sessions s SET error_count = s.error_count + 1, last_error = $9, version = s.version + 1, tag = $7,
           last_activity_at = GREATEST(s.last_activity_at, $3), expires_at = GREATEST(s.last_activity_at, $3) + $8, lease_token = NULL,
-            lease_until = 0, is_cancelled = false
+            lease_until = 0, is_cancelled = false, used_until = CASE WHEN $2::uuid IS NULL THEN 0 ELSE s.used_until END
         WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $3
           AND (s.lease_token IS NULL OR s.lease_token = $2::uuid OR s.lease_until <= $3 OR $2::uuid IS NULL)
           AND ($4 OR CASE WHEN s.user_id IS NULL THEN $6 ELSE s.user_id = $5::text END)
@@ -311,19 +326,19 @@ internal static class PostgresSql
 
     /// <summary>Those of a user and kind, the least recently active first, without one. $1 user, $2 kind, $3 id of that one</summary>
     public const string ListForLimit = """
-        SELECT sid, id, expires_at, lease_token IS NOT NULL, lease_until FROM sessions
+        SELECT sid, id, expires_at, GREATEST(lease_until, used_until) FROM sessions
         WHERE user_id = $1 AND kind = $2 AND version > 0 AND id <> $3 ORDER BY last_activity_at, id
         """;
 
     /// <summary>A user's oldest chains, without one. $1 user, $2 but for this one</summary>
     public const string ListChains = """
-        SELECT sid, id, bytes, turn_count, lease_token IS NOT NULL, lease_until FROM sessions
+        SELECT sid, id, bytes, turn_count, GREATEST(lease_until, used_until) FROM sessions
         WHERE user_id = $1 AND kind = 2 AND version > 0 AND sid <> $2 ORDER BY last_activity_at, id LIMIT 1000
         """;
 
     /// <summary>Nobody's oldest chains, without one. $1 but for this one</summary>
     public const string ListUnownedChains = """
-        SELECT sid, id, bytes, turn_count, lease_token IS NOT NULL, lease_until FROM sessions
+        SELECT sid, id, bytes, turn_count, GREATEST(lease_until, used_until) FROM sessions
         WHERE user_id IS NULL AND kind = 2 AND version > 0 AND sid <> $1 ORDER BY last_activity_at, id LIMIT 1000
         """;
 

@@ -5,7 +5,7 @@ if s and not may_have(s.user) then return 0 end
 local all, at, found = redis.call('ZRANGE', lease, 0, -1, 'WITHSCORES'), clock(), 0
 for i = 1, #all, 2 do
   local user = string.sub(all[i], 23)
-  if tonumber(all[i + 1]) > at and (s or may_have(user ~= '' and user or false)) then
+  if tonumber(all[i + 1]) > at and not is_use(all[i]) and (s or may_have(user ~= '' and user or false)) then
     tell(string.sub(all[i], 1, 22), 'c')
     found = 1
   end

@@ -39,7 +39,7 @@ if arg(5) ~= '0' then
     end
     if next_one == token then redis.call('DEL', waiter) end
   end
-  take(arg(5))
+  take(arg(5), member_of(s, arg(8) == '1'))
   if s and s.x < now + tonumber(arg(6)) then
     s.x = now + tonumber(arg(6))
     s.version, s.tag = text(tonumber(s.version) + 1), arg(16)

@@ -4,7 +4,8 @@
 local s = open()
 local stands = s and s.key == arg(2) or not s and arg(2) == ''
 local own, other = held()
+local member = member_of(s, arg(3) == '1')
 local said = redis.call('HGET', told, token)
 if not stands or said == 'r' or other and arg(3) == '1' or not own and arg(4) ~= '1' then return 0 end
-take(arg(1))
+take(arg(1), member)
 return said == 'c' and 2 or 1

@@ -70,37 +70,51 @@ local function keep(x, always)
   return 1
 end
 
--- Leases run out by the server's clock: members are a token of 22 characters and whose it is, scores when they run out.
+-- Leases run out by the server's clock: members are a token of 22 characters and whose it is, scores when they run out. With a mark before
+-- it, a member keeps nobody away: a turn of another session needs this one.
+local USES = '~'
 local mine = token .. owner
+
+local function is_use(member)
+  return string.sub(member, 1, 1) == USES
+end
+
+-- How a caller stands among the leases of a session that is there, or is not.
+local function member_of(s, is_exclusive)
+  if is_exclusive or not s or s.kind == '2' then return mine end
+  return USES .. mine
+end
 
 local function clock()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Whether the caller has its lease still, and whether somebody else has one.
+-- Whether the caller has its lease still, whether somebody else has one, and whether turns of others need the session.
 local function held()
   local all = redis.call('ZRANGE', lease, 0, -1, 'WITHSCORES')
-  if #all == 0 then return false, false end
-  local at, own, other = clock(), false, false
+  if #all == 0 then return false, false, false end
+  local at, own, other, used = clock(), false, false, false
   for i = 1, #all, 2 do
     if tonumber(all[i + 1]) > at then
-      if all[i] == mine then own = true else other = true end
+      if all[i] == mine or all[i] == USES .. mine then own = true
+      elseif is_use(all[i]) then used = true
+      else other = true end
     end
   end
-  return own, other
+  return own, other, used
 end
 
-local function take(milliseconds)
+local function take(milliseconds, member)
   local at = clock()
   redis.call('ZREMRANGEBYSCORE', lease, '-inf', at)
-  redis.call('ZADD', lease, at + tonumber(milliseconds), mine)
+  redis.call('ZADD', lease, at + tonumber(milliseconds), member or mine)
   if redis.call('PTTL', lease) < tonumber(milliseconds) then redis.call('PEXPIRE', lease, milliseconds) end
 end
 
 local function let_go()
   if token == '' then return end
-  redis.call('ZREM', lease, mine)
+  redis.call('ZREM', lease, mine, USES .. mine)
   if redis.call('GET', waiter) == token then redis.call('DEL', waiter) end
 end
 
@@ -118,7 +132,7 @@ end
 local function revoke(named)
   if named then tell(named, 'r') end
   for _, holder in ipairs(redis.call('ZRANGE', lease, 0, -1)) do
-    local whose, user = string.sub(holder, 1, 22), string.sub(holder, 23)
+    local whose, user = string.match(holder, '^' .. USES .. '?(......................)(.*)$')
     if whose == named or not named and may_have(user ~= '' and user or false) then
       tell(whose, 'r')
       redis.call('ZREM', lease, holder)
