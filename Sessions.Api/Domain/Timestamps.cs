@@ -12,6 +12,8 @@ internal static class Timestamps
     public static long ToMicroseconds(this DateTimeOffset time) => (time.UtcTicks - DateTimeOffset.UnixEpoch.Ticks) / TicksPerMicrosecond;
 
     /// <summary>The time so many microseconds after 1970.</summary>
+    /// <exception cref="OverflowException">There is no such time: what is far outside of all would come around as one of them.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such time.</exception>
     public static DateTimeOffset FromMicroseconds(long microseconds) =>
-        DateTimeOffset.UnixEpoch.AddTicks(microseconds * TicksPerMicrosecond);
+        DateTimeOffset.UnixEpoch.AddTicks(checked(microseconds * TicksPerMicrosecond));
 }

@@ -50,8 +50,7 @@ internal static class PostgresRows
             {
                 Id = id,
                 Key = row.GetGuid(2),
-                Kind = (SessionKind)row.GetInt16(3) is var kind && Enum.IsDefined(kind) ? kind
-                    : throw new InvalidDataException($"{kind} is not a kind of a session."),
+                Kind = (SessionKind)checked((byte)row.GetInt16(3)),
                 UserId = row.IsDBNull(4) ? null : row.GetString(4),
                 CreatedFrom = SessionOrigins.Parse(row.GetString(5)),
                 CreatedAt = Timestamps.FromMicroseconds(row.GetInt64(6)),
@@ -67,8 +66,12 @@ internal static class PostgresRows
                 LastError = row.IsDBNull(18) ? (Utf8Text?)null : new Utf8Text(ReadBytes(row, 18)),
                 LastTurn = lastTurnAt is { } at && !row.IsDBNull(at) ? ReadTurn(row, at, id) : null,
             };
-            return new PostgresSession(row.GetInt64(0), session, row.IsDBNull(19) ? null : row.GetGuid(19), row.GetInt64(20),
-                row.GetBoolean(21));
+            var leaseUntil = row.GetInt64(20);
+            var isSound = (session.Checked().Revision.Version > 0 || session is { TurnCount: 0, ErrorCount: 0, Bytes: 0 })
+                && Timestamps.FromMicroseconds(leaseUntil) < DateTimeOffset.MaxValue;
+            return isSound
+                ? new PostgresSession(row.GetInt64(0), session, row.IsDBNull(19) ? null : row.GetGuid(19), leaseUntil, row.GetBoolean(21))
+                : throw new InvalidDataException("What is no session yet has no turns.");
         }
         catch (Exception e) when (e is InvalidDataException or InvalidCastException or ArgumentOutOfRangeException or OverflowException)
         {
@@ -89,7 +92,7 @@ internal static class PostgresRows
             var turn = TurnCodec.UnpackDetails(ReadBytes(row, at + 1), number, ReadBytes(row, at + 2), ReadBytes(row, at + 3),
                 ReadBytes(row, at + 4));
             var nonce = new TurnNonce((ulong)row.GetInt64(at + 7));
-            return turn with { Parent = row.GetInt32(at + 5), RunStart = row.GetInt32(at + 6), Nonce = nonce };
+            return (turn with { Parent = row.GetInt32(at + 5), RunStart = row.GetInt32(at + 6), Nonce = nonce }).Checked();
         }
         catch (Exception e) when (e is InvalidDataException or InvalidCastException or ArgumentOutOfRangeException or OverflowException)
         {
@@ -98,8 +101,19 @@ internal static class PostgresRows
     }
 
     /// <summary>A session's last turn is not there.</summary>
-    public static StoredDataException NoTurn(Session session) => Damaged(
-        session.Id, $"Turn {session.TurnCount} of session '{session.Id}' can't be read: it is missing.", new InvalidDataException());
+    public static StoredDataException NoTurn(Session session) => NoTurn(session.Id, session.TurnCount);
+
+    /// <summary>A turn is not there.</summary>
+    public static StoredDataException NoTurn(string sessionId, int number) => Damaged(
+        sessionId, $"Turn {number} of session '{sessionId}' can't be read: it is missing.", new InvalidDataException());
+
+    /// <summary>Of a session's turns some are missing, or not where they say they are.</summary>
+    public static StoredDataException Gap(string sessionId) => Damaged(
+        sessionId, $"Turns of session '{sessionId}' can't be read: some are missing.", new InvalidDataException());
+
+    /// <summary>A session has more turns than it says, or says what can't be counted on from.</summary>
+    public static StoredDataException NoPlace(string sessionId, Exception e) => Damaged(
+        sessionId, $"Session '{sessionId}' can't be gone on from: its data is damaged.", e);
 
     private static byte[] ReadBytes(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? [] : row.GetFieldValue<byte[]>(at);
 

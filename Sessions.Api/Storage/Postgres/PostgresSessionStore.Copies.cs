@@ -118,7 +118,8 @@ internal sealed partial class PostgresSessionStore
                 summary = source.Session.Summary?.CoversTurns <= wanted ? source.Session.Summary : null;
                 bytes = await PostgresDatabase.QueryAsync(
                     connection, [PostgresDatabase.Command(PostgresSql.SumTurns, source.Sid, count)], async (reader, cancel) =>
-                        await reader.ReadAsync(cancel) ? reader.GetInt64(0) : 0, cancellationToken);
+                        await reader.ReadAsync(cancel) && reader.GetInt64(1) == count ? reader.GetInt64(0)
+                            : throw PostgresRows.Gap(source.Session.Id), cancellationToken);
             }
         }
 

@@ -35,7 +35,8 @@ internal sealed partial class PostgresSessionStore
         CancellationToken cancellationToken)
     {
         var bound = owner.UserId is null && policy.UnownedBytes > 0 ? policy.UnownedBytes : (long?)null;
-        for (var hasSwept = false; ;)
+        var hasSwept = false;
+        for (var tries = 1; ; tries++)
         {
             if (await TryReserveAsync(key, owner, sessionId, bound, cancellationToken) is { } reservation)
             {
@@ -45,6 +46,7 @@ internal sealed partial class PostgresSessionStore
             // Where there is room, the reservation that was in the way has ended between two of the statements.
             if (policy.HasUnownedRoom(await database.RunAsync(ReadUnownedAsync, cancellationToken)))
             {
+                ThrowIfEndless(tries);
                 continue;
             }
 

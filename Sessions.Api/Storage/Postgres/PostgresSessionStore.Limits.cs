@@ -205,7 +205,12 @@ internal sealed partial class PostgresSessionStore
                 while (await reader.ReadAsync(cancel))
                 {
                     var isRunning = reader.GetInt64(4) > now || policy.IsRunning(reader.GetString(1));
-                    rows.Add((reader.GetInt64(0), StorePolicy.SizeOf(reader.GetInt64(2), reader.GetInt32(3)), isRunning));
+
+                    // One whose numbers are damaged makes no room.
+                    if (reader.GetInt64(2) >= 0 && reader.GetInt32(3) >= 0)
+                    {
+                        rows.Add((reader.GetInt64(0), StorePolicy.SizeOf(reader.GetInt64(2), reader.GetInt32(3)), isRunning));
+                    }
                 }
 
                 return rows;

@@ -36,7 +36,8 @@ internal sealed partial class PostgresSessionStore
                         last = new PageCursor(reader.GetInt64(7), reader.GetString(1));
                         try
                         {
-                            items.Add(PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session);
+                            var session = PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session;
+                            items.Add(session is { TurnCount: > 0, LastTurn: null } ? throw PostgresRows.NoTurn(session) : session);
                         }
                         catch (StoredDataException e)
                         {
@@ -120,7 +121,11 @@ internal sealed partial class PostgresSessionStore
                         var at = PostgresRows.SessionWidth;
                         Idempotency? createdBy = reader.IsDBNull(at) || reader.IsDBNull(at + 1) ? null
                             : new Idempotency(reader.GetGuid(at), reader.GetGuid(at + 1));
-                        return new ArchivedSession(PostgresRows.ReadSession(reader).Session, createdBy);
+                        var session = PostgresRows.ReadSession(reader).Session;
+
+                        // Another store would be given a session with a hole.
+                        return reader.GetInt64(at + 2) == session.TurnCount ? new ArchivedSession(session, createdBy)
+                            : throw PostgresRows.Gap(session.Id);
                     }, cancel), cancellationToken);
         }
         catch (StoredDataException e)

@@ -14,16 +14,18 @@ internal sealed partial class PostgresSessionStore
             return await database.RunAsync(
                 async (connection, cancel) =>
                 {
-                    while (true)
+                    for (var tries = 1; ; tries++)
                     {
                         if (await TryOpenAsync(connection, request, cancel) is { } opened)
                         {
                             return opened;
                         }
+
+                        ThrowIfEndless(tries);
                     }
                 }, cancellationToken);
         }
-        catch (OperationCanceledException) when (request.Lease is not null)
+        catch (Exception e) when (e is OperationCanceledException or StoredDataException && request.Lease is not null)
         {
             // Nobody is told of what it has taken by then, and so nobody would let go of it.
             await LetGoAsync(request.Session, sid: null, request.Lease, withPlace: true);
@@ -41,7 +43,7 @@ internal sealed partial class PostgresSessionStore
         return await database.RunAsync(
             async (connection, cancel) =>
             {
-                while (true)
+                for (var tries = 1; ; tries++)
                 {
                     var (found, read, _) = await ReadAsync(connection, session, window, null, [], cancel);
                     if (found is not { IsThere: true } || !found.IsLive(Now) || !owner.MayHave(found.Session.UserId))
@@ -59,6 +61,8 @@ internal sealed partial class PostgresSessionStore
                     {
                         return new TurnPage(head, read.Turns, read.Turns.Count < read.Available);
                     }
+
+                    ThrowIfEndless(tries);
                 }
             }, cancellationToken);
     }
@@ -148,6 +152,11 @@ internal sealed partial class PostgresSessionStore
         }
 
         var isKnown = known is { } remembered && remembered.Key == head.Key && remembered.Revision == head.Revision;
+        if (isKnown && known?.LastTurn != head.TurnCount)
+        {
+            throw PostgresRows.NoTurn(head);
+        }
+
         if (!isKnown && read.Revision != head.Revision)
         {
             // Not so where the lease is held: then nobody else writes turns, but metadata may change.
@@ -169,6 +178,15 @@ internal sealed partial class PostgresSessionStore
             FollowsRemembered = !isKnown && follows,
             IsCut = !isKnown && read.Turns.Count < Math.Min(read.Available, request.HistoryTurns),
         };
+    }
+
+    // Each time something has changed meanwhile, which others do; where it never ends, they do not.
+    private static void ThrowIfEndless(int tries)
+    {
+        if (tries >= MaxTries)
+        {
+            throw new StoreUnavailableException("What is stored changed whenever it was read.", TimeSpan.FromSeconds(1));
+        }
     }
 
     // Whether it is neither held nor kept for another: then it came free just after it was asked for.
@@ -262,7 +280,7 @@ internal sealed partial class PostgresSessionStore
                 }
 
                 await reader.NextResultAsync(cancel);
-                var read = new ReadTurns(default, 0, null, []);
+                var read = new ReadTurns(default, 0, null, null, []);
                 while (await reader.ReadAsync(cancel))
                 {
                     read = read with
@@ -270,11 +288,18 @@ internal sealed partial class PostgresSessionStore
                         Revision = new Revision(reader.GetInt64(0), reader.GetInt64(1)),
                         Available = (int)reader.GetInt64(2),
                         After = reader.IsDBNull(3) ? null : reader.GetInt32(3),
+                        Expected = reader.IsDBNull(4) ? null : reader.GetInt64(4),
                     };
-                    if (!reader.IsDBNull(4))
+                    if (!reader.IsDBNull(5))
                     {
-                        read.Turns.Add(PostgresRows.ReadTurn(reader, 4, id));
+                        read.Turns.Add(PostgresRows.ReadTurn(reader, 5, id));
                     }
+                }
+
+                if (found is { IsThere: true } && found.Session.Revision == read.Revision
+                    && !window.IsWhole(found.Session.TurnCount, read))
+                {
+                    throw PostgresRows.Gap(id);
                 }
 
                 // Read newest first so that the newest are those that fit; wanted oldest first.
@@ -286,7 +311,8 @@ internal sealed partial class PostgresSessionStore
                 (Guid, Turn)? answered = null;
                 if (idempotency is not null && await reader.NextResultAsync(cancel) && await reader.ReadAsync(cancel))
                 {
-                    answered = (reader.GetGuid(0), PostgresRows.ReadTurn(reader, 1, id));
+                    var body = reader.IsDBNull(0) ? throw PostgresRows.Gap(id) : reader.GetGuid(0);
+                    answered = (body, PostgresRows.ReadTurn(reader, 1, id));
                 }
 
                 return (found, read, answered);
@@ -297,6 +323,37 @@ internal sealed partial class PostgresSessionStore
     {
         public bool IsHistory { get; private init; }
 
+        // Whether none is missing of the turns that are to come, as they came.
+        public bool IsWhole(int turnCount, ReadTurns read)
+        {
+            var tip = Tip ?? turnCount;
+            if (tip > turnCount)
+            {
+                return true;
+            }
+
+            // Runs tell how many there must be; where there is no run, the last turn of the path is not there.
+            if ((read.Expected is null && tip > 0) || read.Available != Math.Min(Limit + 1L, read.Expected ?? 0))
+            {
+                return false;
+            }
+
+            var turns = read.Turns;
+            for (var i = 1; i < turns.Count && !AllBranches; i++)
+            {
+                var (later, earlier) = Descending ? (turns[i - 1], turns[i]) : (turns[i], turns[i - 1]);
+                if (later.Parent != earlier.Number)
+                {
+                    return false;
+                }
+            }
+
+            // A path begins with a turn that goes on from none, or from one before the page.
+            return turns.Count == 0 || AllBranches
+                || (Descending ? turns.Count < read.Available || turns[^1].Parent == (read.After ?? 0)
+                    : turns[0].Parent <= Edge);
+        }
+
         public static Window OfHistory(OpenRequest request, RememberedTail? known) =>
             new(request.Tip, request.HistoryTurns, request.HistoryBytes, int.MaxValue, Descending: true, AllBranches: false, known)
             {
@@ -304,5 +361,6 @@ internal sealed partial class PostgresSessionStore
             };
     }
 
-    private sealed record ReadTurns(Revision Revision, int Available, int? After, List<Turn> Turns);
+    // Expected: how many turns there must be of those that were asked for, as the others say.
+    private sealed record ReadTurns(Revision Revision, int Available, int? After, long? Expected, List<Turn> Turns);
 }

@@ -102,29 +102,39 @@ internal sealed partial class PostgresSessionStore
     {
         var turn = append.Turn;
         var (owner, now, answers) = (opened.Request.Owner, Now, opened.Request.Idempotency);
-        return await PostgresDatabase.QueryAsync<(PostgresSession, Turn)?>(
-            connection,
-            [
-                PostgresDatabase.Command(
-                    PostgresSql.Append, opened.Sid!.Value, opened.Token, now, append.BesideOthers ? null : opened.TurnCount,
-                        owner.IsAnyone, owner.UserId, owner.MayClaim, NewTag(),
-                    Microseconds(policy.Lifetime(opened.Kind)), opened.Rewrites, append.Summary?.Text, append.Summary?.CoversTurns,
-                        checked((int)turn.Bytes), turn.Parent, append.ParentRun,
-                    (long)turn.Nonce.Value, answers?.Key, answers?.Body, TurnCodec.PackDetails(turn), turn.Input.Bytes, turn.Output.Bytes,
-                        turn.Response, claimedBy),
-            ],
-            async (reader, cancel) =>
-            {
-                if (!await reader.ReadAsync(cancel))
+        try
+        {
+            return await PostgresDatabase.QueryAsync<(PostgresSession, Turn)?>(
+                connection,
+                [
+                    PostgresDatabase.Command(
+                        PostgresSql.Append, opened.Sid!.Value, opened.Token, now, append.BesideOthers ? null : opened.TurnCount,
+                            owner.IsAnyone, owner.UserId, owner.MayClaim, NewTag(),
+                        Microseconds(policy.Lifetime(opened.Kind)), opened.Rewrites, append.Summary?.Text, append.Summary?.CoversTurns,
+                            checked((int)turn.Bytes), turn.Parent, append.ParentRun,
+                        (long)turn.Nonce.Value, answers?.Key, answers?.Body, TurnCodec.PackDetails(turn), turn.Input.Bytes,
+                            turn.Output.Bytes, turn.Response, claimedBy),
+                ],
+                async (reader, cancel) =>
                 {
-                    return null;
-                }
+                    if (!await reader.ReadAsync(cancel))
+                    {
+                        return null;
+                    }
 
-                var session = PostgresRows.ReadSession(reader);
-                var number = session.Session.TurnCount;
-                var runStart = Turn.RunStartOf(number, turn.Parent, append.ParentRun);
-                return (session, turn with { Number = number, RunStart = runStart });
-            }, cancellationToken);
+                    var session = PostgresRows.ReadSession(reader);
+                    var number = session.Session.TurnCount;
+                    var runStart = Turn.RunStartOf(number, turn.Parent, append.ParentRun);
+                    return (session, turn with { Number = number, RunStart = runStart });
+                }, cancellationToken);
+        }
+        catch (PostgresException e) when (
+            e is { SqlState: PostgresErrorCodes.UniqueViolation, ConstraintName: "turns_pkey" }
+            or { SqlState: PostgresErrorCodes.NumericValueOutOfRange })
+        {
+            // The session counts fewer turns than it has: its row is locked, so nobody else has added that one.
+            throw PostgresRows.NoPlace(opened.Id!, e);
+        }
     }
 
     private async ValueTask<WriteResult> FailAsync(PostgresOpened opened, RecordFailure failure, CancellationToken cancellationToken)
@@ -179,12 +189,12 @@ internal sealed partial class PostgresSessionStore
             }
 
             var turn = change.Turn;
-            var changed = await ReadOneAsync(
+            var changed = await PostgresDatabase.QueryAsync(
                 connection,
-                PostgresDatabase.Command(
+                [PostgresDatabase.Command(
                     PostgresSql.ReplaceTurn, session.Sid, turn.Number, TurnCodec.PackDetails(turn), turn.Input.Bytes, turn.Output.Bytes,
-                        turn.Response, checked((int)turn.Bytes), NewTag(), change.DropSummary),
-                cancel);
+                        turn.Response, checked((int)turn.Bytes), NewTag(), change.DropSummary)],
+                ReadSessionAsync, cancel) ?? throw PostgresRows.NoTurn(head.Id, turn.Number);
             await CountBytesAsync(connection, head.UserId, head.Id, head.Kind, changed.Session.Bytes - head.Bytes, cancel);
             return Written(opened, (changed, null));
         }, cancellationToken);

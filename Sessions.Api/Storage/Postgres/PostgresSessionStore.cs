@@ -16,6 +16,9 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     private const int Shards = 16;
     private const int SweptAtOnce = 200;
 
+    // How often something is begun again that others have changed meanwhile.
+    private const int MaxTries = 100;
+
     // Beyond its lease: a turn that comes late still finds that it was not deleted.
     private static readonly long PlaceholderGrace = TimeSpan.FromMinutes(1).Ticks / TimeSpan.TicksPerMicrosecond;
 
@@ -269,8 +272,8 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                 List<RemovedRow> rows = [];
                 while (await reader.ReadAsync(cancel))
                 {
-                    var row = new RemovedRow(reader.GetInt64(2) > 0, reader.GetInt64(3) > now,
-                        reader.GetInt16(1) == (short)SessionKind.Chain, reader.GetInt32(4));
+                    var row = new RemovedRow(reader.GetBoolean(2), reader.GetInt64(3) > now,
+                        reader.GetInt16(1) == (short)SessionKind.Chain, Math.Max(0, reader.GetInt32(4)));
                     rows.Add(row);
                     told.Ids.Add(reader.GetString(5));
                     if (!reader.IsDBNull(6))

@@ -86,8 +86,12 @@ internal static class PostgresSql
         UPDATE sessions SET lease_token = NULL, lease_until = 0, is_cancelled = false WHERE sid = $1 AND lease_token = $2 AND version > 0
         """;
 
-    /// <summary>Lets go of what is not there yet: a place that somebody keeps stays. $1 sid, $2 token</summary>
-    public const string ReleasePlaceholder = "DELETE FROM sessions WHERE sid = $1 AND lease_token = $2 AND version = 0";
+    /// <summary>
+    /// Lets go of what is not there yet: a place that somebody keeps stays, and so does what has turns, and only says that it is not there.
+    /// $1 sid, $2 token
+    /// </summary>
+    public const string ReleasePlaceholder =
+        "DELETE FROM sessions WHERE sid = $1 AND lease_token = $2 AND version = 0 AND turn_count = 0 AND error_count = 0";
 
     /// <summary>Keeps the lease, or takes it again. $1 sid, $2 token, $3 until, $4 now</summary>
     public const string Renew = """
@@ -135,7 +139,8 @@ internal static class PostgresSql
 
     /// <summary>
     /// Turns of a path, newest or oldest first, with the state of their session, how many could be had (one more than asked for at the
-    /// most), and what is known that they follow. One row without a turn where there are none. $1 id or key, $2 tip, $3 limit, $4 bytes,
+    /// most), what is known that they follow, and how many there must be without a gap. A path only leads to turns before its own, whatever
+    /// is damaged: so it ends. One row without a turn where there are none. $1 id or key, $2 tip, $3 limit, $4 bytes,
     /// $5 known key, $6 known version, $7 known tag, $8 known last turn, $9 its nonce, $10 known rewrites, $11 behind this turn
     /// </summary>
     public static string ReadTurns(bool byKey, bool descending, bool allBranches)
@@ -143,15 +148,18 @@ internal static class PostgresSql
         var (order, edge, stop) = descending
             ? ("DESC", "x.number < $11 AND x.number > COALESCE((SELECT f.after FROM follows f), 0)", "r.total <= $3")
             : ("ASC", "x.number > $11", "r.first > $11");
+        var expected = descending
+            ? "LEAST(r.last, $11 - 1) - GREATEST(r.first, COALESCE((SELECT f.after FROM follows f), 0) + 1) + 1"
+            : "r.last::bigint - GREATEST(r.first, $11::bigint + 1) + 1";
         var runs = allBranches
             ? "SELECT s.sid, 1, s.turn_count, 0 FROM s WHERE $2::int IS NULL"
             : """
               SELECT s.sid, p.run_start, p.number, LEAST(p.number, $11 - 1) - p.run_start + 1 FROM s JOIN turns p ON p.session = s.sid
-                AND p.number = COALESCE($2::int, s.turn_count)
+                AND p.number = COALESCE($2::int, s.turn_count) AND p.run_start BETWEEN 1 AND p.number
               UNION ALL
               SELECT r.sid, p.run_start, p.number, GREATEST(r.total, 0) + LEAST(p.number, $11 - 1) - p.run_start + 1
               FROM runs r JOIN turns f ON f.session = r.sid AND f.number = r.first JOIN turns p ON p.session = r.sid
-                AND p.number = f.parent WHERE 
+                AND p.number = f.parent AND p.number < r.first AND p.run_start BETWEEN 1 AND p.number WHERE 
               """ + stop;
         return $"""
             WITH RECURSIVE s AS MATERIALIZED (
@@ -172,7 +180,8 @@ internal static class PostgresSql
               SELECT session, number, row_number() OVER w AS place, sum(size) OVER w AS total
                 FROM near WINDOW w AS (ORDER BY number {order})
             )
-            SELECT s.version, s.tag, (SELECT count(*) FROM near), (SELECT f.after FROM follows f), {TurnColumns} FROM s
+            SELECT s.version, s.tag, (SELECT count(*) FROM near), (SELECT f.after FROM follows f),
+              (SELECT sum(GREATEST({expected}, 0))::bigint FROM runs r), {TurnColumns} FROM s
             LEFT JOIN (sized z JOIN turns t ON t.session = z.session AND t.number = z.number) ON z.place <= $3
               AND (z.place = 1 OR z.total <= $4)
             ORDER BY t.number {order}
@@ -289,8 +298,9 @@ internal static class PostgresSql
           FROM sessions s JOIN turns t ON t.session = $2 AND t.number <= $3 WHERE s.key = $1
         """;
 
-    /// <summary>What the first turns of a session take. $1 sid, $2 how many</summary>
-    public const string SumTurns = "SELECT COALESCE(sum(size), 0)::bigint FROM turns WHERE session = $1 AND number <= $2";
+    /// <summary>What the first turns of a session take, and how many there are. $1 sid, $2 up to this one</summary>
+    public const string SumTurns =
+        "SELECT COALESCE(sum(size), 0)::bigint, count(*) FROM turns WHERE session = $1 AND number BETWEEN 1 AND $2";
 
     /// <summary>Keeps a copy under way from being swept. $1 sid, $2 expires</summary>
     public const string TouchStaged = "UPDATE sessions SET expires_at = $2 WHERE sid = $1 AND version = 0";
@@ -345,26 +355,28 @@ internal static class PostgresSql
     /// <summary>
     /// Removes rows with all that hangs on them, and takes them out of all sums. $1 sids, $2 only those that have expired by now, or all:
     /// null; $3 and $4: what a session and a turn count for beside their bytes, $5 now: a reservation that was renewed since its session
-    /// expired is for the next of that id
+    /// expired is for the next of that id. What a row counts for may be anything, as it may be damaged: it can be removed all the same, and
+    /// takes no more than there is.
     /// </summary>
     public const string Remove = """
         WITH gone AS (
           DELETE FROM sessions WHERE sid = ANY ($1) AND ($2::bigint IS NULL OR expires_at <= $2::bigint)
-          RETURNING id, key, kind, shard, user_id, version, expires_at, turn_count, bytes + $3 + $4 * turn_count AS size, reserved_by
+          RETURNING id, key, kind, shard, user_id, version <> 0 OR turn_count <> 0 AS is_session, expires_at, turn_count, reserved_by,
+            GREATEST(bytes, 0)::numeric + $3 + $4::numeric * GREATEST(turn_count, 0) AS size
         ), summed AS (
-          UPDATE owners o SET bytes = o.bytes - g.bytes, chain_bytes = o.chain_bytes - g.chain_bytes FROM (
+          UPDATE owners o SET bytes = GREATEST(o.bytes - g.bytes, 0), chain_bytes = GREATEST(o.chain_bytes - g.chain_bytes, 0) FROM (
             SELECT COALESCE(user_id, '') AS user_id, CASE WHEN user_id IS NULL THEN shard ELSE 0 END AS shard,
               sum(size) FILTER (WHERE user_id IS NULL OR kind = 2) AS bytes, COALESCE(sum(size) FILTER (WHERE kind = 2), 0) AS chain_bytes
-            FROM gone WHERE version > 0 AND (user_id IS NULL OR kind = 2) GROUP BY 1, 2) g
+            FROM gone WHERE is_session AND (user_id IS NULL OR kind = 2) GROUP BY 1, 2) g
           WHERE o.user_id = g.user_id AND o.shard = g.shard
         ), counted AS (
           UPDATE counters c SET sessions = c.sessions - g.sessions FROM (SELECT shard, count(*) AS sessions
-            FROM gone WHERE version > 0 AND kind <> 2 GROUP BY 1) g WHERE c.shard = g.shard
+            FROM gone WHERE is_session AND kind <> 2 GROUP BY 1) g WHERE c.shard = g.shard
         ), freed AS (
           DELETE FROM reservations r USING gone g WHERE r.key = g.reserved_by AND r.session_id = g.id
             AND (g.expires_at > $5 OR r.expires_at <= $5)
         )
-        SELECT key, kind, version, expires_at, turn_count, id, user_id FROM gone
+        SELECT key, kind, is_session, expires_at, turn_count, id, user_id FROM gone
         """;
 
     /// <summary>Some of a user's rows, of all kinds, also of what is not there yet. $1 user</summary>
@@ -451,9 +463,10 @@ internal static class PostgresSql
     public const string ListForExportOfUser =
         "SELECT sid FROM sessions WHERE user_id = $1 AND sid > $2 AND version > 0 AND expires_at > $3 ORDER BY sid LIMIT 200";
 
-    /// <summary>A session to be exported. $1 sid, $2 now</summary>
+    /// <summary>A session to be exported, and how many of the turns that it counts are there. $1 sid, $2 now</summary>
     public const string ReadForExport = $"""
-        SELECT {Columns}, s.reserved_by, (SELECT r.body FROM reservations r WHERE r.key = s.reserved_by AND r.session_id = s.id)
+        SELECT {Columns}, s.reserved_by, (SELECT r.body FROM reservations r WHERE r.key = s.reserved_by AND r.session_id = s.id),
+          (SELECT count(*) FROM turns t WHERE t.session = s.sid AND t.number BETWEEN 1 AND s.turn_count)
         FROM sessions s WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $2
         """;
 

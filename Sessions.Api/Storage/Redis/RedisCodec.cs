@@ -28,27 +28,27 @@ internal static class RedisCodec
             {
                 case "u": user = (string?)value; break;
                 case "i": key = (byte[]?)value; break;
-                case "k": kind = (int)Number(value); break;
+                case "k": kind = checked((byte)Number(value)); break;
                 case "o": origin = SessionOrigins.Parse((string)value!); break;
                 case "c": created = Number(value); break;
                 case "a": activity = Number(value); break;
                 case "x": expires = Number(value); break;
                 case "v": version = Number(value); break;
                 case "g": tag = Number(value); break;
-                case "n": turns = (int)Number(value); break;
-                case "w": rewrites = (int)Number(value); break;
+                case "n": turns = checked((int)Number(value)); break;
+                case "w": rewrites = checked((int)Number(value)); break;
                 case "b": bytes = Number(value); break;
                 case "m": metadata = (byte[]?)value; break;
-                case "e": errors = (int)Number(value); break;
+                case "e": errors = checked((int)Number(value)); break;
                 case "le": error = new Utf8Text((byte[]?)value); break;
                 case "st": summary = new Utf8Text((byte[]?)value); break;
-                case "sc": covers = (int)Number(value); break;
+                case "sc": covers = checked((int)Number(value)); break;
                 case "r": reservation = (string?)value; break;
                 default: break;
             }
         }
 
-        if (key is not { Length: HashBytes } || origin is null || !Enum.IsDefined((SessionKind)kind))
+        if (key is not { Length: HashBytes } || origin is null)
         {
             throw new InvalidDataException("The head lacks fields.");
         }
@@ -71,7 +71,7 @@ internal static class RedisCodec
             ErrorCount = errors,
             LastError = error,
             Bytes = bytes,
-        }, reservation);
+        }.Checked(), reservation);
     }
 
     /// <summary>A turn out of its value.</summary>
@@ -80,7 +80,7 @@ internal static class RedisCodec
 
     /// <inheritdoc cref="DecodeTurn(RedisResult, long)"/>
     public static Turn DecodeTurn(byte[]? value, long number) =>
-        TurnCodec.Unpack(value ?? throw new InvalidDataException("A turn is missing."), checked((int)number));
+        TurnCodec.Unpack(value ?? throw new InvalidDataException("A turn is missing."), checked((int)number)).Checked();
 
     /// <summary>A 128-bit hash or key; nothing where there is none.</summary>
     public static RedisValue Encode(Guid? hash) => hash is { } value ? value.ToByteArray() : RedisValue.EmptyString;

@@ -55,7 +55,7 @@ internal sealed partial class RedisSessionStore
             var page = await PageAsync([keys.ShardExpiry(shard, kind)], [], descending: false, after, Chunk);
             var due = page.Lists[0].TakeWhile(entry => entry.Score <= now).ToList();
             var gone = await Task.WhenAll(due.Select(entry => PastDamageAsync(() => ExpireAsync(entry))));
-            var counted = await DropAsync(shard, kind, [.. due.Where((_, i) => gone[i]).Select(entry => entry.Raw)]);
+            var counted = await DropAsync(shard, kind, [.. due.Where((_, i) => gone[i]).Select(entry => entry.Stored)]);
             total += counted;
             if (counted > 0 && kind != SessionKind.Chain)
             {

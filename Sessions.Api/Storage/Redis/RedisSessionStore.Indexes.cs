@@ -160,17 +160,16 @@ internal sealed partial class RedisSessionStore
     }
 
     // Takes entries out of an owner's indexes, and their bytes.
-    private Task DropAsync(string? userId, SessionKind kind, List<string> entries) => entries.Count == 0
+    private Task DropAsync(string? userId, SessionKind kind, List<RedisValue> entries) => entries.Count == 0
         ? Task.CompletedTask
         : redis.ScriptAsync(RedisScripts.Drop,
-            [keys.OwnerIndex(userId, kind), keys.OwnerDoomed(userId, kind), keys.OwnerBytes(userId, kind)], [true,
-                .. entries.Select(entry => (RedisValue)entry)]);
+            [keys.OwnerIndex(userId, kind), keys.OwnerDoomed(userId, kind), keys.OwnerBytes(userId, kind)], [true, .. entries]);
 
     // Takes entries out of the index of all. Answers with how many were there.
-    private async Task<int> DropAsync(int shard, SessionKind kind, List<string> entries) => entries.Count == 0
+    private async Task<int> DropAsync(int shard, SessionKind kind, List<RedisValue> entries) => entries.Count == 0
         ? 0
         : (int)await redis.ScriptAsync(RedisScripts.Drop,
-            [keys.ShardExpiry(shard, kind), keys.ShardIndex(shard, kind)], [false, .. entries.Select(entry => (RedisValue)entry)]);
+            [keys.ShardExpiry(shard, kind), keys.ShardIndex(shard, kind)], [false, .. entries]);
 
     private Task<RedisResult> UnreserveAsync(Guid key, string id, bool wasLive) =>
         redis.ScriptAsync(RedisScripts.Unreserve, [keys.Reservation(key)], [id, wasLive ? "" : Now]);
@@ -322,7 +321,7 @@ internal sealed partial class RedisSessionStore
         {
             // Whoever made it has not come to say so, or is about to.
             await TouchAsync(found, RedisKeys.Text(entry.Key), mayEvict: true);
-            await redis.RunAsync(index, (database, key) => database.SortedSetRemoveAsync(key, entry.Raw));
+            await redis.RunAsync(index, (database, key) => database.SortedSetRemoveAsync(key, entry.Stored));
             return true;
         }
 
@@ -338,7 +337,7 @@ internal sealed partial class RedisSessionStore
                 await PastDamageAsync(() => RemoveAsync(entry.Id, Owner.Anyone, "revoke", token: RedisKeys.Text(entry.Key)));
             }
 
-            await redis.RunAsync(index, (database, key) => database.SortedSetRemoveAsync(key, entry.Raw));
+            await redis.RunAsync(index, (database, key) => database.SortedSetRemoveAsync(key, entry.Stored));
         }
 
         return false;
@@ -379,8 +378,10 @@ internal sealed partial class RedisSessionStore
     private RedisKey[] OwnerKeys(string? userId, SessionKind kind) =>
         [keys.OwnerIndex(userId, kind), keys.OwnerBytes(userId, kind), keys.OwnerDoomed(userId, kind), keys.OwnerEntries(userId)];
 
-    // One page of indexes of one slot, and others of it as they are.
-    private async Task<IndexPage> PageAsync(RedisKey[] ordered, RedisKey[] others, bool descending, PageCursor? after, int limit)
+    // One page of indexes of one slot, and others of it as they are. Of those that can't be read nothing comes; of the first ones that
+    // must be known that is damage: without them, nobody can say what there is.
+    private async Task<IndexPage> PageAsync(
+        RedisKey[] ordered, RedisKey[] others, bool descending, PageCursor? after, int limit, int known = 0)
     {
         RedisKey[] all = [.. ordered, .. others];
         try
@@ -394,7 +395,7 @@ internal sealed partial class RedisSessionStore
             if (all.Length == 1)
             {
                 policy.Damage.Report($"the index {all[0]}", e);
-                return new IndexPage([[]], 0);
+                return known > 0 ? throw DamagedIndex(all[0], e) : new IndexPage([[]], 0);
             }
 
             // One of them is none: the others still are.
@@ -402,9 +403,10 @@ internal sealed partial class RedisSessionStore
             long serverTime = 0;
             foreach (var key in all)
             {
+                var must = lists.Count < known ? 1 : 0;
                 var alone = lists.Count < ordered.Length
-                    ? await PageAsync([key], [], descending, after, limit)
-                    : await PageAsync([], [key], descending, after, limit);
+                    ? await PageAsync([key], [], descending, after, limit, must)
+                    : await PageAsync([], [key], descending, after, limit, must);
                 lists.Add(alone.Lists[0]);
                 serverTime = Math.Max(serverTime, alone.ServerTime);
             }
@@ -412,6 +414,9 @@ internal sealed partial class RedisSessionStore
             return new IndexPage(lists, serverTime);
         }
     }
+
+    private static StoredDataException DamagedIndex(RedisKey index, Exception reason) => new(
+        $"the index {index}", "What there is can't be known: an index of it can't be read.", reason);
 
     private IndexPage Read(RedisResult answer, int ordered, bool descending, PageCursor? after)
     {
@@ -434,7 +439,7 @@ internal sealed partial class RedisSessionStore
                     continue;
                 }
 
-                list.Add(new IndexEntry(raw, id, key, score));
+                list.Add(new IndexEntry(raw, id, key, score) { Stored = (byte[])answer[i][k]! });
             }
 
             lists.Add(list);
@@ -448,7 +453,11 @@ internal sealed partial class RedisSessionStore
     /// <param name="Id">The session's id; empty: it can't be read.</param>
     /// <param name="Key">The session's key, or the token of the lease by which it may come.</param>
     /// <param name="Score">What it is ordered by.</param>
-    private readonly record struct IndexEntry(string Raw, string Id, Guid Key, long Score);
+    private readonly record struct IndexEntry(string Raw, string Id, Guid Key, long Score)
+    {
+        /// <summary>Its bytes, by which it is removed: others may have written what is no text.</summary>
+        public RedisValue Stored { get; init; }
+    }
 
     /// <summary>What stands behind an entry.</summary>
     /// <param name="Facts">The session; <see langword="null"/>: it is gone, or can't be read.</param>

@@ -66,7 +66,7 @@ internal sealed partial class RedisSessionStore
             var index = await PageAsync([keys.OwnerIndex(userId, kind)], [], descending: false, null, Chunk);
             var others = index.Lists[0];
             var looks = await Task.WhenAll(others.Select(LookPastDamageAsync));
-            await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Raw)]);
+            await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Stored)]);
             var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
                 && !policy.IsRunning(other.Id)).FirstOrDefault() : default;
 
@@ -97,7 +97,7 @@ internal sealed partial class RedisSessionStore
             var page = await PageAsync([keys.OwnerIndex(userId, SessionKind.Chain)], [], descending: false, null, Chunk);
             var entries = page.Lists[0];
             var looks = await Task.WhenAll(entries.Select(LookPastDamageAsync));
-            await DropAsync(userId, SessionKind.Chain, [.. entries.Where((_, i) => looks[i].IsGone).Select(entry => entry.Raw)]);
+            await DropAsync(userId, SessionKind.Chain, [.. entries.Where((_, i) => looks[i].IsGone).Select(entry => entry.Stored)]);
             var order = entries.Zip(looks).Where(one => one.Second.Facts is not null && one.First.Raw != own)
                 .OrderBy(one => one.Second.IsHeld || policy.IsRunning(one.First.Id)).Select(one => one.First).ToList();
             var chosen = await redis.ScriptAsync(
@@ -123,7 +123,7 @@ internal sealed partial class RedisSessionStore
         var (status, remains) = entry.Id.Length == 0
             ? default
             : await PastDamageAsync(() => RemoveAsync(entry.Id, OwnerOf(userId), "evict", entry.Key, activity: entry.Score));
-        await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) => database.SortedSetRemoveAsync(key, entry.Raw));
+        await redis.RunAsync(keys.OwnerDoomed(userId, kind), (database, key) => database.SortedSetRemoveAsync(key, entry.Stored));
         if (status == RemoveStatus.LeftAlone && remains?.Key == entry.Key && remains.UserId == userId && remains.WasLive)
         {
             if (await LookPastDamageAsync(entry) is { Facts: { } facts })

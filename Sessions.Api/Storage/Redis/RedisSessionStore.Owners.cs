@@ -27,6 +27,7 @@ internal sealed partial class RedisSessionStore
     private async Task<Erasure> EraseAsync(string userId, RedisKey erasing, RedisValue token, CancellationToken cancellationToken)
     {
         long sessions = 0, turns = 0;
+        var rounds = 0;
         var owner = Owner.Of(userId);
         RedisKey[] indexes = [.. AllKinds.Select(kind => keys.OwnerIndex(userId, kind))];
         RedisKey[] others = [keys.OwnerEntries(userId), .. AllKinds.Select(kind => keys.OwnerDoomed(userId, kind))];
@@ -34,7 +35,7 @@ internal sealed partial class RedisSessionStore
         {
             cancellationToken.ThrowIfCancellationRequested();
             await redis.RunAsync(erasing, (database, key) => database.StringSetAsync(key, token, ErasureLife));
-            var page = await PageAsync(indexes, others, descending: false, null, Chunk);
+            var page = await PageToEraseAsync(indexes, others, isFirst: rounds++ == 0);
             var entering = page.Lists[AllKinds.Length];
             var made = page.Lists.SelectMany((list, i) => i == AllKinds.Length ? [] : list).DistinctBy(entry => entry.Raw).ToList();
             if (entering.Count + made.Count == 0)
@@ -44,7 +45,7 @@ internal sealed partial class RedisSessionStore
 
             // Whoever makes one of them no longer brings it into the index of all.
             await Task.WhenAll(entering.Where(entry => entry.Id.Length > 0).Select(entry => redis.RunAsync(
-                keys.ShardEntries(RedisKeys.ShardOf(entry.Id)), (database, key) => database.SortedSetRemoveAsync(key, entry.Raw))));
+                keys.ShardEntries(RedisKeys.ShardOf(entry.Id)), (database, key) => database.SortedSetRemoveAsync(key, entry.Stored))));
 
             // First the session or the lease by which it may come, then the entry: nothing comes that no entry leads to.
             var removals = await Task.WhenAll(
@@ -62,14 +63,43 @@ internal sealed partial class RedisSessionStore
             OnStep("erased");
             foreach (var kind in AllKinds)
             {
-                await DropAsync(userId, kind, [.. made.Select(entry => entry.Raw)]);
+                await DropErasedAsync(userId, kind, [.. made.Select(entry => entry.Stored)]);
             }
 
             if (entering.Count > 0)
             {
                 await redis.RunAsync(keys.OwnerEntries(userId), (database, key) =>
-                    database.SortedSetRemoveAsync(key, [.. entering.Select(entry => (RedisValue)entry.Raw)]));
+                    database.SortedSetRemoveAsync(key, [.. entering.Select(entry => entry.Stored)]));
             }
+        }
+    }
+
+    // All of it, before anything goes: an erasure that can't know what there is would say that there is nothing.
+    private async Task<IndexPage> PageToEraseAsync(RedisKey[] indexes, RedisKey[] others, bool isFirst)
+    {
+        try
+        {
+            return await PageAsync(indexes, others, descending: false, null, Chunk, known: indexes.Length + others.Length);
+        }
+        catch (StoredDataException e)
+        {
+            throw new StoredDataException(
+                e.What, $"What the user has can't be known, as an index can't be read: {(isFirst ? "nothing" : "not all")} was removed.",
+                e.InnerException);
+        }
+    }
+
+    private async Task DropErasedAsync(string userId, SessionKind kind, List<RedisValue> entries)
+    {
+        try
+        {
+            await DropAsync(userId, kind, entries);
+        }
+        catch (RedisServerException e) when (RedisFailure.IsDamage(e))
+        {
+            // Only the sums of what was erased can't be read: they go with it.
+            await redis.RunAsync(keys.OwnerBytes(userId, kind), (database, key) => database.KeyDeleteAsync(key));
+            await DropAsync(userId, kind, entries);
         }
     }
 

@@ -167,9 +167,12 @@ internal sealed partial class RedisSessionStore
 
         if (head is null && !isDamaged && userId is not null)
         {
-            await DropAsync(userId, SessionKind.Session, [entry.Raw]);
-            await DropAsync(userId, SessionKind.Conversation, [entry.Raw]);
-            await DropAsync(userId, SessionKind.Chain, [entry.Raw]);
+            await PastTroubleAsync(entry.Id, async () =>
+            {
+                await DropAsync(userId, SessionKind.Session, [entry.Stored]);
+                await DropAsync(userId, SessionKind.Conversation, [entry.Stored]);
+                await DropAsync(userId, SessionKind.Chain, [entry.Stored]);
+            });
         }
 
         return head;
@@ -180,11 +183,11 @@ internal sealed partial class RedisSessionStore
     {
         RedisKey[] indexes = [.. kinds.Select(kind => keys.OwnerIndex(userId, kind))];
         RedisKey[] others = [keys.OwnerEntries(userId), .. kinds.Select(kind => keys.OwnerDoomed(userId, kind))];
-        var page = await PageAsync(indexes, others, descending, after, limit);
+        var page = await PageAsync(indexes, others, descending, after, limit, known: indexes.Length);
         if (await SettleOwnerAsync(userId, page.Lists[kinds.Length], page.ServerTime, kinds.Select((kind, i) =>
             (kind, page.Lists[kinds.Length + 1 + i]))))
         {
-            page = await PageAsync(indexes, others, descending, after, limit);
+            page = await PageAsync(indexes, others, descending, after, limit, known: indexes.Length);
         }
 
         return Merge(page.Lists.Take(kinds.Length), descending, limit);

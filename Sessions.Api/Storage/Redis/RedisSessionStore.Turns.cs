@@ -254,7 +254,9 @@ internal sealed partial class RedisSessionStore
         List<Turn> turns = Decode(id, () => DecodeTurns(result[3], result[4]));
         if (session.TurnCount > 0)
         {
-            var last = result[2].IsNull ? turns[0] : Decode(id, () => RedisCodec.DecodeTurn(result[2], session.TurnCount));
+            // Either it is the first of those that came, or it came beside them.
+            var last = result[2].IsNull && turns.Count > 0 ? turns[0]
+                : Decode(id, () => RedisCodec.DecodeTurn(result[2], session.TurnCount));
             session = session with { LastTurn = last };
         }
 
@@ -276,6 +278,11 @@ internal sealed partial class RedisSessionStore
                     }
 
                     return Opened(followsRemembered: true);
+                }
+
+                if (path.Count > 0 && path[^1].Parent != turn.Number)
+                {
+                    throw Damaged(DamageReport.NameOf(id), new InvalidDataException("A turn does not go on from the one before it."));
                 }
 
                 bytes += turn.Bytes;
@@ -304,7 +311,7 @@ internal sealed partial class RedisSessionStore
             }
 
             turns = Decode(id, () => DecodeTurns(page[2], page[3]));
-            next = (int)page[4];
+            next = turns.Count > 0 ? (int)page[4] : 0;
         }
 
         RedisOpenedSession Opened(bool followsRemembered)

@@ -127,6 +127,12 @@ internal sealed partial class RedisSessionStore(
         var result = await RunAsync(RedisScripts.Remove, id, owner, "", mode, RedisCodec.Encode(key), activity, token);
         var status = (RemoveStatus)(int)result[0];
         var remains = result.Length > 1 ? RedisRemains.Decode(result[1]) : null;
+        if (status == RemoveStatus.Missing)
+        {
+            // What was damaged beside it is gone.
+            policy.Damage.Forget(DamageReport.NameOf(id));
+        }
+
         if (status == RemoveStatus.Removed && remains is not null)
         {
             policy.Damage.Forget(DamageReport.NameOf(id));

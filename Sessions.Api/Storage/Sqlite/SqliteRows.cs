@@ -9,6 +9,7 @@ internal static class SqliteRows
     private const int TurnColumns = 12;
     private const int SessionKeyColumn = 14;
     private const int LastTurnColumn = 19;
+    private const long MaxUncounted = 1L << 40;
 
     /// <summary>The column behind those of a turn, in a statement that gives turns.</summary>
     public const int AfterTurn = TurnColumns;
@@ -33,9 +34,8 @@ internal static class SqliteRows
         {
             var session = row.ToHead();
             var hasTurn = !row.IsNull(HeadColumns + 1);
-            return hasTurn == (session.TurnCount > 0)
-                ? hasTurn ? session with { LastTurn = row.ToTurn(session.Id, HeadColumns) } : session
-                : throw Damaged(session.Id, null);
+            var last = hasTurn ? row.ToTurn(session.Id, HeadColumns) : null;
+            return (last?.Number ?? 0) == session.TurnCount ? session with { LastTurn = last } : throw Damaged(session.Id, null);
         }
         catch (StoredDataException e)
         {
@@ -51,9 +51,9 @@ internal static class SqliteRows
         var id = row.Text(1);
         try
         {
+            // Those that are older than their bytes are counted may have less than none.
             var head = DecodeHead(row, id);
-            return head is { TurnCount: >= 0, ErrorCount: >= 0, Rewrites: >= 0, Summary: null or { CoversTurns: >= 0 } }
-                && Enum.IsDefined(head.Kind) ? head : throw Damaged(id, null);
+            return (head.Bytes is < 0 and > -MaxUncounted ? head with { Bytes = 0 } : head).Checked();
         }
         catch (Exception e) when (IsOfDecoding(e))
         {
@@ -79,10 +79,7 @@ internal static class SqliteRows
     {
         try
         {
-            var turn = row.IsNull(first) ? DecodePlainTurn(row, first) : DecodeTurn(row, first);
-            return turn.Number > 0 && turn.Parent >= 0 && turn.Parent < turn.Number && turn.RunStart > 0 && turn.RunStart <= turn.Number
-                ? turn
-                : throw new InvalidDataException("A turn has no such place.");
+            return (row.IsNull(first) ? DecodePlainTurn(row, first) : DecodeTurn(row, first)).Checked();
         }
         catch (Exception e) when (IsOfDecoding(e))
         {
@@ -122,10 +119,10 @@ internal static class SqliteRows
         Id = id,
         Place = row.Long(0),
         UserId = row.TextOrNull(2),
-        CreatedAt = Time(row.Long(3)),
+        CreatedAt = Timestamps.FromMicroseconds(row.Long(3)),
         CreatedFrom = SessionOrigins.Parse(row.Text(4)),
-        LastActivityAt = Time(row.Long(5)),
-        ExpiresAt = Time(row.Long(6)),
+        LastActivityAt = Timestamps.FromMicroseconds(row.Long(5)),
+        ExpiresAt = Timestamps.FromMicroseconds(row.Long(6)),
         Metadata = row.Bytes(8),
         TurnCount = checked((int)row.Long(9)),
         ErrorCount = checked((int)row.Long(10)),
@@ -157,7 +154,7 @@ internal static class SqliteRows
             Nonce = TurnNonce.OfNumber(number),
             Input = Items.OfText(new Utf8Text(row.Bytes(first + 2))),
             Output = Items.OfText(new Utf8Text(row.Bytes(first + 3))),
-            CreatedAt = Time(row.Long(first + 5)),
+            CreatedAt = Timestamps.FromMicroseconds(row.Long(first + 5)),
             ExecutionTime = TimeSpan.FromMicroseconds(row.Long(first + 6)),
             Usage = input is null && output is null ? null : new TokenUsage(input, output),
             StartedSession = row.Long(first + 9) != 0,
@@ -165,10 +162,6 @@ internal static class SqliteRows
             AgentUsed = row.Text(first + 11),
         };
     }
-
-    // Checked: what is far outside of all times would come around as one of them.
-    private static DateTimeOffset Time(long microseconds) =>
-        DateTimeOffset.UnixEpoch.AddTicks(checked(microseconds * TimeSpan.TicksPerMicrosecond));
 
     private static bool IsOfDecoding(Exception e) => e is ArgumentException or OverflowException or InvalidDataException;
 }

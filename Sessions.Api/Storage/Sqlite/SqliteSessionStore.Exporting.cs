@@ -102,8 +102,9 @@ internal sealed partial class SqliteSessionStore
 
     private Session? ReadHead(SqliteDatabase db, long row)
     {
-        using var rows = db[SqliteSql.HeadByRow].Bind(row).Read();
-        return rows.Next() && rows.Long(6) > Now ? rows.ToHead() : null;
+        // With its last turn, which tells whether it counts those that it has.
+        using var rows = db[SqliteSql.SessionByRow].Bind(row).Read();
+        return rows.Next() && !rows.IsNull(1) && rows.Long(6) > Now ? rows.ToSession() with { LastTurn = null } : null;
     }
 
     private List<ArchivedTurn> ReadSome(SqliteTurnReader turns, Session session, int from) =>

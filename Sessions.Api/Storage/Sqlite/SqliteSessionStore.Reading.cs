@@ -93,7 +93,7 @@ internal sealed partial class SqliteSessionStore
     {
         using var rows = stamp.Bind(known.Key).Bind(Now).Read();
         if (!rows.Next() || new Revision(rows.Long(1), rows.Long(2)) != known.Revision || !request.Owner.MayHave(rows.TextOrNull(3))
-            || (request.Tip is { } tip && tip != rows.Int(5)))
+            || (request.Tip is { } tip && tip != rows.Int(5)) || known.LastTurn != rows.Int(5))
         {
             return null;
         }

@@ -113,6 +113,8 @@ public sealed class SqliteDamageTests : IDisposable
     [InlineData("sessions SET created_at = -9000000000000000000")]
     [InlineData("sessions SET turn_count = -36")]
     [InlineData("sessions SET turn_count = 5000000000")]
+    [InlineData("sessions SET turn_count = 21")]
+    [InlineData("sessions SET turn_count = 19")]
     [InlineData("sessions SET created_from = '?'")]
     [InlineData("sessions SET kind = 1, session_key = x'010203'")]
     [InlineData("sessions SET kind = 77")]

@@ -12,7 +12,7 @@ for i = 2, #ARGV do
     local bytes = redis.call('HGET', KEYS[#KEYS], ARGV[i])
     if bytes then
       redis.call('HDEL', KEYS[#KEYS], ARGV[i])
-      redis.call('HINCRBY', KEYS[#KEYS], '=', string.format('%.0f', 0 - tonumber(bytes)))
+      redis.call('HINCRBY', KEYS[#KEYS], '=', string.format('%.0f', 0 - (tonumber(bytes) or 0)))
     end
   end
 end

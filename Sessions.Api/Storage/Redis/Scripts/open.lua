@@ -31,7 +31,7 @@ if arg(5) ~= '0' then
   end
   if arg(8) == '1' then
     local own, other = held()
-    local next_one = redis.call('GET', waiter)
+    local next_one = next_in_line()
     if other or not own and next_one and next_one ~= token then
       -- Whoever waits longest is next: else a busy replica would never let go.
       if tonumber(arg(7)) > 0 and (not next_one or next_one == token) then redis.call('SET', waiter, token, 'PX', arg(7)) end

@@ -5,8 +5,10 @@ local function run_of(turn)
   local run = redis.call('ZREVRANGEBYSCORE', branches, turn, '-inf', 'LIMIT', 0, 1)
   if #run == 0 then return 1, 0 end
   local first, parent = string.match(run[1], '^(%d+):(%d+)$')
-  if not first then error('DAMAGED') end
-  return tonumber(first), tonumber(parent)
+  first, parent = tonumber(first), tonumber(parent)
+  -- A path leads to turns before its own: else it would never end.
+  if not first or first < 1 or first > turn or parent >= first then error('DAMAGED') end
+  return first, parent
 end
 
 -- Takes turns of one run, in either direction, until there are enough of them or of their bytes; one in any case. Answers with the one

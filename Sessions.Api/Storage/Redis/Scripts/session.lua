@@ -6,6 +6,13 @@ local head, turns, branches, answered, lease, waiter, told = KEYS[1], KEYS[2], K
 local now, owner, more, slack, token = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[7]), ARGV[8]
 local TOLD_MS = 3600000
 
+-- What numbers can be: times are those that there are in microseconds, and what is added to is still a number then.
+local MIN_TIME, MAX_TIME = -62135596800000000, 253402300799999999
+local MAX_COUNT, MAX_NUMBER = 2147483646, 9007199254740991
+
+-- How long a lease may last that somebody has, at the most: all are shorter by far.
+local MAX_LEASE_MS = 86400000
+
 -- What a script has beside what all have.
 local function arg(number)
   return ARGV[number + 8]
@@ -26,18 +33,25 @@ local function may_have(user)
   return user == owner
 end
 
+-- A whole number as it is stored, or nothing: what is no number, or none that a session can have.
+local function whole(value, least, most)
+  local number = value and string.match(value, '^%-?%d+$') and tonumber(value)
+  if number and number >= least and number <= most then return number end
+  return nil
+end
+
 -- What is stored, whether or not it has expired. Something that is no session is an error: it must not be taken for nothing, and written
--- over.
+-- over. So is one that counts other turns than there are.
 local function stored()
   local f = redis.call('HMGET', head, 'x', 'u', 'i', 'v', 'g', 'n', 'w', 'k', 'a', 'r', 'b')
   if not f[1] and redis.call('EXISTS', head) == 0 then return nil end
   local s = {
-    x = tonumber(f[1] or ''), user = f[2], key = f[3], version = f[4], tag = f[5], count = tonumber(f[6] or ''),
+    x = whole(f[1], MIN_TIME, MAX_TIME), user = f[2], key = f[3], version = f[4], tag = f[5], count = whole(f[6], 0, MAX_COUNT),
     rewrites = f[7], kind = f[8],
-    activity = tonumber(f[9] or ''), reservation = f[10], bytes = tonumber(f[11] or ''),
+    activity = whole(f[9], MIN_TIME, MAX_TIME), reservation = f[10], bytes = whole(f[11], 0, MAX_NUMBER),
   }
-  if not (s.x and s.key and #s.key == 16 and tonumber(s.version or '') and s.tag and s.count and s.rewrites
-    and s.kind and lifetime(s.kind) and s.activity and s.bytes) then
+  if not (s.x and s.key and #s.key == 16 and whole(s.version, 0, MAX_NUMBER) and s.tag and s.count and whole(s.rewrites, 0, MAX_COUNT)
+    and whole(s.kind, 0, 255) and lifetime(s.kind) and s.activity and s.bytes and redis.call('LLEN', turns) == s.count) then
     error('DAMAGED')
   end
   return s
@@ -96,13 +110,23 @@ local function held()
   if #all == 0 then return false, false, false end
   local at, own, other, used = clock(), false, false, false
   for i = 1, #all, 2 do
-    if tonumber(all[i + 1]) > at then
+    local left = tonumber(all[i + 1]) - at
+    if left > 0 then
+      -- Nobody would ever let go of that.
+      if #all[i] < 22 or left > MAX_LEASE_MS then error('DAMAGED') end
       if all[i] == mine or all[i] == USES .. mine then own = true
       elseif is_use(all[i]) then used = true
       else other = true end
     end
   end
   return own, other, used
+end
+
+-- Who is next. What does not go by itself is none of ours: everybody would wait for it for ever.
+local function next_in_line()
+  local next_one = redis.call('GET', waiter)
+  if next_one and next_one ~= token and (#next_one ~= 22 or redis.call('PTTL', waiter) < 0) then error('DAMAGED') end
+  return next_one
 end
 
 local function take(milliseconds, member)
@@ -118,8 +142,12 @@ local function let_go()
   if redis.call('GET', waiter) == token then redis.call('DEL', waiter) end
 end
 
+local function is_told()
+  return redis.call('HGET', told, token)
+end
+
 local function is_revoked()
-  return token ~= '' and redis.call('HGET', told, token) == 'r'
+  return token ~= '' and is_told() == 'r'
 end
 
 -- Says something to whoever has a lease: c to stop, r that it is taken away.

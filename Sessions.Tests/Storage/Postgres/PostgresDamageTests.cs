@@ -1,0 +1,244 @@
+using Npgsql;
+
+namespace Sessions.Tests.Storage.Postgres;
+
+/// <summary>Rows that nobody wrote like that, as a replica meets them that has not seen their sessions before.</summary>
+public sealed class PostgresDamageTests(PostgresFixture postgres)
+{
+    private const string AndItsTurn = "session = (SELECT sid FROM sessions WHERE id = '{0}') AND number";
+
+    // Of a session of four turns.
+    private static readonly string[] Heads =
+    [
+        "UPDATE sessions SET turn_count = -1", "UPDATE sessions SET turn_count = 2147483647", "UPDATE sessions SET turn_count = 9",
+        "UPDATE sessions SET error_count = -1", "UPDATE sessions SET rewrites = -1", "UPDATE sessions SET kind = 77",
+        "UPDATE sessions SET kind = -1", "UPDATE sessions SET bytes = -1", "UPDATE sessions SET bytes = 9223372036854775807",
+        "UPDATE sessions SET version = -1", "UPDATE sessions SET version = 0", "UPDATE sessions SET version = 9223372036854775807",
+        "UPDATE sessions SET expires_at = 9223372036854775807", "UPDATE sessions SET created_at = 9223372036854775807",
+        "UPDATE sessions SET last_activity_at = 9223372036854775807", "UPDATE sessions SET created_at = -9223372036854775808",
+        "UPDATE sessions SET lease_token = gen_random_uuid(), lease_until = 9223372036854775807",
+    ];
+
+    private static readonly string[] Turns =
+    [
+        $"DELETE FROM turns WHERE {AndItsTurn} = 2", $"DELETE FROM turns WHERE {AndItsTurn} = 1",
+        $"UPDATE turns SET number = 7 WHERE {AndItsTurn} = 3", $"UPDATE turns SET parent = 2 WHERE {AndItsTurn} = 2",
+        $"UPDATE turns SET parent = 1 WHERE {AndItsTurn} = 3", $"UPDATE turns SET parent = -1 WHERE {AndItsTurn} = 3",
+        $"UPDATE turns SET run_start = 9 WHERE {AndItsTurn} = 2", $"UPDATE turns SET run_start = 0 WHERE {AndItsTurn} = 2",
+    ];
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task Numbers_that_can_not_be_are_told_spin_nothing_and_go_with_their_sessions()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        var ids = await FillAsync(connection, Heads.Length);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            await AskAsync(connection, $"{Heads[i]} WHERE id = '{ids[i]}'");
+        }
+
+        await using var server = Start(connection);
+        foreach (var id in ids)
+        {
+            foreach (var answer in (Answer[])
+                [
+                    await server.GetAsync($"/sessions/{id}"),
+                    await server.GetAsync($"/sessions/{id}/history"),
+                    await server.TryQueryAsync("five", id, "ada"),
+                    await server.PostAsync("/query", new { query = "five", thread_id = id, user_id = "ada", on_busy = "reject" }),
+                    await PostTurnAsync(server, id),
+                    await server.SendAsync(HttpMethod.Patch, $"/sessions/{id}", """{"metadata":{"b":2}}"""),
+                    await server.PostAsync($"/sessions/{id}/fork", new { }),
+                ])
+            {
+                answer.IsProblem(503, "storage_damaged");
+            }
+        }
+
+        await OthersAreThereAsync(server);
+        foreach (var id in ids)
+        {
+            Assert.Equal(200, (await server.DeleteAsync($"/sessions/{id}")).Status);
+            (await server.GetAsync($"/sessions/{id}")).IsProblem(404, "session_not_found");
+        }
+
+        await StoreIsAsync(server, "Healthy");
+        Assert.Equal(1L, await AskAsync(connection, "SELECT sum(sessions)::bigint FROM counters"));
+        Assert.Equal(4L, await AskAsync(connection, "SELECT count(*) FROM turns"));
+    }
+
+    [Fact]
+    public async Task Whatever_a_session_is_said_to_take_it_can_be_deleted_erased_and_swept()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        await FillAsync(connection, 0);
+        await using var server = Start(connection);
+        foreach (var id in (string[])["one", "two", "three"])
+        {
+            await server.QueryAsync("hello", id, id == "two" ? "bob" : null);
+        }
+
+        await AskAsync(connection, "UPDATE sessions SET bytes = 9223372036854775807 WHERE id <> 'good'");
+        Assert.Equal(200, (await server.DeleteAsync("/sessions/one")).Status);
+        Assert.Equal(1, (int)(await server.DeleteAsync("/users/bob/sessions")).Json["sessions_removed"]!);
+        await AskAsync(connection, "UPDATE sessions SET expires_at = 1 WHERE id = 'three'");
+        Assert.Equal(1, await server.Get<ISessionStore>().SweepAsync(Cancel));
+
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM owners WHERE bytes < 0 OR chain_bytes < 0"));
+        await server.QueryAsync("hello", "four");
+        await server.QueryAsync("hello", "good", "ada");
+    }
+
+    [Fact]
+    public async Task A_path_with_a_gap_is_told_and_not_gone_on_from()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        var ids = await FillAsync(connection, Turns.Length);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            await AskAsync(connection, Turns[i].Replace("{0}", ids[i], StringComparison.Ordinal));
+        }
+
+        await using var server = Start(connection);
+        foreach (var id in ids)
+        {
+            Assert.Equal(200, (await server.GetAsync($"/sessions/{id}")).Status);
+            (await server.GetAsync($"/sessions/{id}/history")).IsProblem(503, "storage_damaged");
+            (await server.GetAsync($"/sessions/{id}/history?order=asc")).IsProblem(503, "storage_damaged");
+            (await server.TryQueryAsync("five", id, "ada")).IsProblem(503, "storage_damaged");
+        }
+
+        foreach (var id in ids.Take(3))
+        {
+            (await server.PostAsync($"/sessions/{id}/fork", new { })).IsProblem(503, "storage_damaged");
+        }
+
+        await StoreIsAsync(server, "Degraded");
+        foreach (var id in ids)
+        {
+            Assert.Equal(200, (await server.DeleteAsync($"/sessions/{id}")).Status);
+        }
+
+        await StoreIsAsync(server, "Healthy");
+        Assert.Equal(["one", "two", "three", "four"], await server.HistoryAsync("good"));
+    }
+
+    [Fact]
+    public async Task A_session_that_counts_fewer_turns_than_it_has_gets_no_more_of_them()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        var ids = await FillAsync(connection, 1);
+        await AskAsync(connection, $"UPDATE sessions SET turn_count = 3 WHERE id = '{ids[0]}'");
+        await using var server = Start(connection);
+
+        (await server.TryQueryAsync("five", ids[0], "ada")).IsProblem(503, "storage_damaged");
+        await StoreIsAsync(server, "Degraded");
+        (await PostTurnAsync(server, ids[0])).IsProblem(503, "storage_damaged");
+        Assert.Equal(8L, await AskAsync(connection, "SELECT count(*) FROM turns"));
+
+        Assert.Equal(200, (await server.DeleteAsync($"/sessions/{ids[0]}")).Status);
+        await StoreIsAsync(server, "Healthy");
+    }
+
+    [Fact]
+    public async Task A_branch_that_goes_on_from_a_turn_that_is_missing_is_told_whichever_page_is_read()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        await using (var filled = await OpenAsync(connection))
+        {
+            for (var i = 0; i < 4; i++)
+            {
+                await filled.TurnAsync("a", "ada");
+            }
+
+            await filled.TurnAsync("a", "ada", tip: 2);
+            await filled.TurnAsync("a", "ada");
+        }
+
+        await AskAsync(connection, "DELETE FROM turns WHERE number = 2");
+        await using var store = await OpenAsync(connection);
+        foreach (var isDescending in (bool[])[true, false])
+        {
+            foreach (var limit in (int[])[2, 3, 100])
+            {
+                var request = new TurnPageRequest { Limit = limit, MaxBytes = 1 << 20, Descending = isDescending, Tip = 6 };
+                if (isDescending && limit == 2)
+                {
+                    // As far as the page goes, all is there; the next one is not.
+                    var page = await store.ReadTurnsAsync("a", request with { Limit = 1 });
+                    Assert.Equal((6, true), (page.Turns[0].Number, page.HasMore));
+                }
+
+                await Assert.ThrowsAsync<StoredDataException>(() => store.ReadTurnsAsync("a", request));
+            }
+        }
+
+        await Assert.ThrowsAsync<StoredDataException>(() => store.TurnsAsync("a"));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.BeginAsync("a", "ada", tip: 2));
+        await Assert.ThrowsAsync<StoredDataException>(async () => await store.BeginAsync("a", "ada", tip: 4));
+
+        // Turns that lead to one behind them: a path of which the end would never be found.
+        await AskAsync(connection, "UPDATE turns SET parent = 6 WHERE number = 5");
+        await Assert.ThrowsAsync<StoredDataException>(() => store.PathAsync("a", 6));
+        var behind = new TurnPageRequest { Limit = 9, MaxBytes = 1 << 20, Descending = true, Tip = 6, After = 5 };
+        Assert.Empty((await store.ReadTurnsAsync("a", behind)).Turns);
+        Assert.True(await store.DeleteAsync("a"));
+    }
+
+    private static async Task<TestStore> OpenAsync(string connection)
+    {
+        var policy = new StorePolicy { Lifetime = _ => TimeSpan.FromHours(1), MaxPerUser = _ => 0 };
+        var time = new Microsoft.Extensions.Time.Testing.FakeTimeProvider(new DateTimeOffset(2026, 1, 1, 0, 0, 0, TimeSpan.Zero));
+        return await TestStore.OpenAsync(policy, time, given => PostgresFixture.OpenAsync(connection, given, time));
+    }
+
+    private static SessionsServer Start(string connection) =>
+        SessionsServer.Start(
+        [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection), ("sessions:max_sessions_per_user", "0")]);
+
+    // One that stays whole, and others, each with four turns.
+    private static async Task<string[]> FillAsync(string connection, int count)
+    {
+        await using var server = Start(connection);
+        string[] ids = [.. Enumerable.Range(0, count).Select(i => $"bad{i}")];
+        foreach (var id in (string[])["good", .. ids])
+        {
+            foreach (var text in (string[])["one", "two", "three", "four"])
+            {
+                await server.QueryAsync(text, id, "ada");
+            }
+        }
+
+        return ids;
+    }
+
+    private static Task<Answer> PostTurnAsync(SessionsServer server, string id) => server.PostAsync($"/sessions/{id}/turns", new
+    {
+        input = new[] { new { role = "user", content = "five" } },
+        output = new[] { new { role = "assistant", content = "good day" } },
+        user_id = "ada",
+    });
+
+    private static async Task OthersAreThereAsync(SessionsServer server)
+    {
+        await StoreIsAsync(server, "Degraded");
+        var list = (await server.GetAsync("/users/ada/sessions?limit=100")).Json["sessions"]!.AsArray();
+        Assert.Equal(["good"], list.Select(session => (string?)session!["session_id"]));
+        var export = await server.GetAsync("/users/ada/export");
+        Assert.Contains("\"good\"", export.Text, StringComparison.Ordinal);
+        Assert.DoesNotContain("\"bad", export.Text, StringComparison.Ordinal);
+        Assert.Equal(0, await server.Get<ISessionStore>().SweepAsync(Cancel));
+    }
+
+    private static Task StoreIsAsync(SessionsServer server, string status) => ServiceProcess.UntilAsync(async () =>
+        (string?)(await server.GetAsync("/health")).Json["checks"]!["store"]!["status"] == status);
+
+    private static async Task<object?> AskAsync(string connection, string sql)
+    {
+        await using var source = NpgsqlDataSource.Create(connection);
+        await using var command = source.CreateCommand(sql);
+        return await command.ExecuteScalarAsync(Cancel);
+    }
+}
