@@ -25,7 +25,7 @@ internal sealed partial class PostgresSessionStore
                     }
                 }, cancellationToken);
         }
-        catch (Exception e) when (e is OperationCanceledException or StoredDataException && request.Lease is not null)
+        catch (Exception e) when (request.Lease is not null && (e is OperationCanceledException or StoredDataException))
         {
             // Nobody is told of what it has taken by then, and so nobody would let go of it.
             await LetGoAsync(request.Session, sid: null, request.Lease, withPlace: true);
