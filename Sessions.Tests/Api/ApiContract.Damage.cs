@@ -65,7 +65,7 @@ public abstract partial class ApiContract
         Assert.Contains("\"good\"", export.Text, StringComparison.Ordinal);
         await server.QueryAsync("again", "good", "ada");
 
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
         var isNative = false;
         foreach (var id in damaged)
         {
@@ -89,7 +89,7 @@ public abstract partial class ApiContract
             (await server.GetAsync($"/sessions/{id}")).IsProblem(404, "session_not_found");
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
 
         async Task<string> WriteAsync(Turn turn)
         {

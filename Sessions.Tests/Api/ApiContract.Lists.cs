@@ -140,7 +140,7 @@ public abstract partial class ApiContract
             Assert.Equal([2, 1], backwards.Json["turns"]!.AsArray().Select(turn => (int)turn!["turn"]!));
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
     }
 
     private static async Task<int> CountAsync(SessionsServer server, string query)

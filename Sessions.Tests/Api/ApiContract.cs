@@ -40,10 +40,6 @@ public abstract partial class ApiContract : IAsyncLifetime
     private static IEnumerable<string> Ids(Answer list) =>
         list.Json["sessions"]!.AsArray().Select(session => (string)session!["session_id"]!);
 
-    // Asked again where it does not answer in time, on a machine that is busy. What it says of a cache in front is another matter.
-    private static Task StoreIsAsync(SessionsServer server, string status) => ServiceProcess.UntilAsync(async () =>
-        (string?)(await server.GetAsync("/health")).Json["checks"]!["store"]!["status"] == status);
-
     private static void AssertKeys(JsonNode? node, params string[] keys) =>
         Assert.Equal(keys.Order(), node!.AsObject().Select(property => property.Key).Order());
 }

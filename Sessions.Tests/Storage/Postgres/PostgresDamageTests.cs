@@ -48,7 +48,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
                     await server.GetAsync($"/sessions/{id}/history"),
                     await server.TryQueryAsync("five", id, "ada"),
                     await server.PostAsync("/query", new { query = "five", thread_id = id, user_id = "ada", on_busy = "reject" }),
-                    await PostTurnAsync(server, id),
+                    await DamagedSessions.PostTurnAsync(server, id),
                     await server.SendAsync(HttpMethod.Patch, $"/sessions/{id}", """{"metadata":{"b":2}}"""),
                     await server.PostAsync($"/sessions/{id}/fork", new { }),
                 ])
@@ -64,7 +64,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
             (await server.GetAsync($"/sessions/{id}")).IsProblem(404, "session_not_found");
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
         Assert.Equal(1L, await AskAsync(connection, "SELECT sum(sessions)::bigint FROM counters"));
         Assert.Equal(4L, await AskAsync(connection, "SELECT count(*) FROM turns"));
     }
@@ -115,13 +115,13 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
             (await server.PostAsync($"/sessions/{id}/fork", new { })).IsProblem(503, "storage_damaged");
         }
 
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
         foreach (var id in ids)
         {
             Assert.Equal(200, (await server.DeleteAsync($"/sessions/{id}")).Status);
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
         Assert.Equal(["one", "two", "three", "four"], await server.HistoryAsync("good"));
     }
 
@@ -134,12 +134,12 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         await using var server = Start(connection);
 
         (await server.TryQueryAsync("five", ids[0], "ada")).IsProblem(503, "storage_damaged");
-        await StoreIsAsync(server, "Degraded");
-        (await PostTurnAsync(server, ids[0])).IsProblem(503, "storage_damaged");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
+        (await DamagedSessions.PostTurnAsync(server, ids[0])).IsProblem(503, "storage_damaged");
         Assert.Equal(8L, await AskAsync(connection, "SELECT count(*) FROM turns"));
 
         Assert.Equal(200, (await server.DeleteAsync($"/sessions/{ids[0]}")).Status);
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
     }
 
     [Fact]
@@ -198,32 +198,15 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         SessionsServer.Start(
         [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection), ("sessions:max_sessions_per_user", "0")]);
 
-    // One that stays whole, and others, each with four turns.
     private static async Task<string[]> FillAsync(string connection, int count)
     {
         await using var server = Start(connection);
-        string[] ids = [.. Enumerable.Range(0, count).Select(i => $"bad{i}")];
-        foreach (var id in (string[])["good", .. ids])
-        {
-            foreach (var text in (string[])["one", "two", "three", "four"])
-            {
-                await server.QueryAsync(text, id, "ada");
-            }
-        }
-
-        return ids;
+        return await DamagedSessions.FillAsync(server, count);
     }
-
-    private static Task<Answer> PostTurnAsync(SessionsServer server, string id) => server.PostAsync($"/sessions/{id}/turns", new
-    {
-        input = new[] { new { role = "user", content = "five" } },
-        output = new[] { new { role = "assistant", content = "good day" } },
-        user_id = "ada",
-    });
 
     private static async Task OthersAreThereAsync(SessionsServer server)
     {
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
         var list = (await server.GetAsync("/users/ada/sessions?limit=100")).Json["sessions"]!.AsArray();
         Assert.Equal(["good"], list.Select(session => (string?)session!["session_id"]));
         var export = await server.GetAsync("/users/ada/export");
@@ -231,9 +214,6 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         Assert.DoesNotContain("\"bad", export.Text, StringComparison.Ordinal);
         Assert.Equal(0, await server.Get<ISessionStore>().SweepAsync(Cancel));
     }
-
-    private static Task StoreIsAsync(SessionsServer server, string status) => ServiceProcess.UntilAsync(async () =>
-        (string?)(await server.GetAsync("/health")).Json["checks"]!["store"]!["status"] == status);
 
     private static async Task<object?> AskAsync(string connection, string sql)
     {

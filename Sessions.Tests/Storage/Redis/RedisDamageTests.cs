@@ -54,7 +54,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
                     await server.GetAsync($"/sessions/{id}"),
                     await server.GetAsync($"/sessions/{id}/history"),
                     await server.TryQueryAsync("five", id, "ada"),
-                    await PostTurnAsync(server, id),
+                    await DamagedSessions.PostTurnAsync(server, id),
                     await server.SendAsync(HttpMethod.Patch, $"/sessions/{id}", """{"metadata":{"b":2}}"""),
                     await server.PostAsync($"/sessions/{id}/fork", new { }),
                 ])
@@ -65,7 +65,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
         }
 
         (await server.PostAsync($"/sessions/{ids[^3]}/cancel", new { })).IsProblem(503, "storage_damaged");
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
         var list = (await server.GetAsync("/users/ada/sessions?limit=100")).Json["sessions"]!.AsArray();
         Assert.Equal(["good"], list.Select(session => (string?)session!["session_id"]));
         var export = await server.GetAsync("/users/ada/export");
@@ -79,7 +79,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
             (await server.GetAsync($"/sessions/{id}")).IsProblem(404, "session_not_found");
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
 
         // No index names what is gone, as far as its key could be read.
         Assert.Equal(1, database.SortedSetLength(Keys.OwnerIndex("ada", SessionKind.Session)));
@@ -105,14 +105,14 @@ public sealed class RedisDamageTests(RedisFixture redis)
             (await server.TryQueryAsync("five", ids[i], "ada")).IsProblem(503, "storage_damaged");
         }
 
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
         foreach (var id in ids)
         {
             Assert.Equal(200, (await server.DeleteAsync($"/sessions/{id}")).Status);
             await server.QueryAsync("one", id, "ada");
         }
 
-        await StoreIsAsync(server, "Healthy");
+        await DamagedSessions.StoreIsAsync(server, "Healthy");
     }
 
     [Fact]
@@ -133,7 +133,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
             var erasure = await server.DeleteAsync("/users/ada/sessions");
             erasure.IsProblem(503, "storage_damaged");
             Assert.Contains("nothing was removed", erasure.Text, StringComparison.Ordinal);
-            await StoreIsAsync(server, "Degraded");
+            await DamagedSessions.StoreIsAsync(server, "Degraded");
             Assert.Equal(200, (await server.GetAsync("/sessions/a")).Status);
             if (index == Keys.OwnerIndex("ada", SessionKind.Session))
             {
@@ -189,7 +189,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
 
         (await server.GetAsync("/sessions/bad0/history?order=asc")).IsProblem(503, "storage_damaged");
         (await server.GetAsync("/sessions/bad0/history?order=desc")).IsProblem(503, "storage_damaged");
-        await StoreIsAsync(server, "Degraded");
+        await DamagedSessions.StoreIsAsync(server, "Degraded");
     }
 
     private async Task<(string Address, IDatabase Database)> NewAsync()
@@ -202,29 +202,9 @@ public sealed class RedisDamageTests(RedisFixture redis)
         SessionsServer.Start(
         [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", address), ("sessions:max_sessions_per_user", "0")]);
 
-    // One that stays whole, and others, each with four turns.
     private static async Task<string[]> FillAsync(string address, int count)
     {
         await using var server = Start(address);
-        string[] ids = [.. Enumerable.Range(0, count).Select(i => $"bad{i}")];
-        foreach (var id in (string[])["good", .. ids])
-        {
-            foreach (var text in (string[])["one", "two", "three", "four"])
-            {
-                await server.QueryAsync(text, id, "ada");
-            }
-        }
-
-        return ids;
+        return await DamagedSessions.FillAsync(server, count);
     }
-
-    private static Task<Answer> PostTurnAsync(SessionsServer server, string id) => server.PostAsync($"/sessions/{id}/turns", new
-    {
-        input = new[] { new { role = "user", content = "five" } },
-        output = new[] { new { role = "assistant", content = "good day" } },
-        user_id = "ada",
-    });
-
-    private static Task StoreIsAsync(SessionsServer server, string status) => ServiceProcess.UntilAsync(async () =>
-        (string?)(await server.GetAsync("/health")).Json["checks"]!["store"]!["status"] == status);
 }
