@@ -369,8 +369,8 @@ internal sealed record OpenRequest
 /// </param>
 /// <param name="WaiterTimeout">How long it does so without coming back.</param>
 /// <param name="IsExclusive">
-/// Whether others are kept away: not for chains, whose branches grow side by side, nor for a session that a turn of another one goes on from.
-/// Then it only tells other replicas that a turn needs the session, which is the last to make room.
+/// Whether others are kept away: not for chains, whose branches grow side by side, nor for a session that a turn of another one goes on
+/// from. Then it only tells other replicas that a turn needs the session, which is the last to make room.
 /// </param>
 internal sealed record LeaseRequest(
     Guid Token, TimeSpan Duration, TimeSpan MinLifetime, bool Waits, TimeSpan WaiterTimeout, bool IsExclusive = true);

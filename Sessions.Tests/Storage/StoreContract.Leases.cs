@@ -181,8 +181,8 @@ public abstract partial class StoreContract
                 leaves.CancelAfter(TimeSpan.FromMicroseconds(50 * i));
                 try
                 {
-                    await store.Store.ReleaseAsync(await store.Store.OpenAsync(
-                        new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone, Lease = TestStore.NewLease() }, leaves.Token));
+                    var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone, Lease = TestStore.NewLease() };
+                    await store.Store.ReleaseAsync(await store.Store.OpenAsync(request, leaves.Token));
                 }
                 catch (OperationCanceledException)
                 {
