@@ -5,8 +5,9 @@ internal static class DamagedSessions
 {
     /// <summary>One that stays whole (<c>good</c>), and others, each with four turns.</summary>
     /// <returns>The ids of the others.</returns>
-    public static async Task<string[]> FillAsync(SessionsServer server, int count)
+    public static async Task<string[]> FillAsync(Func<SessionsServer> start, int count)
     {
+        await using var server = start();
         string[] ids = [.. Enumerable.Range(0, count).Select(i => $"bad{i}")];
         foreach (var id in (string[])["good", .. ids])
         {

@@ -411,10 +411,7 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync(maxPerUser: 2);
         SkipWithoutLeases(store);
         await using var other = await store.OpenAnotherAsync();
-        await store.TurnAsync("a", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
-        await store.TurnAsync("b", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await FillWithTwoAsync(store);
         var running = await other.BeginAsync("a", "user");
 
         await store.TurnAsync("c", "user");
@@ -429,10 +426,7 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync(maxPerUser: 2);
         SkipWithoutLeases(store);
         await using var other = await store.OpenAnotherAsync();
-        await store.TurnAsync("a", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
-        await store.TurnAsync("b", "user");
-        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await FillWithTwoAsync(store);
         var source = await other.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
         Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(source, Cancel));
 
@@ -461,11 +455,8 @@ public abstract partial class StoreContract
         await using var store = await OpenAsync(NewPolicy(chainBytes: 3 * Room), new(Start));
         SkipWithoutLeases(store);
         await using var other = await store.OpenAnotherAsync();
-        foreach (var id in (string[])["a", "b"])
-        {
-            await FillAsync(store, id, "user", SessionKind.Chain);
-            store.Time.Advance(TimeSpan.FromSeconds(1));
-        }
+        await FillAsync(store, "a", "user", SessionKind.Chain);
+        await FillAsync(store, "b", "user", SessionKind.Chain);
 
         var running = await other.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
         Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(running, Cancel));
@@ -474,6 +465,14 @@ public abstract partial class StoreContract
         Assert.NotNull(await store.GetAsync("a"));
         Assert.Null(await store.GetAsync("b"));
         Assert.Equal(WriteStatus.Written, (await other.AppendAsync(running)).Status);
+
+        // With its turn that ends: then it goes before one that was used later.
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("c", "user", kind: SessionKind.Chain);
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await FillAsync(store, "d", "user", SessionKind.Chain);
+        Assert.Null(await store.GetAsync("a"));
+        Assert.NotNull(await store.GetAsync("c"));
     }
 
     [Fact]
@@ -529,6 +528,16 @@ public abstract partial class StoreContract
         var turns = await store.TurnsAsync("a");
         Assert.Equal(Enumerable.Range(1, 48), turns.Select(turn => turn.Number));
         Assert.Equal(48, turns.Select(turn => turn.Input.ToString()).Distinct().Count());
+    }
+
+    // As many as a user may have, "a" the older one.
+    private static async Task FillWithTwoAsync(TestStore store)
+    {
+        foreach (var id in (string[])["a", "b"])
+        {
+            await store.TurnAsync(id, "user");
+            store.Time.Advance(TimeSpan.FromSeconds(1));
+        }
     }
 
     private static void SkipWithoutLeases(TestStore store) =>

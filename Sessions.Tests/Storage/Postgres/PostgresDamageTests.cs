@@ -33,7 +33,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     public async Task Numbers_that_can_not_be_are_told_spin_nothing_and_go_with_their_sessions()
     {
         var connection = await postgres.NewSchemaAsync();
-        var ids = await FillAsync(connection, Heads.Length);
+        var ids = await DamagedSessions.FillAsync(() => Start(connection), Heads.Length);
         for (var i = 0; i < ids.Length; i++)
         {
             await AskAsync(connection, $"{Heads[i]} WHERE id = '{ids[i]}'");
@@ -73,7 +73,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     public async Task Whatever_a_session_is_said_to_take_it_can_be_deleted_erased_and_swept()
     {
         var connection = await postgres.NewSchemaAsync();
-        await FillAsync(connection, 0);
+        await DamagedSessions.FillAsync(() => Start(connection), 0);
         await using var server = Start(connection);
         foreach (var id in (string[])["one", "two", "three"])
         {
@@ -95,7 +95,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     public async Task A_path_with_a_gap_is_told_and_not_gone_on_from()
     {
         var connection = await postgres.NewSchemaAsync();
-        var ids = await FillAsync(connection, Turns.Length);
+        var ids = await DamagedSessions.FillAsync(() => Start(connection), Turns.Length);
         for (var i = 0; i < ids.Length; i++)
         {
             await AskAsync(connection, Turns[i].Replace("{0}", ids[i], StringComparison.Ordinal));
@@ -129,7 +129,7 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     public async Task A_session_that_counts_fewer_turns_than_it_has_gets_no_more_of_them()
     {
         var connection = await postgres.NewSchemaAsync();
-        var ids = await FillAsync(connection, 1);
+        var ids = await DamagedSessions.FillAsync(() => Start(connection), 1);
         await AskAsync(connection, $"UPDATE sessions SET turn_count = 3 WHERE id = '{ids[0]}'");
         await using var server = Start(connection);
 
@@ -197,12 +197,6 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     private static SessionsServer Start(string connection) =>
         SessionsServer.Start(
         [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection), ("sessions:max_sessions_per_user", "0")]);
-
-    private static async Task<string[]> FillAsync(string connection, int count)
-    {
-        await using var server = Start(connection);
-        return await DamagedSessions.FillAsync(server, count);
-    }
 
     private static async Task OthersAreThereAsync(SessionsServer server)
     {

@@ -39,7 +39,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
     public async Task Numbers_that_can_not_be_and_turns_that_are_missing_are_told_and_go_with_their_sessions()
     {
         var (address, database) = await NewAsync();
-        var ids = await FillAsync(address, Sessions.Length);
+        var ids = await DamagedSessions.FillAsync(() => Start(address), Sessions.Length);
         for (var i = 0; i < ids.Length; i++)
         {
             Sessions[i].Damage(database, ids[i]);
@@ -89,7 +89,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
     public async Task Leases_that_nobody_has_are_told_and_nobody_waits_for_them()
     {
         var (address, database) = await NewAsync();
-        var ids = await FillAsync(address, Beside.Length);
+        var ids = await DamagedSessions.FillAsync(() => Start(address), Beside.Length);
         for (var i = 0; i < ids.Length; i++)
         {
             Beside[i].Damage(database, ids[i]);
@@ -178,7 +178,7 @@ public sealed class RedisDamageTests(RedisFixture redis)
     public async Task Runs_that_lead_nowhere_are_told_and_end()
     {
         var (address, database) = await NewAsync();
-        await FillAsync(address, 2);
+        await DamagedSessions.FillAsync(() => Start(address), 2);
         database.SortedSetAdd(Keys.Branches("bad0"), "2:3", 2);
         database.SortedSetAdd(Keys.Branches("bad1"), "3:1", 3);
         await using var server = Start(address);
@@ -201,10 +201,4 @@ public sealed class RedisDamageTests(RedisFixture redis)
     private static SessionsServer Start(string address) =>
         SessionsServer.Start(
         [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", address), ("sessions:max_sessions_per_user", "0")]);
-
-    private static async Task<string[]> FillAsync(string address, int count)
-    {
-        await using var server = Start(address);
-        return await DamagedSessions.FillAsync(server, count);
-    }
 }
