@@ -13,12 +13,13 @@ internal sealed class LeaseKeeper : IAsyncDisposable
 
     /// <summary>Starts.</summary>
     /// <param name="store">The store.</param>
-    /// <param name="turn">The turn.</param>
+    /// <param name="opened">What has the lease.</param>
     /// <param name="lease">How long a lease lasts. In real time: it is the servers' clocks that it runs out by.</param>
-    public LeaseKeeper(ISessionStore store, BegunTurn turn, TimeSpan lease)
+    /// <param name="turn">The turn, which is told what becomes of the lease; <see langword="null"/>: nobody needs to know.</param>
+    public LeaseKeeper(ISessionStore store, OpenedSession opened, TimeSpan lease, BegunTurn? turn)
     {
         _timer = new PeriodicTimer(lease / 3 < LongestPause ? lease / 3 : LongestPause);
-        _renewing = RenewAsync(store, turn);
+        _renewing = RenewAsync(store, opened, turn);
     }
 
     public async ValueTask DisposeAsync()
@@ -27,19 +28,19 @@ internal sealed class LeaseKeeper : IAsyncDisposable
         await _renewing;
     }
 
-    private async Task RenewAsync(ISessionStore store, BegunTurn turn)
+    private async Task RenewAsync(ISessionStore store, OpenedSession opened, BegunTurn? turn)
     {
         while (await _timer.WaitForNextTickAsync())
         {
             try
             {
-                switch (await store.RenewAsync(turn.Opening.Opened, CancellationToken.None))
+                switch (await store.RenewAsync(opened, CancellationToken.None))
                 {
                     case LeaseState.Cancelled:
-                        turn.Cancel();
+                        turn?.Cancel();
                         break;
                     case LeaseState.Lost:
-                        turn.Lose();
+                        turn?.Lose();
                         return;
                 }
             }

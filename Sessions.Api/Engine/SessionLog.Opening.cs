@@ -301,7 +301,8 @@ internal sealed partial class SessionLog
 
     private void Count(OpenRequest request, OpenedSession opened, Tail? tail)
     {
-        if (_tail is not null && request.Lease is not null)
+        // From no turn there is nothing to remember.
+        if (_tail is not null && request is { Lease: not null, Tip: not 0 })
         {
             _tail.Count(
                 tail is null ? _tail.Shared is { IsPaused: true } ? "bypassed" : "miss"

@@ -99,7 +99,7 @@ internal sealed partial class SessionLog
             Lease = request.ReadsOnly ? null : NewLease(
                 request.MinLifetime, waits: request.Wait > TimeSpan.Zero, isExclusive: request.Kind != SessionKind.Chain),
         };
-        var opening = await OpenPatientlyAsync(open, request.Wait, cancellationToken);
+        var opening = await OpenPatientlyAsync("begin_turn", open, request.Wait, cancellationToken);
         var id = request.Session.Id ?? opening.Session?.Id ?? request.Session.ToString();
         switch (opening.Opened.Status)
         {
@@ -133,6 +133,42 @@ internal sealed partial class SessionLog
         }
 
         return turn;
+    }
+
+    /// <summary>
+    /// Keeps other processes from running the same request meanwhile, where its session does not: turns of a chain grow side by side, and
+    /// what is not stored has none. It is a lease on an id that no session has.
+    /// </summary>
+    /// <param name="name">Names the request. Holds what no id of a session may.</param>
+    /// <param name="owner">On whose behalf.</param>
+    /// <param name="wait">How long to wait for another process that runs it.</param>
+    /// <param name="minLifetime">How long the request may take at the most.</param>
+    /// <param name="cancellationToken">Stops waiting.</param>
+    /// <returns>To be disposed of when the request has ended; <see langword="null"/> where no other process has this store.</returns>
+    /// <exception cref="DomainException"><c>idempotency_in_progress</c>: another process runs it.</exception>
+    public async ValueTask<IAsyncDisposable?> HoldRequestAsync(
+        string name, Owner owner, TimeSpan wait, TimeSpan minLifetime, CancellationToken cancellationToken)
+    {
+        if (!_hasLeases)
+        {
+            return null;
+        }
+
+        var open = new OpenRequest
+        {
+            Session = SessionRef.ById(name),
+            Owner = owner,
+            Tip = 0,
+            Lease = NewLease(minLifetime, waits: wait > TimeSpan.Zero, isExclusive: true),
+        };
+        var opened = (await OpenPatientlyAsync("hold_request", open, wait, cancellationToken)).Opened;
+        if (opened.Status == OpenStatus.Busy)
+        {
+            await _store.ReleaseAsync(opened);
+            throw new DomainException(Error.IdempotencyInProgress(""));
+        }
+
+        return new HeldRequest(_store, opened, new LeaseKeeper(_store, opened, _lease, turn: null));
     }
 
     /// <summary>Commits a turn on what it began with. Its number, run, parent and nonce are given by the log.</summary>
@@ -261,6 +297,15 @@ internal sealed partial class SessionLog
         return turn;
     }
 
+    private sealed class HeldRequest(ISessionStore store, OpenedSession opened, LeaseKeeper keeper) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await keeper.DisposeAsync();
+            await store.ReleaseAsync(opened);
+        }
+    }
+
     private LeaseRequest NewLease(TimeSpan minLifetime, bool waits, bool isExclusive) =>
         new(_hasLeases ? Guid.NewGuid() : Guid.Empty, _lease, minLifetime, waits, WaiterTimeout, isExclusive);
 
@@ -269,7 +314,7 @@ internal sealed partial class SessionLog
         _running[turn] = true;
         if (_hasLeases)
         {
-            turn.Keep(new LeaseKeeper(_store, turn, _lease));
+            turn.Keep(new LeaseKeeper(_store, turn.Opening.Opened, _lease, turn));
         }
     }
 
@@ -323,9 +368,10 @@ internal sealed partial class SessionLog
     }
 
     // One way of waiting for all stores that have leases. In real time: the servers' clocks are what leases run out by.
-    private async ValueTask<Opening> OpenPatientlyAsync(OpenRequest request, TimeSpan wait, CancellationToken cancellationToken)
+    private async ValueTask<Opening> OpenPatientlyAsync(
+        string operation, OpenRequest request, TimeSpan wait, CancellationToken cancellationToken)
     {
-        var opening = await OpenAsync("begin_turn", request, cancellationToken);
+        var opening = await OpenAsync(operation, request, cancellationToken);
         if (opening.Opened.Status != OpenStatus.Busy || wait <= TimeSpan.Zero)
         {
             return opening;
@@ -346,7 +392,7 @@ internal sealed partial class SessionLog
                 // Not all at the same moment: somewhere between half of the pause and the whole.
                 var jittered = pause * (0.5 + (Random.Shared.NextDouble() / 2));
                 await Task.Delay(jittered < left ? jittered : left, cancellationToken);
-                opening = await OpenAsync("begin_turn", request, cancellationToken);
+                opening = await OpenAsync(operation, request, cancellationToken);
             }
             catch
             {

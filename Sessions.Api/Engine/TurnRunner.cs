@@ -118,6 +118,7 @@ internal sealed partial class TurnRunner(
         using var source = command.BranchOf is { } origin ? running.Add(origin.Id, command.Owner, isSource: true) : null;
         var history = command.History ?? command.Agent.HistoryFor(command.Options);
         var lifetime = command.Agent.Timeout + CommitMargin;
+        await using var held = await HoldAsync(sessionId, command, lifetime, cancellationToken);
         var request = new BeginRequest
         {
             Session = SessionRef.ById(sessionId),
@@ -558,6 +559,15 @@ internal sealed partial class TurnRunner(
         metrics.Waited(time.GetElapsedTime(arrived));
         return ticket;
     }
+
+    // The same on other replicas, where the session's lease does not do it.
+    private ValueTask<IAsyncDisposable?> HoldAsync(
+        string sessionId, TurnCommand command, TimeSpan lifetime, CancellationToken cancellationToken) =>
+        command.Idempotency is not { } key ? default
+        : !command.Store ? log.HoldRequestAsync(
+            $"/{key.Key:N}", command.Owner, WaitFor(command.OnBusy), lifetime, cancellationToken)
+        : command.Kind != SessionKind.Chain ? default
+        : log.HoldRequestAsync($"{sessionId}/{key.Key:N}", command.Owner, WaitFor(command.OnBusy), lifetime, cancellationToken);
 
     // Another replica's clock may be ahead: no turn is older than its session.
     private static DateTimeOffset Later(DateTimeOffset now, DateTimeOffset? created) => created > now ? created.Value : now;

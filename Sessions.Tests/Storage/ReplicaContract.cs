@@ -216,6 +216,69 @@ public abstract class ReplicaContract
         });
     }
 
+    [Theory]
+    [InlineData("anew", false)]
+    [InlineData("anew", true)]
+    [InlineData("a chain", false)]
+    [InlineData("a conversation", false)]
+    [InlineData("not stored", false)]
+    public async Task A_response_that_is_made_here_is_not_made_elsewhere_for_the_same_key(string from, bool isStreamed)
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        IReadOnlyList<(string, string)> settings = [.. await StorageAsync(), .. model.Agent("model")];
+        await using var one = StartInRealTime(settings);
+        await using var two = StartInRealTime([.. settings, ("limits:on_busy", "reject")]);
+        var conversation = from == "a conversation" ? (string)(await one.PostAsync("/v1/conversations", new { })).Json["id"]! : null;
+        var first = await one.PostAsync("/v1/responses", new { model = "model", input = "say first", conversation });
+        Assert.True(first.Status == 200, first.Text);
+        var body = new
+        {
+            model = "model",
+            input = "hold",
+            previous_response_id = from is "a chain" or "a conversation" ? (string?)first.Json["id"] : null,
+            store = from != "not stored",
+            stream = isStreamed,
+        };
+        var key = ("Idempotency-Key", $"{Guid.NewGuid()}");
+        var asked = model.Requests.Count;
+        var running = one.PostAsync("/v1/responses", body, key);
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == asked + 1);
+
+        var meanwhile = await two.PostAsync("/v1/responses", body, key);
+
+        Assert.Equal((409, "idempotency_in_progress"), (meanwhile.Status, (string?)meanwhile.Json["error"]?["code"]));
+        model.LetGo();
+        var answer = await running;
+        Assert.True(answer.Status == 200, answer.Text);
+        Assert.Equal(asked + 1, model.Requests.Count);
+        var repeated = await two.PostAsync("/v1/responses", body, key);
+        Assert.True(repeated.Status == 200, repeated.Text);
+        Assert.Equal(from == "not stored" ? asked + 2 : asked + 1, model.Requests.Count);
+        if (from != "not stored" && !isStreamed)
+        {
+            Assert.Equal((string)answer.Json["id"]!, (string)repeated.Json["id"]!);
+        }
+    }
+
+    [Fact]
+    public async Task Who_asks_elsewhere_for_a_response_that_is_being_made_is_told_that_one()
+    {
+        await using var model = await ScriptedModel.StartAsync();
+        IReadOnlyList<(string, string)> settings = [.. await StorageAsync(), .. model.Agent("model")];
+        await using var one = StartInRealTime(settings);
+        await using var two = StartInRealTime(settings);
+        var key = ("Idempotency-Key", $"{Guid.NewGuid()}");
+        var body = new { model = "model", input = "hold" };
+        var running = one.PostAsync("/v1/responses", body, key);
+        await ServiceProcess.UntilAsync(() => model.Requests.Count == 1);
+
+        var waiting = two.PostAsync("/v1/responses", body, key);
+        model.LetGo();
+
+        Assert.Equal((string)(await running).Json["id"]!, (string)(await waiting).Json["id"]!);
+        Assert.Single(model.Requests);
+    }
+
     // Leases run by clocks, of the servers or of the store.
     private static SessionsServer StartInRealTime(IEnumerable<(string Key, string Value)> settings) =>
         SessionsServer.Start(settings, services => services.AddSingleton(TimeProvider.System));
