@@ -151,6 +151,8 @@ internal static class EngineServices
             UnownedBytes = limits.UnownedBytes,
             StoredBytes = settings.StorageType == StorageType.Memory ? limits.StoredBytes : 0,
             IsRunning = all.GetRequiredService<RunningTurns>().IsRunning,
+            // What is sealed is no JSON yet.
+            Inspect = all.GetService<MasterKeys>() is null ? StoredJson.Check : _ => { },
             Damage = new DamageReport { OnFirst = (what, reason) => EngineLog.Damaged(logger, what, reason) },
             Events = new StoreEvents
             {

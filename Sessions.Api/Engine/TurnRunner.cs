@@ -293,7 +293,7 @@ internal sealed partial class TurnRunner(
         ToolCalls.Require(begun.History, needed, command.Input, begun.SessionId);
         var history = bounds.Turns == 0 ? [] : begun.History;
         DateTimeOffset startedAt;
-        AgentAnswer answer;
+        AgentAnswer? answer;
         try
         {
             // Before anything is told: what refuses the turn then has a status of its own.
@@ -318,6 +318,11 @@ internal sealed partial class TurnRunner(
             }
 
             throw;
+        }
+
+        if (answer is null)
+        {
+            return Attempt.Stale;
         }
 
         if (answer.Output.IsNone && answer.IncompleteReason == "cancelled")
@@ -355,7 +360,8 @@ internal sealed partial class TurnRunner(
         return new(new TurnResult(begun.SessionId, begun.SessionKey, begun.Session?.UserId ?? request.Owner.UserId, told, Replayed: false));
     }
 
-    private static async ValueTask<AgentAnswer> AnswerAsync(
+    // Null: another process has the session by now, as this one was paused for longer than its lease lasts.
+    private async ValueTask<AgentAnswer?> AnswerAsync(
         TurnCommand command, BegunTurn begun, IReadOnlyList<Turn> history, IReadOnlyList<Turn> needed, ITurnObserver? observer,
         RunningTurns.Entry entry, CancellationToken cancellationToken)
     {
@@ -387,7 +393,9 @@ internal sealed partial class TurnRunner(
         }
         catch (OperationCanceledException) when (begun.Lost.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
-            throw new DomainException(Error.SessionGone(begun.SessionId));
+            var session = begun.Session is null ? SessionRef.ById(begun.SessionId) : SessionRef.ByKey(begun.SourceKey);
+            return await log.GetAsync(session, begun.Request.Owner, cancellationToken) is not null ? null
+                : throw new DomainException(Error.SessionGone(begun.SessionId));
         }
     }
 

@@ -180,6 +180,37 @@ internal sealed class StorePolicy
     /// <summary>Told of what can't be read.</summary>
     public DamageReport Damage { get; init; } = new();
 
+    /// <summary>Looks whether those above a store can read what it has read of a session; throws <see cref="StoredDataException"/> where
+    /// they can't.</summary>
+    public Action<Session> Inspect { get; init; } = _ => { };
+
+    /// <summary>
+    /// Whether something of a session is known not to be readable. Such a session does not make room for others, and does not count as one
+    /// of its user's either: only a deletion, an erasure or its expiry removes it.
+    /// </summary>
+    public bool IsDamaged(string id) => Damage.Has(DamageReport.NameOf(id));
+
+    /// <summary>The same, of one that is to make room, and is read for that.</summary>
+    /// <param name="id">Its id.</param>
+    /// <param name="readAsync">Reads it; <see langword="null"/>: it is not there any more.</param>
+    public async ValueTask<bool> IsDamagedAsync(string id, Func<ValueTask<Session?>> readAsync)
+    {
+        try
+        {
+            if (!IsDamaged(id) && await readAsync() is { } session)
+            {
+                Inspect(session);
+            }
+
+            return IsDamaged(id);
+        }
+        catch (StoredDataException e)
+        {
+            Damage.Report(e.What, e);
+            return true;
+        }
+    }
+
     /// <summary>Told of sessions that come and go by themselves, for the metrics.</summary>
     public StoreEvents Events { get; init; } = new();
 }
@@ -216,6 +247,15 @@ internal sealed class DamageReport
 
     /// <summary>How a session is named, whatever of it can't be read: it is forgotten by that when the session is gone.</summary>
     public static string NameOf(string sessionId) => $"session '{sessionId}'";
+
+    /// <summary>Whether that is known not to be readable.</summary>
+    public bool Has(string what)
+    {
+        lock (_lock)
+        {
+            return _seen.Contains(what);
+        }
+    }
 
     /// <summary>How many things can't be read, as far as is known.</summary>
     public int Count

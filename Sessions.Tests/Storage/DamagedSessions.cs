@@ -20,6 +20,45 @@ internal static class DamagedSessions
         return ids;
     }
 
+    /// <summary>
+    /// A user with two sessions at the most makes room for new ones; the oldest can't be read, and stays for whoever may mend it.
+    /// </summary>
+    /// <param name="start">Starts a server with these settings more.</param>
+    /// <param name="damage">Damages the session of that id.</param>
+    /// <param name="isKnown">Whether the server has met the damage before it makes room.</param>
+    public static async Task MakesNoRoomAsync(
+        Func<(string Key, string Value), SessionsServer> start, Action<string> damage, bool isKnown)
+    {
+        // Where the clock stands still, the least recently active one is that with the lowest id.
+        var limit = ("sessions:max_sessions_per_user", "2");
+        await using (var server = start(limit))
+        {
+            await server.QueryAsync("one", "bad", "bob");
+            await server.QueryAsync("one", "c", "bob");
+        }
+
+        damage("bad");
+        await using (var server = start(limit))
+        {
+            if (isKnown)
+            {
+                (await server.GetAsync("/sessions/bad")).IsProblem(503, "storage_damaged");
+            }
+
+            foreach (var id in (string[])["d", "e"])
+            {
+                await server.QueryAsync("one", id, "bob");
+            }
+
+            Assert.Equal(201, (await server.PostAsync("/sessions", new { session_id = "f", user_id = "bob" })).Status);
+            (await server.GetAsync("/sessions/bad")).IsProblem(503, "storage_damaged");
+            var list = (await server.GetAsync("/users/bob/sessions")).Json["sessions"]!.AsArray();
+            Assert.Equal(["f", "e"], list.Select(session => (string)session!["session_id"]!));
+            Assert.Equal(200, (await server.DeleteAsync("/sessions/bad")).Status);
+            (await server.GetAsync("/sessions/bad")).IsProblem(404, "session_not_found");
+        }
+    }
+
     /// <summary>Appends a fifth turn.</summary>
     public static Task<Answer> PostTurnAsync(SessionsServer server, string id) => server.PostAsync($"/sessions/{id}/turns", new
     {

@@ -62,18 +62,28 @@ public abstract class ReplicaContract
         }
     }
 
-    [Fact]
-    public async Task A_replica_that_was_stopped_for_longer_than_its_lease_runs_its_turn_again_on_what_came_meanwhile()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_replica_that_was_stopped_for_longer_than_its_lease_runs_its_turn_again_on_what_came_meanwhile(bool isStillRunning)
     {
         await using var model = await ChatCompletionsServer.StartAsync();
-        var (entered, leave) = (new SemaphoreSlim(0), new SemaphoreSlim(0));
+        var (entered, overtakes, leave) = (new SemaphoreSlim(0), new SemaphoreSlim(0), new SemaphoreSlim(0));
+        var stopped = new TaskCompletionSource();
         model.Reply = async (request, _, http) =>
         {
             var asked = ChatCompletionsServer.Asked(request).ToList();
             if (asked[^1] == "slow" && model.Requests.Count(earlier => ChatCompletionsServer.Asked(earlier).Last() == "slow") == 1)
             {
                 entered.Release();
+                using var aborted = http.RequestAborted.UnsafeRegister(_ => stopped.TrySetResult(), null);
                 await leave.WaitAsync(Cancel);
+            }
+
+            if (asked[^1] == "fast" && isStillRunning)
+            {
+                overtakes.Release();
+                await stopped.Task;
             }
 
             await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(asked));
@@ -92,7 +102,15 @@ public abstract class ReplicaContract
         slow.Signal("STOP");
 
         // Waits until the lease runs out.
-        var overtaken = await fast.QueryAsync("fast", "a", "ada", "model");
+        var overtaking = fast.QueryAsync("fast", "a", "ada", "model");
+        if (isStillRunning)
+        {
+            // Until the one that wakes has heard that its lease is lost.
+            await overtakes.WaitAsync(Cancel);
+            slow.Signal("CONT");
+        }
+
+        var overtaken = await overtaking;
         leave.Release();
         slow.Signal("CONT");
         using var response = await running;

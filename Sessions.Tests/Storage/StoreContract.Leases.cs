@@ -84,7 +84,7 @@ public abstract partial class StoreContract
         await store.Store.ReleaseAsync(first);
 
         Assert.Equal(OpenStatus.Busy, (await store.BeginAsync("a")).Status);
-        Assert.Equal(WriteStatus.Written, (await store.AppendAsync(second)).Status);
+        Assert.Equal(WriteStatus.Written, (await store.AppendAsync(second, besideOthers: true)).Status);
     }
 
     [Fact]
@@ -473,6 +473,42 @@ public abstract partial class StoreContract
         await FillAsync(store, "d", "user", SessionKind.Chain);
         Assert.Null(await store.GetAsync("a"));
         Assert.NotNull(await store.GetAsync("c"));
+    }
+
+    [Theory]
+    [InlineData("released")]
+    [InlineData("committed")]
+    [InlineData("failed")]
+    public async Task A_chain_that_two_turns_need_is_needed_until_both_have_ended(string end)
+    {
+        await using var store = await OpenAsync(NewPolicy(chainBytes: 3 * Room), new(Start));
+        SkipWithoutLeases(store);
+        await using var other = await store.OpenAnotherAsync();
+        await FillAsync(store, "a", "user", SessionKind.Chain);
+        await FillAsync(store, "b", "user", SessionKind.Chain);
+        var running = await other.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+        var second = await store.BeginAsync("a", "user", lease: TestStore.NewLease(isExclusive: false));
+
+        switch (end)
+        {
+            case "committed":
+                Assert.Equal(WriteStatus.Written, (await store.AppendAsync(second, besideOthers: true)).Status);
+                break;
+            case "failed":
+                Assert.Equal(WriteStatus.Written, (await store.FailAsync(second)).Status);
+                break;
+        }
+
+        await store.Store.ReleaseAsync(second);
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await store.TurnAsync("b", "user", kind: SessionKind.Chain);
+        store.Time.Advance(TimeSpan.FromSeconds(1));
+        await FillAsync(store, "c", "user", SessionKind.Chain, 2);
+
+        Assert.NotNull(await store.GetAsync("a"));
+        Assert.Null(await store.GetAsync("b"));
+        Assert.Equal(LeaseState.Held, await other.Store.RenewAsync(running, Cancel));
+        Assert.Equal(WriteStatus.Written, (await other.AppendAsync(running, besideOthers: true)).Status);
     }
 
     [Fact]

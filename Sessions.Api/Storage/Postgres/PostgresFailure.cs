@@ -36,7 +36,7 @@ internal static class PostgresFailure
     {
         PostgresException { SqlState: ['X', 'X', ..] } server =>
             new StoredDataException("a page of the database", "PostgreSQL can't read what it has stored.", server),
-        PostgresException { SqlState: PostgresErrorCodes.NumericValueOutOfRange } server =>
+        PostgresException { SqlState: PostgresErrorCodes.NumericValueOutOfRange or PostgresErrorCodes.InvalidParameterValue } server =>
             new StoredDataException("a number in the database", "PostgreSQL has stored a number that can't be counted with.", server),
         PostgresException server => Find(server.SqlState) is { Text: not null } state
             ? Unavailable(state.Text, state.RetrySeconds, server) : null,

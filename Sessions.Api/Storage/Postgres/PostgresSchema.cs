@@ -116,7 +116,12 @@ internal static class PostgresSchema
     // Until when turns that keep nobody away need a session.
     private const string Version2 = "ALTER TABLE sessions ADD COLUMN used_until bigint NOT NULL DEFAULT 0";
 
-    private static readonly string[] Versions = [Version1, Version2];
+    // By which of them, and until when: an object of tokens and times. The column before has the latest of these.
+    private const string Version3 = "ALTER TABLE sessions ADD COLUMN uses jsonb NOT NULL DEFAULT '{}'";
+
+    private static readonly TimeSpan PauseForOthers = TimeSpan.FromSeconds(3);
+
+    private static readonly string[] Versions = [Version1, Version2, Version3];
 
     /// <summary>
     /// Makes the tables, or brings them to this version; does nothing, and needs no right to, where they are of this version.
@@ -132,8 +137,28 @@ internal static class PostgresSchema
 
         try
         {
+            while (!await TryMigrateAsync(connection, cancellationToken))
+            {
+                await Task.Delay(PauseForOthers, cancellationToken);
+            }
+        }
+        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.InsufficientPrivilege)
+        {
+            throw new InvalidOperationException(
+                $"The tables in PostgreSQL must be brought to version {Version}, which this role may not: "
+                + "run `sessions migrate` with one that owns them, and then this again.", e);
+        }
+    }
+
+    // Whether somebody who reads for long, such as a backup, did not stand in the way. Whoever waits for a table to change it keeps all
+    // away who come later, also the replicas of the version before: so not for long.
+    private static async Task<bool> TryMigrateAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        try
+        {
             await using var transaction = await connection.BeginTransactionAsync(cancellationToken);
             await ExecuteAsync(connection, $"SELECT pg_advisory_xact_lock({MigrationLock})", cancellationToken);
+            await ExecuteAsync(connection, "SET LOCAL lock_timeout = '2s'", cancellationToken);
 
             // Another replica may have done it meanwhile.
             var found = Check(await ReadVersionAsync(connection, cancellationToken) ?? 0);
@@ -150,12 +175,11 @@ internal static class PostgresSchema
 
             await ExecuteAsync(connection, $"UPDATE sessions_schema SET version = {Version}", cancellationToken);
             await transaction.CommitAsync(cancellationToken);
+            return true;
         }
-        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.InsufficientPrivilege)
+        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.LockNotAvailable)
         {
-            throw new InvalidOperationException(
-                $"The tables in PostgreSQL must be brought to version {Version}, which this role may not: "
-                + "run `sessions migrate` with one that owns them, and then this again.", e);
+            return false;
         }
     }
 

@@ -73,7 +73,7 @@ internal sealed partial class PostgresSessionStore
     private async Task<bool> IsFullInNumberAsync(NpgsqlConnection connection, string? userId, SessionKind kind, long now,
         CancellationToken cancellationToken) => ListForLimitCommand(userId, kind, "") is { } command
         && (await PostgresDatabase.QueryAsync(connection, [command], ReadForLimitAsync, cancellationToken)).Count(row =>
-            row.ExpiresAt > now) >= policy.MaxPerUser(kind);
+            row.ExpiresAt > now && !policy.IsDamaged(row.Id)) >= policy.MaxPerUser(kind);
 
     // The one that comes is not among them, so that it is never the one to go.
     private NpgsqlBatchCommand? ListForLimitCommand(string? userId, SessionKind kind, string id) =>
@@ -86,8 +86,8 @@ internal sealed partial class PostgresSessionStore
         List<LimitRow> rows = [];
         while (await reader.ReadAsync(cancellationToken))
         {
-            var isRunning = reader.GetInt64(3) > now || policy.IsRunning(reader.GetString(1));
-            rows.Add(new LimitRow(reader.GetInt64(0), reader.GetInt64(2), isRunning));
+            var id = reader.GetString(1);
+            rows.Add(new LimitRow(reader.GetInt64(0), id, reader.GetInt64(2), reader.GetInt64(3) > now || policy.IsRunning(id)));
         }
 
         return rows;
@@ -97,12 +97,27 @@ internal sealed partial class PostgresSessionStore
         CancellationToken cancellationToken)
     {
         var now = Now;
-        var live = others.Where(row => row.ExpiresAt > now).ToList();
+        var live = others.Where(row => row.ExpiresAt > now && !policy.IsDamaged(row.Id)).ToList();
         var count = live.Count - policy.MaxPerUser(kind) + 1;
-        var goes = live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count).Select(row => row.Sid).ToList();
+        List<long> goes = [];
+        foreach (var row in live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count))
+        {
+            // One that is found to be damaged now does not count.
+            if (!await IsDamagedAsync(connection, row.Sid, row.Id, cancellationToken))
+            {
+                goes.Add(row.Sid);
+            }
+        }
+
         var gone = await RemoveAsync(connection, goes, null, told, cancellationToken);
         told.Evicted += gone.Count(row => !row.IsChain);
     }
+
+    private ValueTask<bool> IsDamagedAsync(NpgsqlConnection connection, long sid, string id, CancellationToken cancellationToken) =>
+        policy.IsDamagedAsync(id, async () => await PostgresDatabase.QueryAsync(
+            connection, [PostgresDatabase.Command(PostgresSql.ReadSessionOfRow, sid)],
+            async (reader, cancel) => await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session
+                : null, cancellationToken));
 
     /// <summary>
     /// Makes room for a session that is going to be larger, or new, or another's; tells the limit that stands against it.
@@ -164,6 +179,11 @@ internal sealed partial class PostgresSessionStore
                     break;
                 }
 
+                if (await IsDamagedAsync(connection, chain.Sid, chain.Id, cancellationToken))
+                {
+                    continue;
+                }
+
                 if (chain.Sid == source)
                 {
                     ofSource = chain.Size;
@@ -191,8 +211,8 @@ internal sealed partial class PostgresSessionStore
         }
     }
 
-    private async Task<List<(long Sid, long Size, bool IsRunning)>> ListChainsAsync(NpgsqlConnection connection, long sid, string? userId,
-        CancellationToken cancellationToken)
+    private async Task<List<(long Sid, string Id, long Size, bool IsRunning)>> ListChainsAsync(
+        NpgsqlConnection connection, long sid, string? userId, CancellationToken cancellationToken)
     {
         var now = Now;
         return await PostgresDatabase.QueryAsync(
@@ -201,15 +221,16 @@ internal sealed partial class PostgresSessionStore
                 : PostgresDatabase.Command(PostgresSql.ListChains, userId, sid)],
             async (reader, cancel) =>
             {
-                List<(long, long, bool)> rows = [];
+                List<(long, string, long, bool)> rows = [];
                 while (await reader.ReadAsync(cancel))
                 {
-                    var isRunning = reader.GetInt64(4) > now || policy.IsRunning(reader.GetString(1));
+                    var id = reader.GetString(1);
+                    var isRunning = reader.GetInt64(4) > now || policy.IsRunning(id);
 
                     // One whose numbers are damaged makes no room.
                     if (reader.GetInt64(2) >= 0 && reader.GetInt32(3) >= 0)
                     {
-                        rows.Add((reader.GetInt64(0), StorePolicy.SizeOf(reader.GetInt64(2), reader.GetInt32(3)), isRunning));
+                        rows.Add((reader.GetInt64(0), id, StorePolicy.SizeOf(reader.GetInt64(2), reader.GetInt32(3)), isRunning));
                     }
                 }
 
@@ -217,5 +238,5 @@ internal sealed partial class PostgresSessionStore
             }, cancellationToken);
     }
 
-    private readonly record struct LimitRow(long Sid, long ExpiresAt, bool IsRunning);
+    private readonly record struct LimitRow(long Sid, string Id, long ExpiresAt, bool IsRunning);
 }

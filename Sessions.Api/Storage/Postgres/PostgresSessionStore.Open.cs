@@ -9,11 +9,13 @@ internal sealed partial class PostgresSessionStore
     /// <inheritdoc/>
     public async ValueTask<OpenedSession> OpenAsync(OpenRequest request, CancellationToken cancellationToken)
     {
+        var hasBegun = false;
         try
         {
             return await database.RunAsync(
                 async (connection, cancel) =>
                 {
+                    hasBegun = true;
                     for (var tries = 1; ; tries++)
                     {
                         if (await TryOpenAsync(connection, request, cancel) is { } opened)
@@ -29,6 +31,11 @@ internal sealed partial class PostgresSessionStore
         {
             // Nobody is told of what it has taken by then, and so nobody would let go of it.
             await LetGoAsync(request.Session, sid: null, request.Lease, withPlace: true);
+            throw;
+        }
+        catch (StoreUnavailableException) when (request.Lease is not null && hasBegun)
+        {
+            LetGoLater(request.Session, sid: null, request.Lease, withPlace: true);
             throw;
         }
     }
@@ -88,7 +95,7 @@ internal sealed partial class PostgresSessionStore
         {
             first.Add(PostgresDatabase.Command(
                 lease.IsExclusive ? PostgresSql.Acquire : PostgresSql.Use,
-                id, lease.IsExclusive ? lease.Token : null, until, now, owner.IsAnyone, owner.UserId, owner.MayClaim, request.Tip ?? 0,
+                id, lease.Token, until, now, owner.IsAnyone, owner.UserId, owner.MayClaim, request.Tip ?? 0,
                     request.Idempotency?.Key, now + Microseconds(lease.MinLifetime), NewTag()));
             if (lease is { IsExclusive: true, Waits: true })
             {

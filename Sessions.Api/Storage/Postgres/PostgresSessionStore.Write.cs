@@ -114,6 +114,7 @@ internal sealed partial class PostgresSessionStore
                             checked((int)turn.Bytes), turn.Parent, append.ParentRun,
                         (long)turn.Nonce.Value, answers?.Key, answers?.Body, TurnCodec.PackDetails(turn), turn.Input.Bytes,
                             turn.Output.Bytes, turn.Response, claimedBy),
+                    .. ReleaseUse(opened),
                 ],
                 async (reader, cancel) =>
                 {
@@ -137,6 +138,11 @@ internal sealed partial class PostgresSessionStore
         }
     }
 
+    // With the turn, as its lease ends where it has one that keeps others away.
+    private static IEnumerable<NpgsqlBatchCommand> ReleaseUse(PostgresOpened opened) =>
+        opened is { Sid: { } sid, Request.Lease: { IsExclusive: false } lease }
+            ? [PostgresDatabase.Command(PostgresSql.ReleaseUse, sid, lease.Token)] : [];
+
     private async ValueTask<WriteResult> FailAsync(PostgresOpened opened, RecordFailure failure, CancellationToken cancellationToken)
     {
         var owner = opened.Request.Owner;
@@ -149,6 +155,7 @@ internal sealed partial class PostgresSessionStore
                         PostgresDatabase.Command(
                             PostgresSql.Fail, opened.Sid!.Value, opened.Token, Now, owner.IsAnyone, owner.UserId, owner.MayClaim,
                                 NewTag(), Microseconds(policy.Lifetime(opened.Kind)), failure.Error),
+                        .. ReleaseUse(opened),
                     ],
                     async (reader, stop) => await reader.ReadAsync(stop) ? PostgresRows.ReadSession(reader) : null, cancel);
                 return session is not null ? Written(opened, (session, null)) : await WhyNotAsync(connection, opened, cancel);

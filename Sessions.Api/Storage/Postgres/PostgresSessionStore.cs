@@ -16,6 +16,8 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     private const int Shards = 16;
     private const int SweptAtOnce = 200;
 
+    private static readonly TimeSpan PauseToLetGo = TimeSpan.FromMilliseconds(500);
+
     // How often something is begun again that others have changed meanwhile.
     private const int MaxTries = 100;
 
@@ -41,7 +43,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             var now = Now;
             if (given.Token is null)
             {
-                var use = PostgresDatabase.Command(PostgresSql.UseOn, sid, now + Microseconds(lease.Duration));
+                var use = PostgresDatabase.Command(PostgresSql.UseOn, sid, lease.Token, now + Microseconds(lease.Duration), now);
                 return await ReadStateAsync(connection, sid, cancel, use) is { } state && (state.ExpiresAt > now || state.Version == 0)
                     ? LeaseState.Held : LeaseState.Lost;
             }
@@ -70,6 +72,25 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
 
     private async Task LetGoAsync(SessionRef session, long? sid, LeaseRequest lease, bool withPlace)
     {
+        if (!await TryLetGoAsync(session, sid, lease, withPlace))
+        {
+            LetGoLater(session, sid, lease, withPlace);
+        }
+    }
+
+    // Nobody waits for it: it is for those who come once the server is back. In real time, as it is that which the lease runs out by.
+    private void LetGoLater(SessionRef session, long? sid, LeaseRequest lease, bool withPlace) => _ = Task.Run(async () =>
+    {
+        var began = TimeProvider.System.GetTimestamp();
+        do
+        {
+            await Task.Delay(PauseToLetGo);
+        }
+        while (!await TryLetGoAsync(session, sid, lease, withPlace) && TimeProvider.System.GetElapsedTime(began) < lease.Duration);
+    });
+
+    private async Task<bool> TryLetGoAsync(SessionRef session, long? sid, LeaseRequest lease, bool withPlace)
+    {
         try
         {
             await database.RunAsync(
@@ -85,12 +106,18 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
                         : [PostgresSql.ReleaseLease, PostgresSql.ReleasePlaceholder];
                     return await PostgresDatabase.ExecuteAsync(connection, cancel, lease.IsExclusive
                         ? [.. held.Select(sql => PostgresDatabase.Command(sql, found, lease.Token))]
-                        : [PostgresDatabase.Command(PostgresSql.ReleaseUse, found)]);
+                        : [PostgresDatabase.Command(PostgresSql.ReleaseUse, found, lease.Token)]);
                 }, CancellationToken.None);
+            return true;
         }
         catch (StoreUnavailableException)
         {
+            return false;
+        }
+        catch (Exception e) when (e is StoredDataException or ObjectDisposedException)
+        {
             // It runs out.
+            return true;
         }
     }
 
@@ -159,7 +186,7 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
             }
 
             sessions += removed.Count(row => row is { IsSession: true, IsLive: true });
-            turns += removed.Where(row => row is { IsSession: true, IsLive: true }).Sum(row => row.Turns);
+            turns += removed.Where(row => row is { IsSession: true, IsLive: true }).Sum(row => (long)row.Turns);
         }
     }
 

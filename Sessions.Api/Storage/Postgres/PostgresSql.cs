@@ -12,6 +12,18 @@ internal static class PostgresSql
           AND $8 BETWEEN 0 AND s.turn_count AND NOT EXISTS (SELECT FROM turns a WHERE a.session = s.sid AND a.request_key = $9::uuid)
         """;
 
+    // The uses that have not run out, $2 among them until $3; $4 now.
+    private const string WithUse = """
+        uses = COALESCE((SELECT jsonb_object_agg(u.key, u.value) FROM jsonb_each(s.uses) u WHERE u.value::bigint > $4), '{}')
+          || jsonb_build_object($2::uuid::text, $3::bigint), used_until = GREATEST(s.used_until, $3)
+        """;
+
+    // Others that need the session too still do.
+    private const string WithoutUse = """
+        uses = s.uses - $2::uuid::text,
+          used_until = COALESCE((SELECT max(u.value::bigint) FROM jsonb_each(s.uses - $2::uuid::text) u), 0)
+        """;
+
     /// <summary>Whether nothing can be written, and whether that is permitted.</summary>
     public const string Check = """
         SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, has_table_privilege('sessions', 'UPDATE')
@@ -34,24 +46,23 @@ internal static class PostgresSql
         """;
 
     /// <summary>
-    /// Says that a turn needs it which keeps nobody away, and moves an expiry that would come too early. As <see cref="Acquire"/>, without
-    /// a token.
+    /// Says that a turn needs it which keeps nobody away, and moves an expiry that would come too early. As <see cref="Acquire"/>.
     /// </summary>
     public const string Use = $"""
-        UPDATE sessions s SET used_until = GREATEST(s.used_until, $3), expires_at = GREATEST(s.expires_at, $10),
+        UPDATE sessions s SET {WithUse}, expires_at = GREATEST(s.expires_at, $10),
           version = s.version + CASE WHEN s.expires_at < $10 THEN 1 ELSE 0 END,
           tag = CASE WHEN s.expires_at < $10 THEN $11 ELSE s.tag END
-        WHERE s.id = $1 AND s.version > 0 AND $2::uuid IS NULL AND {MayBegin}
+        WHERE s.id = $1 AND s.version > 0 AND {MayBegin}
         """;
 
-    /// <summary>The same again, unless somebody is changing it: then next time. $1 sid, $2 until</summary>
-    public const string UseOn = """
-        UPDATE sessions SET used_until = GREATEST(used_until, $2)
-        WHERE sid = (SELECT s.sid FROM sessions s WHERE s.sid = $1 AND s.version > 0 FOR UPDATE SKIP LOCKED)
+    /// <summary>The same again, unless somebody is changing it: then next time. $1 sid, $2 token, $3 until, $4 now</summary>
+    public const string UseOn = $"""
+        UPDATE sessions s SET {WithUse}
+        WHERE s.sid = (SELECT o.sid FROM sessions o WHERE o.sid = $1 AND o.version > 0 FOR UPDATE SKIP LOCKED)
         """;
 
-    /// <summary>The end of that. Others that need it too say so again before long. $1 sid</summary>
-    public const string ReleaseUse = "UPDATE sessions SET used_until = 0 WHERE sid = $1 AND used_until > 0";
+    /// <summary>The end of that. $1 sid, $2 token</summary>
+    public const string ReleaseUse = $"UPDATE sessions s SET {WithoutUse} WHERE s.sid = $1 AND s.uses ? $2::uuid::text";
 
     /// <summary>Keeps a place behind who has the lease, for one that may begin then.</summary>
     public const string KeepPlace = $"""
@@ -115,6 +126,11 @@ internal static class PostgresSql
         SELECT {Columns}, {TurnColumns} FROM sessions s
         LEFT JOIN turns t ON t.session = s.sid AND t.number = s.turn_count AND (s.key <> $2 OR s.version <> $3 OR s.tag <> $4)
         WHERE {Named(byKey)}
+        """;
+
+    /// <summary>A session with its last turn, by its row. $1 sid</summary>
+    public const string ReadSessionOfRow = $"""
+        SELECT {Columns}, {TurnColumns} FROM sessions s LEFT JOIN turns t ON t.session = s.sid AND t.number = s.turn_count WHERE s.sid = $1
         """;
 
     /// <summary>Whose a row is. $1 id or key</summary>
@@ -202,8 +218,7 @@ internal static class PostgresSql
             summary = CASE WHEN $11::bytea IS NULL OR s.rewrites <> $10 THEN s.summary ELSE $11::bytea END,
             summary_covers = CASE WHEN $11::bytea IS NULL OR s.rewrites <> $10 THEN s.summary_covers ELSE $12::int END,
             user_id = COALESCE(s.user_id, $23::text),
-            lease_token = NULL, lease_until = 0, is_cancelled = false,
-            used_until = CASE WHEN $2::uuid IS NULL THEN 0 ELSE s.used_until END
+            lease_token = NULL, lease_until = 0, is_cancelled = false
           WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $3 AND ($4::int IS NULL OR s.turn_count = $4::int)
             AND (s.lease_token IS NULL OR s.lease_token = $2::uuid OR s.lease_until <= $3 OR $2::uuid IS NULL)
             AND ($5 OR CASE WHEN s.user_id IS NULL THEN $7 ELSE s.user_id = $6::text END)
@@ -224,7 +239,7 @@ internal static class PostgresSql
     public const string Fail = $"""
         UPDATE sessions s SET error_count = s.error_count + 1, last_error = $9, version = s.version + 1, tag = $7,
           last_activity_at = GREATEST(s.last_activity_at, $3), expires_at = GREATEST(s.last_activity_at, $3) + $8, lease_token = NULL,
-            lease_until = 0, is_cancelled = false, used_until = CASE WHEN $2::uuid IS NULL THEN 0 ELSE s.used_until END
+            lease_until = 0, is_cancelled = false
         WHERE s.sid = $1 AND s.version > 0 AND s.expires_at > $3
           AND (s.lease_token IS NULL OR s.lease_token = $2::uuid OR s.lease_until <= $3 OR $2::uuid IS NULL)
           AND ($4 OR CASE WHEN s.user_id IS NULL THEN $6 ELSE s.user_id = $5::text END)

@@ -38,7 +38,7 @@ internal sealed partial class RedisSessionStore
         foreach (var entry in page.Lists[0])
         {
             var look = await LookPastDamageAsync(entry);
-            if (look.IsDamaged)
+            if (look.IsDamaged || (!look.IsGone && await IsDamagedAsync(entry.Id)))
             {
                 // It stays where an erasure finds it.
                 continue;
@@ -51,6 +51,10 @@ internal sealed partial class RedisSessionStore
             }
         }
     }
+
+    private ValueTask<bool> IsDamagedAsync(string id) => policy.IsDamagedAsync(
+        id,
+        async () => (await OpenAsync(new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone }, CancellationToken.None)).Session);
 
     private async Task<bool> StaysAsync(string? userId, SessionKind kind, string own, IndexEntry entry, Look look)
     {
@@ -68,7 +72,7 @@ internal sealed partial class RedisSessionStore
             var looks = await Task.WhenAll(others.Select(LookPastDamageAsync));
             await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Stored)]);
             var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
-                && !policy.IsRunning(other.Id)).FirstOrDefault() : default;
+                && !policy.IsRunning(other.Id) && !policy.IsDamaged(other.Id)).FirstOrDefault() : default;
 
             // Where others come and go all the time, or there are very many, all that the index names are taken to live.
             var isKnown = others.Count < Chunk && tries < MaxLooks;
@@ -98,7 +102,8 @@ internal sealed partial class RedisSessionStore
             var entries = page.Lists[0];
             var looks = await Task.WhenAll(entries.Select(LookPastDamageAsync));
             await DropAsync(userId, SessionKind.Chain, [.. entries.Where((_, i) => looks[i].IsGone).Select(entry => entry.Stored)]);
-            var order = entries.Zip(looks).Where(one => one.Second.Facts is not null && one.First.Raw != own)
+            var order = entries.Zip(looks)
+                .Where(one => one.Second.Facts is not null && one.First.Raw != own && !policy.IsDamaged(one.First.Id))
                 .OrderBy(one => one.Second.IsHeld || policy.IsRunning(one.First.Id)).Select(one => one.First).ToList();
             var chosen = await redis.ScriptAsync(
                 RedisScripts.OwnerDoom, DoomKeys(userId, SessionKind.Chain), [room, IndexLife(Now), .. order.SelectMany(entry =>

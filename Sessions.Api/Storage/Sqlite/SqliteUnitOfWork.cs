@@ -253,19 +253,27 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
             return;
         }
 
-        List<long> idle = [], running = [];
+        List<(long Row, string Id)> idle = [], running = [];
         using (var rows = db[SqliteSql.OldestOfUser].Bind(userId).Bind((long)kind).Bind(now).Read())
         {
             while (rows.Next())
             {
-                (policy.IsRunning(rows.Text(1)) ? running : idle).Add(rows.Long(0));
+                var id = rows.Text(1);
+                if (!policy.IsDamaged(id))
+                {
+                    (policy.IsRunning(id) ? running : idle).Add((rows.Long(0), id));
+                }
             }
         }
 
         var excess = idle.Count + running.Count - policy.MaxPerUser(kind) + 1;
-        foreach (var row in idle.Concat(running).Take(excess).ToList())
+        foreach (var (row, id) in idle.Concat(running).Take(Math.Max(0, excess)))
         {
-            Evict(row, ref effects);
+            // One that is found to be damaged now does not count.
+            if (!IsDamaged(row, id))
+            {
+                Evict(row, ref effects);
+            }
         }
     }
 
@@ -551,6 +559,25 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     public void Tie(Idempotency key, string sessionId, long until) =>
         db[SqliteSql.Reserve].Bind(key.Key).Bind(key.Body).Bind(sessionId).Bind(until).Run();
 
+    private bool IsDamaged(long row, string id)
+    {
+        if (policy.IsDamaged(id))
+        {
+            return true;
+        }
+
+        try
+        {
+            policy.Inspect(Get(row));
+            return false;
+        }
+        catch (StoredDataException e)
+        {
+            policy.Damage.Report(e.What, e);
+            return true;
+        }
+    }
+
     private void Evict(long row, ref SqliteEffects effects)
     {
         if (Remove(row) is { } removed)
@@ -567,27 +594,27 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     private List<long> OldestChains(string? userId, long now, long self, ref long excess)
     {
         List<long> chosen = [];
-        List<(long Row, long Size)> running = [];
+        List<(long Row, string Id, long Size)> running = [];
         using var rows = userId is null
             ? db[SqliteSql.OldestUnownedChains].Read()
             : db[SqliteSql.OldestOfUser].Bind(userId).Bind((long)SessionKind.Chain).Bind(now).Read();
         while (excess > 0 && rows.Next())
         {
-            var (row, size) = (rows.Long(0), rows.Long(2));
-            if (policy.IsRunning(rows.Text(1)))
+            var (row, id, size) = (rows.Long(0), rows.Text(1), rows.Long(2));
+            if (policy.IsRunning(id))
             {
-                running.Add((row, size));
+                running.Add((row, id, size));
             }
-            else if (row != self)
+            else if (row != self && !IsDamaged(row, id))
             {
                 chosen.Add(row);
                 excess -= size;
             }
         }
 
-        foreach (var (row, size) in running)
+        foreach (var (row, id, size) in running)
         {
-            if (excess > 0 && row != self)
+            if (excess > 0 && row != self && !IsDamaged(row, id))
             {
                 chosen.Add(row);
                 excess -= size;

@@ -69,6 +69,18 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         Assert.Equal(4L, await AskAsync(connection, "SELECT count(*) FROM turns"));
     }
 
+    [Theory]
+    [InlineData("metadata = '{'::bytea", false)]
+    [InlineData("metadata = '{'::bytea", true)]
+    [InlineData("turn_count = -1", false)]
+    [InlineData("turn_count = -1", true)]
+    public async Task What_can_not_be_read_makes_no_room(string update, bool isKnown)
+    {
+        var connection = await postgres.NewSchemaAsync();
+        await DamagedSessions.MakesNoRoomAsync(limit => Start(connection, limit),
+            id => AskAsync(connection, $"UPDATE sessions SET {update} WHERE id = '{id}'").GetAwaiter().GetResult(), isKnown);
+    }
+
     [Fact]
     public async Task Whatever_a_session_is_said_to_take_it_can_be_deleted_erased_and_swept()
     {
@@ -83,11 +95,18 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         await AskAsync(connection, "UPDATE sessions SET bytes = 9223372036854775807 WHERE id <> 'good'");
         Assert.Equal(200, (await server.DeleteAsync("/sessions/one")).Status);
         Assert.Equal(1, (int)(await server.DeleteAsync("/users/bob/sessions")).Json["sessions_removed"]!);
+        foreach (var id in (string[])["four", "five"])
+        {
+            await server.QueryAsync("hello", id, "carl");
+        }
+
+        await AskAsync(connection, "UPDATE sessions SET turn_count = 2147483647 WHERE user_id = 'carl'");
+        Assert.Equal(2, (int)(await server.DeleteAsync("/users/carl/sessions")).Json["sessions_removed"]!);
         await AskAsync(connection, "UPDATE sessions SET expires_at = 1 WHERE id = 'three'");
         Assert.Equal(1, await server.Get<ISessionStore>().SweepAsync(Cancel));
 
         Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM owners WHERE bytes < 0 OR chain_bytes < 0"));
-        await server.QueryAsync("hello", "four");
+        await server.QueryAsync("hello", "six");
         await server.QueryAsync("hello", "good", "ada");
     }
 
@@ -194,9 +213,10 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
         return await TestStore.OpenAsync(policy, time, given => PostgresFixture.OpenAsync(connection, given, time));
     }
 
-    private static SessionsServer Start(string connection) =>
-        SessionsServer.Start(
-        [("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection), ("sessions:max_sessions_per_user", "0")]);
+    private static SessionsServer Start(string connection) => Start(connection, ("sessions:max_sessions_per_user", "0"));
+
+    private static SessionsServer Start(string connection, (string Key, string Value) limit) =>
+        SessionsServer.Start([("sessions:storage_type", "postgres"), ("ConnectionStrings:postgres", connection), limit]);
 
     private static async Task OthersAreThereAsync(SessionsServer server)
     {

@@ -55,6 +55,28 @@ public sealed class PostgresTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task Tables_that_somebody_reads_for_long_are_changed_after_that_and_nobody_waits_for_it()
+    {
+        var connection = await NewSchemaAsync();
+        await ExecuteAsync(connection, "ALTER TABLE sessions DROP COLUMN uses; UPDATE sessions_schema SET version = 2");
+        await using var source = NpgsqlDataSource.Create(connection);
+        await using var reader = await source.OpenConnectionAsync(Cancel);
+        await using var reading = await reader.BeginTransactionAsync(Cancel);
+        await ExecuteAsync(reader, "SELECT count(*) FROM sessions");
+
+        var migration = PostgresSchema.MigrateAsync(source, Cancel);
+        await ServiceProcess.UntilAsync(async () => (long)(await AskAsync(
+            connection, "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'sessions'::regclass"))! > 0);
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM sessions"));
+
+        Assert.False(migration.IsCompleted);
+        await reading.CommitAsync(Cancel);
+        await migration;
+        Assert.Equal(PostgresSchema.Version, await AskAsync(connection, "SELECT version FROM sessions_schema"));
+        Assert.Equal(0L, await AskAsync(connection, "SELECT count(*) FROM sessions WHERE uses <> '{}'"));
+    }
+
+    [Fact]
     public async Task Tables_of_a_later_version_are_refused()
     {
         var connection = await NewSchemaAsync();
@@ -449,7 +471,7 @@ public sealed class PostgresTests(PostgresFixture postgres)
         const BindingFlags Any = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.Static;
         var statements = new[] { typeof(PostgresSql), typeof(PostgresUserKeys) }.SelectMany(type => type.GetFields(Any))
             .Where(field => field.IsLiteral && field.FieldType == typeof(string)
-                && field.Name is not ("Columns" or "TurnColumns" or "MayBegin"))
+                && field.Name is not ("Columns" or "TurnColumns" or "MayBegin" or "WithUse" or "WithoutUse"))
             .ToDictionary(field => $"{field.DeclaringType!.Name}.{field.Name}", field => (string)field.GetRawConstantValue()!);
         foreach (var byKey in (bool[])[false, true])
         {

@@ -56,6 +56,37 @@ public sealed class PostgresTroubleTests
         Assert.Equal(["before", "after"], (await store.TurnsAsync("a")).Select(turn => turn.Input.ToString()));
     }
 
+    // The clock of the store stands still: no lease runs out.
+    [Fact]
+    public async Task Whoever_ends_a_turn_while_it_is_away_lets_go_when_it_is_back()
+    {
+        await using var server = await PostgresServer.StartAsync(isSafe: true);
+        await using var store = await OpenAsync(server.ConnectionString);
+        await store.TurnAsync("a", "user");
+        var opened = await store.BeginAsync("a", "user");
+        var missing = await store.BeginAsync("b", "user");
+
+        await server.StopAsync();
+        await store.Store.ReleaseAsync(opened);
+        await store.Store.ReleaseAsync(missing);
+        await server.RestartAsync();
+
+        foreach (var id in (string[])["a", "b"])
+        {
+            await UntilAsync(async () =>
+            {
+                try
+                {
+                    return (await store.BeginAsync(id, "user")).Status == OpenStatus.Opened;
+                }
+                catch (StoreUnavailableException)
+                {
+                    return false;
+                }
+            });
+        }
+    }
+
     [Fact]
     public async Task Connections_that_are_ended_in_the_middle_lose_and_double_nothing()
     {

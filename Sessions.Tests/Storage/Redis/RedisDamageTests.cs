@@ -85,6 +85,19 @@ public sealed class RedisDamageTests(RedisFixture redis)
         Assert.Equal(1, database.SortedSetLength(Keys.OwnerIndex("ada", SessionKind.Session)));
     }
 
+    [Theory]
+    [InlineData("m", "{", false)]
+    [InlineData("m", "{", true)]
+    [InlineData("n", "-1", false)]
+    [InlineData("n", "-1", true)]
+    [InlineData("e", "-1", false)]
+    public async Task What_can_not_be_read_makes_no_room(string field, string value, bool isKnown)
+    {
+        var (address, database) = await NewAsync();
+        await DamagedSessions.MakesNoRoomAsync(
+            limit => Start(address, limit), id => database.HashSet(Keys.Session(id), field, value), isKnown);
+    }
+
     [Fact]
     public async Task Leases_that_nobody_has_are_told_and_nobody_waits_for_them()
     {
@@ -198,7 +211,8 @@ public sealed class RedisDamageTests(RedisFixture redis)
         return (address, (await ConnectionMultiplexer.ConnectAsync($"{address},allowAdmin=true")).GetDatabase());
     }
 
-    private static SessionsServer Start(string address) =>
-        SessionsServer.Start(
-        [("sessions:storage_type", "redis"), ("ConnectionStrings:redis", address), ("sessions:max_sessions_per_user", "0")]);
+    private static SessionsServer Start(string address) => Start(address, ("sessions:max_sessions_per_user", "0"));
+
+    private static SessionsServer Start(string address, (string Key, string Value) limit) =>
+        SessionsServer.Start([("sessions:storage_type", "redis"), ("ConnectionStrings:redis", address), limit]);
 }

@@ -38,6 +38,15 @@ public sealed class SqliteDamageTests : IDisposable
     }
 
     [Theory]
+    [InlineData("metadata = CAST('{' AS BLOB)", false)]
+    [InlineData("metadata = CAST('{' AS BLOB)", true)]
+    [InlineData("turn_count = -1", false)]
+    [InlineData("turn_count = -1", true)]
+    public Task What_can_not_be_read_makes_no_room(string update, bool isKnown) => DamagedSessions.MakesNoRoomAsync(
+        limit => SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db), limit]),
+        id => SqliteTests.Execute(Db, $"UPDATE sessions SET {update} WHERE id = '{id}'"), isKnown);
+
+    [Theory]
     [InlineData("{")]
     [InlineData("[]")]
     [InlineData("null")]
