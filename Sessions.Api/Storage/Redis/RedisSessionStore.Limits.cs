@@ -53,8 +53,11 @@ internal sealed partial class RedisSessionStore
     }
 
     private ValueTask<bool> IsDamagedAsync(string id) => policy.IsDamagedAsync(
-        id,
-        async () => (await OpenAsync(new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone }, CancellationToken.None)).Session);
+        id, async () =>
+        {
+            var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
+            return (await OpenAsync(request, CancellationToken.None)).Session;
+        });
 
     private async Task<bool> StaysAsync(string? userId, SessionKind kind, string own, IndexEntry entry, Look look)
     {
