@@ -37,6 +37,59 @@ internal static class ItemDeletion
     public static bool IsEmptied(Items items) =>
         items.Form == ItemsForm.Json && items.Bytes.Span is [_, (byte)'n', ..] and var array && array.IndexOfAnyExcept(Nothing) < 0;
 
+    /// <summary>Whether the item at a place is what a model makes behind its reasoning: a message of the assistant's, or a call.</summary>
+    public static bool IsMadeByModel(Turn turn, ItemSide side, int index)
+    {
+        var found = ItemsOf(turn).FirstOrDefault(one => (one.Side, one.Index) == (side, index));
+        return found.Item.ValueKind switch
+        {
+            JsonValueKind.Object =>
+                Has(found.Item, "type", "function_call") || Has(found.Item, "type", "mcp_call") || Has(found.Item, "role", "assistant"),
+            JsonValueKind.Undefined => side == ItemSide.Output,
+            _ => false,
+        };
+    }
+
+    /// <summary>The reasoning right before a place of a turn.</summary>
+    /// <param name="turn">The turn.</param>
+    /// <param name="end">The place; <see langword="null"/>: behind the turn.</param>
+    /// <returns>Where it is, and whether nothing else stands before it in the turn.</returns>
+    public static (List<(ItemSide Side, int Index)> Places, bool IsAll) ReasoningBefore(Turn turn, (ItemSide Side, int Index)? end)
+    {
+        List<(ItemSide, int)> places = [];
+        foreach (var (side, index, item) in ItemsOf(turn).TakeWhile(one => (one.Side, one.Index) != end).Reverse())
+        {
+            if (item.ValueKind == JsonValueKind.Null)
+            {
+                continue;
+            }
+
+            if (!Has(item, "type", "reasoning"))
+            {
+                return (places, false);
+            }
+
+            places.Add((side, index));
+        }
+
+        return (places, true);
+    }
+
+    // Texts are undefined, and what was deleted is null.
+    private static IEnumerable<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(Turn turn) =>
+        [.. ItemsOf(ItemSide.Input, turn.Input), .. ItemsOf(ItemSide.Output, turn.Output)];
+
+    private static IEnumerable<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(ItemSide side, Items items) => items.Form switch
+    {
+        ItemsForm.None => [],
+        ItemsForm.Text => [(side, 0, default)],
+        _ => JsonElement.Parse(items.Bytes.Span).EnumerateArray().Select((item, index) => (side, index, item)),
+    };
+
+    private static bool Has(JsonElement item, string property, string text) =>
+        item.ValueKind == JsonValueKind.Object && item.TryGetProperty(property, out var value)
+        && value.ValueKind == JsonValueKind.String && value.ValueEquals(text);
+
     private static byte[] Nulls(int count) =>
         [.. "["u8, .. System.Text.Encoding.ASCII.GetBytes(string.Join(',', Enumerable.Repeat("null", count))), .. "]"u8];
 

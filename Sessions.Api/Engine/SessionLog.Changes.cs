@@ -56,7 +56,8 @@ internal sealed partial class SessionLog
 
     /// <summary>
     /// Deletes an item: its bytes leave the store, what is remembered, previews, streams and replays; its place stays taken. A summary
-    /// that covers it goes. With a call goes its output, which says nothing without it.
+    /// that covers it goes. With a call goes its output, which says nothing without it; with what the model made goes the reasoning right
+    /// before it, which providers take only with what it led to.
     /// </summary>
     /// <returns>The session as it is then; <see langword="null"/>: there is no such item for this owner.</returns>
     public async ValueTask<Session?> DeleteItemAsync(ItemId item, Owner owner, CancellationToken cancellationToken)
@@ -87,6 +88,7 @@ internal sealed partial class SessionLog
         if (await FindTurnAsync(key, item.Nonce, owner, cancellationToken) is { } found)
         {
             gone.AddRange(await OutputsOfAsync(found.Session, found.Turn, item, owner, cancellationToken));
+            gone.AddRange(await ReasoningBeforeAsync(found.Session, found.Turn, item, owner, cancellationToken));
         }
 
         Session? session = null;
@@ -167,6 +169,47 @@ internal sealed partial class SessionLog
         }
 
         return outputs;
+    }
+
+    // Where the reasoning is that led to an item: items that are added one by one stand in turns of their own.
+    private async ValueTask<List<(TurnNonce Nonce, ItemSide Side, int Index)>> ReasoningBeforeAsync(
+        Session session, Turn turn, ItemId item, Owner owner, CancellationToken cancellationToken)
+    {
+        List<(TurnNonce, ItemSide, int)> reasoning = [];
+        var isAll = ItemDeletion.IsMadeByModel(turn, item.Side, item.Index) && AddFrom(turn, (item.Side, item.Index));
+
+        // In the last run each turn has one behind it. Elsewhere another branch may go on from the one before.
+        var runStart = session.LastTurn?.RunStart ?? int.MaxValue;
+        try
+        {
+            for (var limit = 1; isAll && turn.Number > runStart; limit = PageTurns)
+            {
+                var request = new TurnPageRequest { Limit = limit, MaxBytes = PageBytes, After = turn.Number, Descending = true };
+                if (await ReadTurnsAsync(SessionRef.ByKey(session.Key), owner, request, cancellationToken) is not { Turns.Count: > 0 } page)
+                {
+                    break;
+                }
+
+                foreach (var before in page.Turns.TakeWhile(before => isAll && before.Number >= runStart))
+                {
+                    turn = before;
+                    isAll = AddFrom(turn, end: null);
+                }
+            }
+        }
+        catch (StoredDataException e) when (Report(e, session))
+        {
+            // What can't be read before it does not keep the item.
+        }
+
+        return reasoning;
+
+        bool AddFrom(Turn of, (ItemSide, int)? end)
+        {
+            var (places, isAllBefore) = ItemDeletion.ReasoningBefore(of, end);
+            reasoning.AddRange(places.Select(place => (of.Nonce, place.Side, place.Index)));
+            return isAllBefore;
+        }
     }
 
     /// <summary>Deletes a response: it is found no more; of a chain its items go with it, those in a conversation stay.</summary>

@@ -93,7 +93,7 @@ internal sealed partial class SessionLog
                 ?? throw new DomainException(Error.SessionNotFound(source.ToString()));
             if (afterTurn > head.TurnCount || afterTurn < 0)
             {
-                throw new DomainException(NoTurnToForkAfter(head.TurnCount));
+                throw new DomainException(Error.NoSuchTurn("after_turn", head.TurnCount));
             }
 
             session = session with { UserId = head.UserId };
@@ -111,15 +111,12 @@ internal sealed partial class SessionLog
         return result.Status switch
         {
             CopyStatus.Created => await OpenMadeAsync(result.Session!, cancellationToken),
-            CopyStatus.NoSuchTurn => throw new DomainException(NoTurnToForkAfter(result.Session?.TurnCount ?? 0)),
+            CopyStatus.NoSuchTurn => throw new DomainException(Error.NoSuchTurn("after_turn", result.Session?.TurnCount ?? 0)),
             CopyStatus.IdTaken => throw new DomainException(Error.SessionExists(session.Id)),
             CopyStatus.Full => throw new DomainException(Error.StorageFull(result.Limit ?? "limits.stored_bytes")),
             _ => throw new DomainException(Error.SessionNotFound(source.ToString())),
         };
     }
-
-    private static Error NoTurnToForkAfter(int turnCount) =>
-        Error.InvalidField("after_turn", $"must be a turn of the session: 0 to {turnCount}");
 
     // The original answer: the session as it was created, whatever has become of it since.
     private Session AsCreated(NewSession request, Session existing) => new()

@@ -13,24 +13,36 @@ namespace Sessions.Api.Http;
 /// <param name="Descending">In which direction.</param>
 internal readonly record struct Paging(int Limit, PageCursor? After, bool Descending)
 {
-    /// <summary>Reads the parameters.</summary>
-    /// <exception cref="ProblemException">One of them is not allowed.</exception>
-    public static Paging Read(IQueryCollection query, LimitSettings limits, bool descendingByDefault)
+    /// <summary>Reads the parameters of a list of sessions: newest first.</summary>
+    /// <exception cref="DomainException">One of them is not allowed.</exception>
+    public static Paging OfSessions(IQueryCollection query, LimitSettings limits) =>
+        Read(query, limits, descendingByDefault: true, isOfList: cursor => cursor.Id.Length > 0);
+
+    /// <summary>Reads the parameters of a list of turns: oldest first. A turn has no id beside its number.</summary>
+    /// <exception cref="DomainException">One of them is not allowed.</exception>
+    public static Paging OfTurns(IQueryCollection query, LimitSettings limits) =>
+        Read(query, limits, descendingByDefault: false, isOfList: cursor => cursor.Id.Length == 0);
+
+    private static Paging Read(IQueryCollection query, LimitSettings limits, bool descendingByDefault, Predicate<PageCursor> isOfList)
     {
         var limit = Math.Min(limits.PageSize, limits.PageSizeMax);
         if (query.TryGetValue("limit", out var limitText)
             && (!int.TryParse(limitText, NumberStyles.None, CultureInfo.InvariantCulture, out limit)
                 || limit < 1 || limit > limits.PageSizeMax))
         {
-            throw new DomainException(Error.LimitExceeded("limit",
-                $"must be a whole number from 1 to {limits.PageSizeMax}", "limits.page_size_max"));
+            // A number that is too large to be read is one all the same.
+            var rule = $"must be a whole number from 1 to {limits.PageSizeMax}";
+            throw new DomainException(limitText.ToString() is { Length: > 0 } digits && digits.All(char.IsAsciiDigit)
+                ? Error.LimitExceeded("limit", rule, "limits.page_size_max")
+                : Error.InvalidField("limit", rule));
         }
 
         PageCursor? after = null;
         if (query.TryGetValue("after", out var afterText))
         {
-            after = Decode(afterText.ToString())
-                ?? throw new DomainException(Error.InvalidField("after", "must be the 'next' of an earlier page"));
+            // One of another list would be read as some other place of this one.
+            after = Decode(afterText.ToString()) is { } cursor && isOfList(cursor) ? cursor
+                : throw new DomainException(Error.InvalidField("after", "must be the 'next' of an earlier page of this list"));
         }
 
         var descending = query["order"].ToString() switch

@@ -121,14 +121,41 @@ public abstract partial class ApiContract
     }
 
     [Fact]
-    public async Task A_cursor_of_another_list_is_behind_all_turns_or_before_them()
+    public async Task A_cursor_of_another_list_is_refused()
     {
         var server = Start();
         await server.QueryAsync("hello", "s0", "ada");
         await server.QueryAsync("again", "s0", "ada");
         await server.QueryAsync("hello", "s1", "ada");
-        var next = (await server.GetAsync("/users/ada/sessions?limit=1")).Json["next"];
-        Assert.NotNull(next);
+        var ofSessions = (string)(await server.GetAsync("/users/ada/sessions?limit=1")).Json["next"]!;
+        var ofTurns = (string)(await server.GetAsync("/sessions/s0/history?limit=1")).Json["next"]!;
+
+        foreach (var list in (string[])
+        [
+            $"/sessions/s0/history?after={ofSessions}", $"/sessions/s0/history?order=desc&after={ofSessions}",
+            $"/sessions/s0/history?branches=all&after={ofSessions}", $"/users/ada/sessions?after={ofTurns}",
+            $"/sessions?after={ofTurns}", $"/sessions?user_id=ada&order=asc&after={ofTurns}",
+        ])
+        {
+            var refused = (await server.GetAsync(list)).IsProblem(422, "invalid_request");
+            Assert.Equal("must be the 'next' of an earlier page of this list", (string?)refused.Json["errors"]!["after"]![0]);
+        }
+
+        Assert.Equal([2],
+            (await server.GetAsync($"/sessions/s0/history?after={ofTurns}")).Json["turns"]!.AsArray().Select(turn => (int)turn!["turn"]!));
+        foreach (var list in (string[])["/users/ada/sessions?", "/sessions?", "/sessions?user_id=ada&"])
+        {
+            Assert.Equal(["s0"], Ids(await server.GetAsync($"{list}after={ofSessions}")));
+        }
+    }
+
+    [Fact]
+    public async Task A_cursor_behind_all_turns_is_behind_them()
+    {
+        var server = Start();
+        await server.QueryAsync("hello", "s0", "ada");
+        await server.QueryAsync("again", "s0", "ada");
+        var next = System.Buffers.Text.Base64Url.EncodeToString("1800000000000000:"u8);
 
         foreach (var branches in (string[])["", "&branches=all"])
         {
@@ -141,6 +168,27 @@ public abstract partial class ApiContract
         }
 
         await DamagedSessions.StoreIsAsync(server, "Healthy");
+    }
+
+    [Theory]
+    [InlineData("x", "invalid_request")]
+    [InlineData("", "invalid_request")]
+    [InlineData("-1", "invalid_request")]
+    [InlineData("1.5", "invalid_request")]
+    [InlineData("5&limit=5", "invalid_request")]
+    [InlineData("0", "limit_exceeded")]
+    [InlineData("101", "limit_exceeded")]
+    [InlineData("99999999999999999999", "limit_exceeded")]
+    public async Task A_limit_that_is_no_number_is_not_told_as_too_large(string limit, string code)
+    {
+        var server = Start();
+        await server.QueryAsync("hello", "s0", "ada");
+
+        foreach (var list in (string[])["/users/ada/sessions", "/sessions", "/sessions/s0/history"])
+        {
+            var refused = (await server.GetAsync($"{list}?limit={limit}")).IsProblem(422, code);
+            Assert.Equal("must be a whole number from 1 to 100", (string?)refused.Json["errors"]!["limit"]![0]);
+        }
     }
 
     private static async Task<int> CountAsync(SessionsServer server, string query)

@@ -112,6 +112,12 @@ public abstract partial class ApiContract
     [InlineData("n", "2")]
     [InlineData("store", "false")]
     [InlineData("service_tier", "\"priority\"")]
+    [InlineData("Model", "\"gpt-5\"")]
+    [InlineData("MESSAGES", "[]")]
+    [InlineData("Stream", "false")]
+    [InlineData("N", "2")]
+    [InlineData("toolChoice", "\"none\"")]
+    [InlineData("Service_Tier", "\"priority\"")]
     public async Task A_parameter_that_is_the_servers_own_is_refused(string name, string value)
     {
         var server = Start();
@@ -149,6 +155,40 @@ public abstract partial class ApiContract
         Assert.Equal(before, (await server.GetAsync("/sessions/adas")).Text);
         Assert.Equal(200, (await server.GetAsync("/sessions/nobodys")).Status);
         Assert.InRange((await server.SendAsync(verb, path + "?user_id=ada", body)).Status, 200, 201);
+    }
+
+    [Fact]
+    public async Task A_turn_is_appended_to_a_session_of_the_user_whom_the_query_string_names()
+    {
+        var server = Start(("sessions:max_sessions_per_user", "0"));
+        await server.QueryAsync("hello", "adas", "ada");
+        await server.QueryAsync("hello", "nobodys");
+        var before = (await server.GetAsync("/sessions/adas")).Text;
+        Task<Answer> AppendAsync(string path, string? user) =>
+            server.PostAsync($"/sessions/{path}", new { query = "x", response = "y", user_id = user });
+
+        foreach (var user in (string?[])[null, "ada", "mallory"])
+        {
+            (await AppendAsync("adas/turns?user_id=mallory", user)).IsProblem(404, "session_not_found");
+            (await AppendAsync("nobodys/turns?user_id=ada", user)).IsProblem(404, "session_not_found");
+        }
+
+        foreach (var session in (string[])["adas", "new"])
+        {
+            var refused = (await AppendAsync($"{session}/turns?user_id=ada", "mallory")).IsProblem(422, "invalid_request");
+            Assert.Equal("must be the user of the query string", (string?)refused.Json["errors"]!["user_id"]![0]);
+        }
+
+        (await server.GetAsync("/sessions/new")).IsProblem(404, "session_not_found");
+        Assert.Equal(before, (await server.GetAsync("/sessions/adas")).Text);
+        Assert.Null((string?)(await server.GetAsync("/sessions/nobodys")).Json["user_id"]);
+        Assert.Equal(201, (await AppendAsync("adas/turns?user_id=ada", "ada")).Status);
+        Assert.Equal(201, (await AppendAsync("new/turns?user_id=ada", "ada")).Status);
+        Assert.Equal("ada", (string?)(await server.GetAsync("/sessions/new")).Json["user_id"]);
+
+        // Without it the body says who asks, and binds what is nobody's.
+        Assert.Equal(201, (await AppendAsync("nobodys/turns", "ada")).Status);
+        Assert.Equal("ada", (string?)(await server.GetAsync("/sessions/nobodys")).Json["user_id"]);
     }
 
     [Theory]

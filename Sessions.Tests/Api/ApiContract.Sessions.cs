@@ -272,8 +272,8 @@ public abstract partial class ApiContract
         Assert.Equal(3, (await server.GetAsync("/sessions/a/history")).Json["turns"]!.AsArray().Count);
         Assert.Equal(201, (await server.PostAsync("/sessions/a/fork")).Status);
         (await server.PostAsync("/sessions/a/fork", """{"session_id":"b"}""")).IsProblem(409, "session_exists");
-        (await server.PostAsync("/sessions/a/fork", """{"after_turn":4}""")).IsProblem(422, "invalid_request");
-        (await server.PostAsync("/sessions/a/fork", """{"after_turn":-1}""")).IsProblem(422, "invalid_request");
+        (await server.PostAsync("/sessions/a/fork", """{"after_turn":4}""")).IsProblem(422, "no_such_turn");
+        (await server.PostAsync("/sessions/a/fork", """{"after_turn":-1}""")).IsProblem(422, "no_such_turn");
         (await server.PostAsync("/sessions/none/fork")).IsProblem(404, "session_not_found");
     }
 

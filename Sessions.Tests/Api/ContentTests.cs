@@ -23,6 +23,24 @@ public sealed class ContentTests
     }
 
     [Theory]
+    [InlineData("")]
+    [InlineData("\"query\":\"What is this?\",")]
+    public async Task A_part_that_the_agent_does_not_take_is_named_as_it_was_sent(string query)
+    {
+        await using var server = SessionsServer.Start([]);
+        foreach (var stream in (string[])["", ",\"stream\":true"])
+        {
+            var refused = (await server.PostAsync("/query", $$"""
+                {{{query}}"input":[{"type":"input_text","text":"x"},
+                  {"type":"input_image","image_url":"data:image/png;base64,AA=="}]{{stream}}}
+                """)).IsProblem(422, "content_not_supported");
+
+            Assert.Equal("input[1]", refused.Json["errors"]!.AsObject().Single().Key);
+            Assert.Equal("input[1]: this agent does not take images.", (string?)refused.Json["detail"]);
+        }
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public async Task A_query_without_content_is_bounded_as_everywhere_however_it_is_sent(bool isChunked)

@@ -133,6 +133,18 @@ public sealed class AuthTests
         Assert.Equal(200, (await server.GetAsync("/sessions/n", Key(Service))).Status);
         Assert.Equal(200, (await server.GetAsync("/users/bob/sessions", Key(Service))).Status);
 
+        // Nor by what a body says, where the query string names somebody else.
+        foreach (var path in (string[])["/sessions/b/turns?user_id=ada", "/sessions/n/turns?user_id=bob"])
+        {
+            (await server.PostAsync(path, """{"query":"x","user_id":"bob"}""", Key(Service))).IsProblem(404, "session_not_found");
+        }
+
+        (await server.PostAsync("/sessions/b/turns?user_id=bob", """{"query":"x","user_id":"ada"}""", Key(Service)))
+            .IsProblem(422, "invalid_request");
+        (await server.PostAsync("/sessions/b/turns?user_id=ada", """{"query":"x","user_id":"bob"}""", Key(Ada)))
+            .IsProblem(403, "user_mismatch");
+        Assert.Equal(1, (int)(await server.GetAsync("/sessions/b?user_id=bob", Key(Service))).Json["metadata"]!["query_count"]!);
+
         // What is nobody's does not become a user's by being asked for.
         (await server.GetAsync("/sessions/n", Key(Ada))).IsProblem(404, "session_not_found");
         (await server.PostAsync("/query", """{"query":"mine?","thread_id":"n"}""", Key(Ada))).IsProblem(404, "session_not_found");

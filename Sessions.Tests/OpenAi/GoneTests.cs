@@ -166,6 +166,63 @@ public sealed class GoneTests : IDisposable
     }
 
     [Fact]
+    public async Task What_can_not_be_read_before_an_item_does_not_keep_it()
+    {
+        List<string> items = [];
+        await using (var server = Start("sqlite"))
+        {
+            var conversation = (string)(await server.PostAsync("/v1/conversations?user_id=ada", "{}")).Json["id"]!;
+            foreach (var item in (string[])
+                ["""{"type":"reasoning","summary":[]}""", """{"role":"assistant","content":"a"}""", """{"role":"user","content":"b"}"""])
+            {
+                var path = $"/v1/conversations/{conversation}/items";
+                var added = await server.PostAsync($"{path}?user_id=ada", $$"""{"items":[{{item}}]}""");
+                items.Add($"{path}/{added.Json["first_id"]}?user_id=ada");
+            }
+        }
+
+        SqliteTests.Execute(_folder["sessions.db"], "UPDATE turns SET details = x'ff' WHERE number = 1");
+        await using (var server = Start("sqlite"))
+        {
+            Assert.Equal(503, (await server.GetAsync(items[0])).Status);
+            var deleted = await server.DeleteAsync(items[1]);
+            Assert.True(deleted.Status == 200, deleted.Text);
+            Assert.Equal(404, (await server.GetAsync(items[1])).Status);
+            Assert.Equal(200, (await server.GetAsync(items[2])).Status);
+        }
+    }
+
+    [Fact]
+    public async Task What_an_item_reference_has_copied_is_deleted_by_itself()
+    {
+        await using var server = Start("memory");
+        var (source, _) = await BranchesAsync(server, 0);
+        var other = (string)(await server.PostAsync("/v1/conversations?user_id=ada", "{}")).Json["id"]!;
+        var original = (await server.GetAsync($"/v1/conversations/{source}/items?user_id=ada&order=asc")).Json["data"]![0]!["id"];
+        Task<Answer> CopyAsync(string more) => server.PostAsync(
+            "/v1/responses?user_id=ada", $$"""{"model":"advanced","input":[{"type":"item_reference","id":"{{original}}"}]{{more}}}""");
+        var response = (string)(await CopyAsync("")).Json["id"]!;
+        Assert.Equal(200, (await CopyAsync($",\"conversation\":\"{other}\"")).Status);
+
+        Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{source}?user_id=ada")).Status);
+
+        var copy = (await server.GetAsync($"/v1/conversations/{other}/items?user_id=ada&order=asc")).Json["data"]![0]!;
+        Assert.Equal($"I say {Secret}", (string?)copy["content"]![0]!["text"]);
+        Assert.NotEqual((string?)original, (string?)copy["id"]);
+        var input = await server.GetAsync($"/v1/responses/{response}/input_items?user_id=ada");
+        Assert.Contains(Secret, input.Text, StringComparison.Ordinal);
+
+        // What was answered tells it too, and goes with the response or as an item.
+        Assert.Equal(200, (await server.DeleteAsync($"/v1/responses/{response}?user_id=ada")).Status);
+        foreach (var item in (await server.GetAsync($"/v1/conversations/{other}/items?user_id=ada")).Json["data"]!.AsArray())
+        {
+            Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{other}/items/{item!["id"]}?user_id=ada")).Status);
+        }
+
+        Assert.DoesNotContain(Secret, (await server.GetAsync("/users/ada/export")).Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_deletion_of_an_item_that_broke_off_is_finished_when_it_is_asked_for_again()
     {
         await using var log = TestLog.Open();

@@ -114,6 +114,49 @@ public abstract partial class OpenAiContract
         await server.MakeAsync("/v1/responses", new { model = "model", input = left });
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task With_what_a_model_made_goes_the_reasoning_right_before_it(bool oneByOne)
+    {
+        var server = await StartAsync();
+        var sent = JsonNode.Parse("""
+            [{"role":"user","content":"hi"},
+             {"type":"reasoning","summary":[{"type":"summary_text","text":"r1"}]},
+             {"type":"reasoning","summary":[{"type":"summary_text","text":"r2"}]},
+             {"type":"function_call","call_id":"c","name":"add","arguments":"{}"},
+             {"type":"function_call_output","call_id":"c","output":"1"},
+             {"type":"reasoning","summary":[{"type":"summary_text","text":"r3"}]},
+             {"role":"assistant","content":"hello"},
+             {"type":"reasoning","summary":[{"type":"summary_text","text":"r4"}]},
+             {"type":"reasoning","summary":[{"type":"summary_text","text":"r5"}]},
+             {"role":"user","content":"and?"}]
+            """)!.AsArray();
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        foreach (var items in oneByOne ? sent.Select(item => new JsonArray(item!.DeepClone())) : [sent])
+        {
+            await server.MakeAsync($"/v1/conversations/{conversation}/items", new { items });
+        }
+
+        async Task<string> LeftWithoutAsync(Func<JsonNode, bool> deleted)
+        {
+            var id = (await server.ItemsAsync(conversation)).Single(deleted)["id"];
+            Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}/items/{id}")).Status);
+            return string.Join(' ', (await server.ItemsAsync(conversation)).Select(item =>
+                (string?)item["role"] ?? (string?)item["summary"]?[0]?["text"] ?? (string?)item["type"]));
+        }
+
+        // What a user said has none, and reasoning may be deleted by itself.
+        Assert.Equal("user r1 r2 function_call function_call_output r3 assistant r4 r5",
+            await LeftWithoutAsync(item => (string?)item["content"]?[0]?["text"] == "and?"));
+        Assert.Equal("user r1 r2 function_call function_call_output r3 assistant r4",
+            await LeftWithoutAsync(item => (string?)item["summary"]?[0]?["text"] == "r5"));
+        Assert.Equal("user r1 r2 function_call function_call_output r4",
+            await LeftWithoutAsync(item => (string?)item["role"] == "assistant"));
+        Assert.Equal("user r4", await LeftWithoutAsync(item => (string?)item["type"] == "function_call"));
+        await server.MakeAsync("/v1/responses", new { model = "model", input = "next", conversation });
+    }
+
     [Fact]
     public async Task What_was_made_after_a_deleted_response_can_be_continued_whatever_that_had_answered()
     {

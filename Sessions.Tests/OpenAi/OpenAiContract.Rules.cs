@@ -378,6 +378,10 @@ public abstract partial class OpenAiContract
              {"type":"mcp_list_tools","server_label":"s","tools":[]},
              {"type":"mcp_call","server_label":"s","name":"t","arguments":"{}","output":"1","error":null,"approval_request_id":null}]
             """)!.AsArray();
+
+        // Only a server's own tools can have failed, and say so.
+        sent.Add(sent[^1]!.DeepClone());
+        sent[^1]!["status"] = "failed";
         var conversation = await server.IdOfAsync("/v1/conversations", new { items = sent });
         var got = await server.ItemsAsync(conversation);
         Assert.Equal(sent.Count, got.Count);
@@ -386,11 +390,16 @@ public abstract partial class OpenAiContract
             var item = got[i].DeepClone().AsObject();
             Assert.True(JsonNode.DeepEquals(got[i], (await server.GetAsync($"/v1/conversations/{conversation}/items/{item["id"]}")).Json));
             item.Remove("id");
-            item.Remove("status");
+            if (sent[i]!["status"] is null && item["type"]!.GetValue<string>() is not ("reasoning" or "mcp_list_tools"))
+            {
+                Assert.Equal("completed", (string?)item["status"]);
+                item.Remove("status");
+            }
+
             Assert.True(JsonNode.DeepEquals(sent[i], item), $"{sent[i]!.ToJsonString()}\n{item.ToJsonString()}");
         }
 
-        Assert.Equal(["msg", "msg", "rs", "fc", "fco", "fc", "fco", "msg", "mcpl", "mcp"],
+        Assert.Equal(["msg", "msg", "rs", "fc", "fco", "fc", "fco", "msg", "mcpl", "mcp", "mcp"],
             got.Select(item => ((string)item["id"]!).Split('_')[0]));
     }
 
@@ -458,8 +467,12 @@ public abstract partial class OpenAiContract
             ("""{"input":[{"type":"mcp_list_tools","server_label":"s"}]}""", "input[0].tools", "missing_required_parameter"),
             ("""{"input":[{"type":"mcp_list_tools","server_label":"s","tools":[{}]}]}""", "input[0].tools[0].name",
                 "missing_required_parameter"),
-            ("""{"input":"\ud800"}""", null, null),
-            ("""{"metadata":{"\ud800":"x"}}""", null, null),
+            ("""{"input":"\ud800"}""", "input", "invalid_value"),
+            ("""{"input":[{"role":"user","content":"\ud83d\ude00"},{"role":"user","content":[{"type":"input_text","text":"\ud800"}]}]}""",
+                "input[1].content[0].text", "invalid_value"),
+            ("""{"metadata":{"\ud800":"x"}}""", "metadata", "invalid_value"),
+            ("""{"metadata":{"":"x"}}""", "metadata.", "empty_string"),
+            ("""{"\ud800":"x"}""", null, null),
             ("""{"model":"gpt-none"}""", "model", "model_not_found"),
         ])
         {

@@ -10,6 +10,8 @@ internal static class GenerationParameters
 {
     private const int MaxOthers = 64;
 
+    private static readonly string[] Servers = ["model", "messages", "stream", "tools", "tool_choice", "n", "store", "service_tier"];
+
     /// <summary>Reads and checks the parameters of a query.</summary>
     /// <exception cref="DomainException">One of them is not allowed.</exception>
     public static AnswerOptions Read(JsonElement? parameters)
@@ -58,8 +60,6 @@ internal static class GenerationParameters
                     : throw Invalid("parameters.seed", "must be a whole number"),
             },
             "stop" => read with { Stop = Texts(parameter) },
-            "model" or "messages" or "stream" or "tools" or "tool_choice" or "n" or "store" or "service_tier" =>
-                throw Invalid($"parameters.{parameter.Name}", "is the server's, and can't be set"),
             "history_turns" => read with { HistoryTurns = WholeNumber(parameter, 0, 1000) },
             _ => Add(read, parameter, ref others),
         };
@@ -70,6 +70,12 @@ internal static class GenerationParameters
         if (!AgentOptions.IsParameter(parameter.Name))
         {
             throw Invalid($"parameters.{Error.Shorten(parameter.Name)}", "must be called by letters, digits and '_', 64 at most");
+        }
+
+        // Some providers read names in any case, or in the case of their own language.
+        if (Servers.Any(name => FieldNames.AreAlike(parameter.Name, name)))
+        {
+            throw Invalid($"parameters.{parameter.Name}", "is the server's, and can't be set");
         }
 
         // Half a surrogate pair is no text that a provider could be sent.

@@ -12,6 +12,8 @@ namespace Sessions.Api.Http.Native;
 /// <summary><c>POST /query</c>, answered whole or as a stream.</summary>
 internal static class QueryApi
 {
+    private const string ContentField = "input[0].content[";
+
     /// <summary>Maps the endpoint.</summary>
     public static WebApplication MapQueries(this WebApplication app)
     {
@@ -122,7 +124,7 @@ internal static class QueryApi
         var input = request.Input is { } parts
             ? Items.OfJson(InputItems.OfParts(request.Query, parts))
             : Items.OfText(request.Query!.Value);
-        agent.Check(input, options);
+        Check(agent, input, options, request);
         var idempotency = http.Headers.ContainsKey(RequestKeys.Header)
             ? ReadKey(request, http.Headers, caller.KeyScope(owner), sessionId, owner.UserId, agent.Type)
             : null;
@@ -138,6 +140,23 @@ internal static class QueryApi
             OnBusy = onBusy,
             CalledFrom = http.Headers[AgentHeaders.SessionId],
         };
+    }
+
+    private static void Check(Agent agent, Items input, AnswerOptions options, QueryRequest request)
+    {
+        try
+        {
+            agent.Check(input, options);
+        }
+        catch (DomainException e) when (e.Error.Field is { } field && field.StartsWith(ContentField, StringComparison.Ordinal))
+        {
+            // The parts became one message, behind the text of the query: the client has sent neither.
+            var end = field.IndexOf(']', ContentField.Length);
+            var place = int.Parse(field.AsSpan(ContentField.Length, end - ContentField.Length), CultureInfo.InvariantCulture);
+            var name = $"input[{(request.Query is null ? place : place - 1)}]{field[(end + 1)..]}";
+            throw new DomainException(
+                e.Error with { Field = name, Message = e.Error.Message.Replace(field, name, StringComparison.Ordinal) });
+        }
     }
 
     private static void CheckQuery(QueryRequest request, long bodyLength, LimitSettings limits)

@@ -139,7 +139,7 @@ internal static class SessionsApi
         }
 
         var userId = Caller.NamedUser(request.Query);
-        var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
+        var paging = Paging.OfSessions(request.Query, limits);
         var filter = SessionFilter.Read(request.QueryString, ofAll: true);
         var page = await log.ListAsync(SessionPages.Of(userId, paging, limits), filter, cancellationToken);
         return SessionPages.Answer(userId, page);
@@ -215,7 +215,7 @@ internal static class SessionsApi
         [FromRoute(Name = "session_id")] string sessionId, SessionOwner owner, HttpRequest request, SessionLog log,
         LimitSettings limits, CancellationToken cancellationToken)
     {
-        var paging = Paging.Read(request.Query, limits, descendingByDefault: false);
+        var paging = Paging.OfTurns(request.Query, limits);
         var withItems = ReadInclude(request.Query);
         var allBranches = ReadBranches(request.Query);
         int? tip = !request.Query.TryGetValue("tip", out var text) ? null
@@ -279,6 +279,12 @@ internal static class SessionsApi
         var request = body.Value;
         UserIds.Check("user_id", request.UserId);
         var actor = request.UserId is null ? owner.Value : caller.ActingFor(request.UserId);
+        if (request.UserId is not null && Caller.NamedUser(http.Request.Query) is { } asking)
+        {
+            // Whose session it must be; the body can't say otherwise.
+            actor = request.UserId == asking ? owner.Value : throw await OtherUserAsync(sessionId, owner.Value, log, cancellationToken);
+        }
+
         if (request.AgentType is { Length: 0 or > 128 })
         {
             return Problem.From(Error.InvalidField("agent_type", "must have 1 to 128 characters"));
@@ -307,6 +313,16 @@ internal static class SessionsApi
         }, cancellationToken);
         RequestKeys.MarkReplayed(http, result.Replayed);
         return new CreatedAnswer<TurnResponse>($"/sessions/{result.SessionId}/history", new TurnResponse(result.Turn, result.SessionKey));
+    }
+
+    // What is another's is refused as it is without the body.
+    private static async ValueTask<DomainException> OtherUserAsync(
+        string sessionId, Owner owner, SessionLog log, CancellationToken cancellationToken)
+    {
+        var session = await log.RefOfAsync(sessionId, cancellationToken);
+        var isForeign = await log.GetAsync(session, owner, cancellationToken) is null
+            && await log.GetAsync(session, Owner.Anyone, cancellationToken) is not null;
+        return new(isForeign ? Error.SessionNotFound(sessionId) : Error.InvalidField("user_id", "must be the user of the query string"));
     }
 
     private static async Task<IResult> CancelAsync(

@@ -42,7 +42,7 @@ internal static class UsersApi
     private static async Task<JsonAnswer<SessionListResponse>> ListAsync(
         UserIdPath userId, HttpRequest request, SessionLog log, LimitSettings limits, CancellationToken cancellationToken)
     {
-        var paging = Paging.Read(request.Query, limits, descendingByDefault: true);
+        var paging = Paging.OfSessions(request.Query, limits);
         var filter = SessionFilter.Read(request.QueryString);
         return SessionPages.Answer(
             userId.Value, await log.ListAsync(SessionPages.Of(userId.Value, paging, limits), filter, cancellationToken));

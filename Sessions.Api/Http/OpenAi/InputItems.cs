@@ -201,6 +201,8 @@ internal static class InputItems
     }
 
     /// <summary>Refuses bytes that are no UTF-8, and half a surrogate pair: what passes can be read.</summary>
+    /// <param name="value">What was sent.</param>
+    /// <param name="name">How errors name it; <see langword="null"/>: it is the body, and they name the field within it.</param>
     /// <exception cref="OpenAiException">There is such a thing.</exception>
     public static void CheckUnicode(JsonElement value, string? name)
     {
@@ -210,12 +212,9 @@ internal static class InputItems
             return;
         }
 
-        try
+        if (FindUnreadable(value) is { } path)
         {
-            ReadAll(value);
-        }
-        catch (InvalidOperationException)
-        {
+            name ??= path.Length == 0 ? null : Error.Shorten(path.TrimStart('.'));
             throw new OpenAiException(
                 name,
                 $"Invalid {(name is null ? "body" : $"'{name}'")}: "
@@ -223,28 +222,47 @@ internal static class InputItems
         }
     }
 
-    private static void ReadAll(JsonElement value)
+    // The path to the first text that can't be read, or to the object with the name that can't; made on the way back, where there is one.
+    private static string? FindUnreadable(JsonElement value)
     {
-        switch (value.ValueKind)
+        try
         {
-            case JsonValueKind.String:
-                value.GetString();
-                break;
-            case JsonValueKind.Array:
-                foreach (var element in value.EnumerateArray())
-                {
-                    ReadAll(element);
-                }
+            switch (value.ValueKind)
+            {
+                case JsonValueKind.String:
+                    value.GetString();
+                    break;
+                case JsonValueKind.Array:
+                    var index = 0;
+                    foreach (var element in value.EnumerateArray())
+                    {
+                        if (FindUnreadable(element) is { } within)
+                        {
+                            return $"[{index}]{within}";
+                        }
 
-                break;
-            case JsonValueKind.Object:
-                foreach (var property in value.EnumerateObject())
-                {
-                    _ = property.Name;
-                    ReadAll(property.Value);
-                }
+                        index++;
+                    }
 
-                break;
+                    break;
+                case JsonValueKind.Object:
+                    foreach (var property in value.EnumerateObject())
+                    {
+                        var name = property.Name;
+                        if (FindUnreadable(property.Value) is { } within)
+                        {
+                            return $".{name}{within}";
+                        }
+                    }
+
+                    break;
+            }
+
+            return null;
+        }
+        catch (InvalidOperationException)
+        {
+            return "";
         }
     }
 
@@ -252,7 +270,8 @@ internal static class InputItems
     {
         json.WriteStartObject();
         json.WriteString("type"u8, type);
-        if (type is "message" or "function_call" or "function_call_output")
+        var isDone = type is "message" or "function_call" or "function_call_output" || (type == "mcp_call" && !Has(item, "status"));
+        if (isDone)
         {
             json.WriteString("status"u8, "completed"u8);
         }
@@ -261,7 +280,7 @@ internal static class InputItems
         foreach (var property in item.EnumerateObject())
         {
             if (property.NameEquals("id") || property.NameEquals("type")
-                || (property.NameEquals("status") && type is "message" or "function_call" or "function_call_output"))
+                || (property.NameEquals("status") && isDone))
             {
                 continue;
             }

@@ -37,10 +37,15 @@ internal static class OpenAiMetadata
         foreach (var property in metadata.EnumerateObject())
         {
             var name = $"metadata.{Error.Shorten(property.Name)}";
-            if (property.Name.Length == 0 || IsLonger(property.Name, MaxKeyLength))
+            if (property.Name.Length == 0)
+            {
+                throw new OpenAiException(name, $"Invalid '{name}': keys must not be empty.", "empty_string");
+            }
+
+            if (IsLonger(property.Name, MaxKeyLength))
             {
                 throw new OpenAiException(
-                    name, $"Invalid '{name}': keys must have 1 to {MaxKeyLength} characters.",
+                    name, $"Invalid '{name}': keys must have at most {MaxKeyLength} characters.",
                     "string_above_max_length");
             }
 
