@@ -134,16 +134,27 @@ public abstract partial class OpenAiContract
         }
     }
 
-    private static async Task AssertGoneAsync(OpenAiServer server, string response)
+    [Fact]
+    public async Task What_ids_stand_for_is_bounded_as_if_it_had_been_sent()
     {
-        foreach (var path in (string[])["?", "?stream=true&", "/input_items?"])
+        var server = await StartAsync(("limits:content_bytes", "4096"));
+        var path = $"/v1/conversations/{await server.IdOfAsync("/v1/conversations")}/items";
+        var large = new { items = new[] { new { role = "user", content = new string('x', 1500) } } };
+        var id = (string)(await server.MakeAsync(path, large))["data"]![0]!["id"]!;
+        foreach (var (count, status) in (IEnumerable<(int, int)>)[(2, 200), (3, 400)])
         {
-            Assert.Equal(404, (await server.GetAsync($"/v1/responses/{response}{path}user_id=ada")).Status);
+            var items = Enumerable.Repeat(new { id, role = "user", content = "x" }, count);
+            var references = Enumerable.Repeat(new { type = "item_reference", id }, count);
+            foreach (var (answer, param) in (IEnumerable<(Answer, string?)>)
+            [
+                (await server.PostAsync(path, new { items }), "items"),
+                (await server.PostAsync("/v1/responses", new { model = "model", input = references }), "input"),
+            ])
+            {
+                Assert.True(
+                    (status, status == 200 ? null : param) == (answer.Status, (string?)answer.Json["error"]?["param"]), answer.Text);
+            }
         }
-
-        var next = await server.PostAsync(
-            "/v1/responses?user_id=ada", new { model = "model", input = "x", previous_response_id = response });
-        Assert.Equal("previous_response_not_found", (string?)next.Json["error"]?["code"]);
     }
 
     [Theory]
@@ -169,5 +180,17 @@ public abstract partial class OpenAiContract
 
         Assert.Equal([.. order == "asc" ? input.Select(item => item.content) : input.Select(item => item.content).Reverse()], texts);
         Assert.Equal(order == "asc" ? [3, 1, 1, 1, 1, 2] : [2, 1, 1, 1, 1, 3], counts);
+    }
+
+    private static async Task AssertGoneAsync(OpenAiServer server, string response)
+    {
+        foreach (var path in (string[])["?", "?stream=true&", "/input_items?"])
+        {
+            Assert.Equal(404, (await server.GetAsync($"/v1/responses/{response}{path}user_id=ada")).Status);
+        }
+
+        var next = await server.PostAsync(
+            "/v1/responses?user_id=ada", new { model = "model", input = "x", previous_response_id = response });
+        Assert.Equal("previous_response_not_found", (string?)next.Json["error"]?["code"]);
     }
 }
