@@ -58,7 +58,8 @@ internal sealed record Error(string Code, string Message)
     public static Error SessionGone(string sessionId) =>
         new(
             "session_gone",
-            "The session was deleted, or made room for a newer one, while the agent was answering; nothing of this turn was kept.")
+            "The session or the response was deleted, or the session made room for a newer one, while the agent was answering; "
+            + "nothing of this turn was kept.")
         {
             SessionId = sessionId,
             MayRetry = false,

@@ -226,6 +226,15 @@ internal sealed partial class SessionLog
                 HistoryTokens = null,
             }, cancellationToken) is not null;
 
+    /// <summary>The turn of a response that is being made here is to come to nothing, also where tools have run.</summary>
+    public void Lose(ResponseId response)
+    {
+        foreach (var turn in _running.Keys.Where(turn => turn.SessionKey == response.Key && turn.Nonce == response.Nonce))
+        {
+            turn.Lose();
+        }
+    }
+
     /// <inheritdoc cref="ISessionStore.DeleteAsync"/>
     /// <remarks>With it go the chains that went on from its turns: they hold copies of them.</remarks>
     public async ValueTask<bool> DeleteAsync(SessionRef session, Owner owner, CancellationToken cancellationToken)

@@ -1,4 +1,6 @@
+using System.Net.Http.Json;
 using System.Security.Cryptography;
+using System.Text.Json.Nodes;
 
 namespace Sessions.Tests.OpenAi;
 
@@ -247,6 +249,54 @@ public sealed class GoneTests : IDisposable
         }
 
         ValueTask<Session?> DeleteAsync() => log.Log.DeleteItemAsync(item, Owner.Of("ada"), TestLog.Cancel);
+    }
+
+    [Theory]
+    [InlineData("alone")]
+    [InlineData("conversation")]
+    [InlineData("previous_response_id")]
+    public async Task A_response_whose_commit_is_under_way_when_it_is_deleted_is_gone_when_that_is_answered(string where)
+    {
+        await using var server = SessionsServer.Start([], FaultySessionStore.Around);
+        var conversation = (string)(await server.PostAsync("/v1/conversations", "{}")).Json["id"]!;
+        var first = (string)(await server.PostAsync("/v1/responses", new { model = "advanced", input = "x", conversation })).Json["id"]!;
+        var body = new JsonObject { ["model"] = "advanced", ["input"] = Secret, ["stream"] = true };
+        if (where != "alone")
+        {
+            body[where] = where == "conversation" ? conversation : first;
+        }
+
+        var (committing, goOn) = (new TaskCompletionSource(), new TaskCompletionSource());
+        server.Get<FaultySessionStore>().Before = async (operation, _) =>
+        {
+            if (operation == "commit_turn")
+            {
+                committing.TrySetResult();
+                await goOn.Task;
+            }
+        };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/responses")
+        {
+            Content = JsonContent.Create(body),
+        };
+        using var answer = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, TestLog.Cancel);
+        using var lines = new StreamReader(await answer.Content.ReadAsStreamAsync(TestLog.Cancel));
+        await lines.ReadLineAsync(TestLog.Cancel);
+        var begun = JsonNode.Parse((await lines.ReadLineAsync(TestLog.Cancel))!["data: ".Length..])!;
+        var response = (string)begun["response"]!["id"]!;
+        Assert.True(ResponseId.TryParse(response, out var id));
+        await committing.Task.WaitAsync(TestLog.Cancel);
+        var stream = (await server.Get<StreamedTurns>().FindAsync(id, Owner.Anyone, TestLog.Cancel))!;
+
+        var deleting = server.DeleteAsync($"/v1/responses/{response}");
+        await ServiceProcess.UntilAsync(() => stream.IsGone);
+        goOn.SetResult();
+
+        Assert.Equal(200, (await deleting).Status);
+        foreach (var path in (string[])["", "?stream=true", "/input_items"])
+        {
+            Assert.Equal(404, (await server.GetAsync($"/v1/responses/{response}{path}")).Status);
+        }
     }
 
     private static async Task<string[]> ForkAsync(TestLog log)

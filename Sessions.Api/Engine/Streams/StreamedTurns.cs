@@ -42,18 +42,19 @@ internal sealed partial class StreamedTurns(
     /// <summary>How many bytes the ended streams take that can be picked up again.</summary>
     public long KeptBytes => Volatile.Read(ref _keptBytes);
 
-    /// <summary>Starts a turn; or finds the running one, where the same request came before.</summary>
+    /// <summary>Starts a turn; or finds the one that the same request started before, where it runs or can still be picked up.</summary>
     /// <remarks>Turns outlive the requests that started them: where there are too many already, the turn has failed when this
     /// returns.</remarks>
-    public StreamedTurn Start(TurnCommand command)
+    public async ValueTask<StreamedTurn> StartAsync(TurnCommand command, CancellationToken cancellationToken)
     {
         var started = new StreamedTurn(command);
         if (command.Idempotency is { } key)
         {
-            // One that has ended is answered out of the log, which knows whether it is still there.
+            // Told as it was, so that the numbers of its events stay what they are. One that is not there any more is answered out of the
+            // log, or run.
             while (_byKey.GetOrAdd((key, command.Session), started) is var turn && turn != started)
             {
-                if (!turn.Ended)
+                if (!turn.Ended || (turn.Result is not null && await CheckAsync(turn, command.Owner, cancellationToken) is not null))
                 {
                     started.Dispose();
                     return turn;
@@ -91,19 +92,41 @@ internal sealed partial class StreamedTurns(
             ? CheckAsync(turn, owner, cancellationToken)
             : new((StreamedTurn?)null);
 
-    /// <summary>Finds the stream of a response.</summary>
+    /// <summary>Finds the stream of a response that is found by its id, as it was first told: once more out of the log its events have
+    /// other numbers.</summary>
     public ValueTask<StreamedTurn?> FindAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
     {
         foreach (var turn in _byId.Values)
         {
-            if (turn.Begun is { } begun && begun.SessionKey == response.Key && begun.Nonce == response.Nonce
-                && turn.Command.Owner.IsSameAs(owner))
+            if (turn is { Command: { Response: not null, KeepsResponse: true }, Begun: { } begun, Result: not { Replayed: true } }
+                && begun.SessionKey == response.Key && begun.Nonce == response.Nonce && turn.Command.Owner.IsSameAs(owner))
             {
                 return CheckAsync(turn, owner, cancellationToken);
             }
         }
 
         return new((StreamedTurn?)null);
+    }
+
+    /// <summary>Stops the turn of a response that is being made, and waits until it has ended: it comes to nothing, or was committed in
+    /// the same moment.</summary>
+    /// <returns>Whether there was one.</returns>
+    public async ValueTask<bool> StopAsync(ResponseId response, Owner owner, CancellationToken cancellationToken)
+    {
+        if (await FindAsync(response, owner, cancellationToken) is not { Ended: false } turn)
+        {
+            return false;
+        }
+
+        turn.Lose();
+        log.Lose(response);
+        if (_running.TryGetValue(turn.Id, out var ended))
+        {
+            await ended.WaitAsync(cancellationToken);
+        }
+
+        Forget(turn);
+        return true;
     }
 
     /// <summary>Forgets what was told of sessions that are gone: nobody is to read it again, and their turns come to nothing.</summary>

@@ -76,7 +76,7 @@ internal static class QueryApi
             }
         }
 
-        var stream = streams.Start(command);
+        var stream = await streams.StartAsync(command, cancellationToken);
         return new TurnEventStream(stream, 0, new NativeEvents(stream), streams);
     }
 

@@ -89,13 +89,10 @@ internal static class ConversationItems
                         continue;
                     }
 
-                    if (items.Count == page.Limit || (items.Count > 0 && bytes + item.Raw.Length > pageBytes))
+                    if (!TryAdd(items, item, page.Limit, pageBytes, ref bytes))
                     {
                         return (items, true);
                     }
-
-                    items.Add(item);
-                    bytes += item.Raw.Length;
                 }
 
                 after = turn.Number;
@@ -108,10 +105,11 @@ internal static class ConversationItems
         }
     }
 
-    /// <summary>One page of the items of one side of a turn.</summary>
-    public static (List<TurnItem> Items, bool HasMore) Of(Guid sessionKey, Turn turn, ItemSide side, ListPage page)
+    /// <summary>One page of what a response was made of.</summary>
+    /// <exception cref="OpenAiException">The item to start behind is not there.</exception>
+    public static (List<TurnItem> Items, bool HasMore) OfInput(ResponseId response, Items input, ListPage page, int pageBytes)
     {
-        var all = ItemJson.Of(sessionKey, turn.Nonce, side, side == ItemSide.Input ? turn.Input : turn.Output);
+        var all = ItemJson.Of(response.Key, response.Nonce, ItemSide.Input, input);
         if (page.Descending)
         {
             all.Reverse();
@@ -127,8 +125,17 @@ internal static class ConversationItems
             }
         }
 
-        var items = all.GetRange(start, Math.Min(page.Limit, all.Count - start));
-        return (items, start + items.Count < all.Count);
+        List<TurnItem> items = [];
+        long bytes = 0;
+        foreach (var item in all.Skip(start))
+        {
+            if (!TryAdd(items, item, page.Limit, pageBytes, ref bytes))
+            {
+                return (items, true);
+            }
+        }
+
+        return (items, false);
     }
 
     /// <summary>A list of items as it is answered.</summary>
@@ -169,6 +176,19 @@ internal static class ConversationItems
             && await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { } found
             ? (found.Turn, id)
             : throw new OpenAiException("after", $"Item with id '{Error.Shorten(after)}' not found.", code: null);
+    }
+
+    // A page holds at least one, however large.
+    private static bool TryAdd(List<TurnItem> items, TurnItem item, int limit, int pageBytes, ref long bytes)
+    {
+        if (items.Count == limit || (items.Count > 0 && bytes + item.Raw.Length > pageBytes))
+        {
+            return false;
+        }
+
+        items.Add(item);
+        bytes += item.Raw.Length;
+        return true;
     }
 
     private static List<TurnItem> InOrder(Guid key, Turn turn, bool descending)

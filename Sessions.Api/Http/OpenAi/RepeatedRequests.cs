@@ -57,7 +57,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
         // Those that have a key, or leave nothing behind, are told apart where they are started.
         if (!command.Store || command.Idempotency is not null)
         {
-            return streams.Start(command);
+            return await streams.StartAsync(command, cancellationToken);
         }
 
         var request = NameOf(http, scope, body);
@@ -68,7 +68,7 @@ internal sealed class RepeatedRequests(TurnRunner turns, StreamedTurns streams, 
             return before;
         }
 
-        var started = streams.Start(command);
+        var started = await streams.StartAsync(command, cancellationToken);
         Add(request, new Entry { Stream = started.Id, EndedAt = time.GetTimestamp() });
         return started;
     }

@@ -32,6 +32,19 @@ internal sealed class ResponseEvents(
     {
     }
 
+    /// <summary>How many events a turn has become so far.</summary>
+    public static int CountOf(StreamedTurn turn)
+    {
+        var events = new ResponseEvents(turn, startingAfter: int.MaxValue);
+        var nowhere = new ArrayBufferWriter<byte>();
+        for (var i = 0; turn.Read(i, out _) is { } happened; i++)
+        {
+            events.Write(nowhere, i, happened);
+        }
+
+        return events._sequence;
+    }
+
     public IResult Refuse(Error error) => request?.ErrorOf(error) ?? OpenAiError.From(error);
 
     public void Write(IBufferWriter<byte> writer, int number, TurnEvent happened)

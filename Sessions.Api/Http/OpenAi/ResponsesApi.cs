@@ -30,7 +30,7 @@ internal static class ResponsesApi
         responses.MapDelete("/{response_id}", DeleteAsync)
             .WithName("deleteResponse")
             .WithSummary("Delete a response")
-            .WithDescription("What came after it stays.");
+            .WithDescription("What came after it stays. One that is still being made is stopped.");
         responses.MapGet("/{response_id}/input_items", ListInputAsync)
             .WithName("listInputItems")
             .WithSummary("List what a response was made of")
@@ -91,14 +91,21 @@ internal static class ResponsesApi
         }
 
         var stream = await streams.FindAsync(id, owner.Value, cancellationToken);
-        if (stream is not null && stream.Command.Response is not null && stream.Command.KeepsResponse && (wantsStream || !stream.Ended))
+        if (stream is not null && wantsStream)
         {
-            return wantsStream ? new TurnEventStream(stream, 0, new ResponseEvents(stream, startingAfter ?? -1), streams)
-                : new JsonResult(ResponseObject.Compose(
-                    id,
-                    ((ResponseObject)stream.Command.Response).InProgress(stream.Begun!.At),
-                    [],
-                    stream.Command.Kind == SessionKind.Chain ? null : id.Key));
+            // What has not been told yet can't have been seen.
+            return startingAfter >= ResponseEvents.CountOf(stream)
+                ? OpenAiError.Invalid("starting_after", "Invalid 'starting_after': no event of this stream has had that number yet.")
+                : new TurnEventStream(stream, 0, new ResponseEvents(stream, startingAfter ?? -1), streams);
+        }
+
+        if (stream is { Ended: false })
+        {
+            return new JsonResult(ResponseObject.Compose(
+                id,
+                ((ResponseObject)stream.Command.Response!).InProgress(stream.Begun!.At),
+                [],
+                stream.Command.Kind == SessionKind.Chain ? null : id.Key));
         }
 
         if (await log.FindTurnAsync(id.Key, id.Nonce, owner.Value, cancellationToken) is not { Turn.Response.IsEmpty: false } found)
@@ -118,25 +125,41 @@ internal static class ResponsesApi
     }
 
     private static async Task<IResult> DeleteAsync(
-        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, SessionLog log, CancellationToken cancellationToken) =>
-        ResponseId.TryParse(responseId, out var id) && await log.DeleteResponseAsync(id, owner.Value, cancellationToken)
-            ? Conversations.Deleted(responseId, "response")
-            : OpenAiError.NotFound("Response", responseId);
-
-    private static async Task<IResult> ListInputAsync(
-        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request,
-        SessionLog log, CancellationToken cancellationToken)
+        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, SessionLog log, StreamedTurns streams,
+        CancellationToken cancellationToken)
     {
-        var page = ListPage.Read(request.Query);
-        if (!ResponseId.TryParse(responseId, out var id)
-            || await log.FindTurnAsync(id.Key, id.Nonce, owner.Value, cancellationToken) is not { Turn.Response.IsEmpty: false } found)
+        if (!ResponseId.TryParse(responseId, out var id))
         {
             return OpenAiError.NotFound("Response", responseId);
         }
 
-        var (items, hasMore) = ConversationItems.Of(found.Session.Key, found.Turn, ItemSide.Input, page);
+        // One that is being made is stopped first: where it was committed all the same, it is stored by then.
+        var stopped = await streams.StopAsync(id, owner.Value, cancellationToken);
+        return await log.DeleteResponseAsync(id, owner.Value, cancellationToken) || stopped
+            ? Conversations.Deleted(responseId, "response")
+            : OpenAiError.NotFound("Response", responseId);
+    }
+
+    private static async Task<IResult> ListInputAsync(
+        [FromRoute(Name = "response_id")] string responseId, SessionOwner owner, HttpRequest request,
+        SessionLog log, StreamedTurns streams, LimitSettings limits, CancellationToken cancellationToken)
+    {
+        var page = ListPage.Read(request.Query);
+        if (!ResponseId.TryParse(responseId, out var id)
+            || await InputOfAsync(id, owner.Value, log, streams, cancellationToken) is not { } input)
+        {
+            return OpenAiError.NotFound("Response", responseId);
+        }
+
+        var (items, hasMore) = ConversationItems.OfInput(id, input, page, limits.PageBytes);
         return ConversationItems.List(items, hasMore);
     }
+
+    private static async ValueTask<Items?> InputOfAsync(
+        ResponseId id, Owner owner, SessionLog log, StreamedTurns streams, CancellationToken cancellationToken) =>
+        await streams.FindAsync(id, owner, cancellationToken) is { Ended: false } running ? running.Command.Input
+        : await log.FindTurnAsync(id.Key, id.Nonce, owner, cancellationToken) is { Turn.Response.IsEmpty: false } found ? found.Turn.Input
+        : null;
 
     private static OpenAiError Cancel([FromRoute(Name = "response_id")] string responseId) =>
         OpenAiError.Invalid(

@@ -21,7 +21,7 @@ internal readonly record struct ResolvedItem(ReadOnlyMemory<byte> Raw, TurnItem?
 /// Finds the stored items that the ids of sent ones name: those that the history has already are not given twice; others that are referred
 /// to are taken from where they stand. Any other id says nothing.
 /// </summary>
-internal sealed class StoredItems(SessionLog log)
+internal sealed class StoredItems(SessionLog log, LimitSettings limits)
 {
     private const int MaxReferences = 1000;
 
@@ -38,6 +38,7 @@ internal sealed class StoredItems(SessionLog log)
     {
         List<ResolvedItem> resolved = new(items.Count);
         var search = new Search(log, param, session, tip, owner);
+        long bytes = 0;
         for (var i = 0; i < items.Count; i++)
         {
             var (type, id, raw) = items[i];
@@ -55,10 +56,31 @@ internal sealed class StoredItems(SessionLog log)
                 throw new OpenAiException(OpenAiError.NotFound("Item", id!) with { Param = $"{param}[{i}].id" });
             }
 
+            if (isReference && !isKnown)
+            {
+                CheckBytes(bytes += stored!.Value.Raw.Length, param);
+            }
+
             resolved.Add(new ResolvedItem(isReference ? stored!.Value.Raw : raw, isKnown ? stored : null));
         }
 
         return resolved;
+    }
+
+    /// <summary>Refuses more than could have been sent: an id is short, and what it stands for may be large.</summary>
+    /// <param name="bytes">How many bytes the items have together that ids stand for.</param>
+    /// <param name="param">How errors name them.</param>
+    /// <exception cref="OpenAiException">They are too many.</exception>
+    public void CheckBytes(long bytes, string param)
+    {
+        if (bytes > limits.ContentBytes)
+        {
+            throw new OpenAiException(
+                param,
+                $"Invalid '{param}': the items that ids stand for must have at most {limits.ContentBytes} bytes together "
+                + "(limits.content_bytes).",
+                "array_above_max_length");
+        }
     }
 
     private readonly record struct TurnId(Guid Key, TurnNonce Nonce);
