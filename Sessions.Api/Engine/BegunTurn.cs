@@ -169,8 +169,18 @@ internal sealed class BegunTurn : IAsyncDisposable
     /// <summary>Somebody asked for the turn to stop.</summary>
     public void Cancel() => _ = SourceOf(ref _cancelled).CancelAsync();
 
-    /// <summary>The turn can't be committed any more.</summary>
-    public void Lose() => _ = SourceOf(ref _lost).CancelAsync();
+    /// <summary>Whether the turn is to come to nothing, as its session or its response was removed.</summary>
+    public bool IsDropped { get; private set; }
+
+    /// <summary>The turn is to come to nothing.</summary>
+    public void Drop()
+    {
+        IsDropped = true;
+        LoseLease();
+    }
+
+    /// <summary>The turn can't be committed any more: its session is gone, or another process has it.</summary>
+    public void LoseLease() => _ = SourceOf(ref _lost).CancelAsync();
 
     /// <summary>Stops keeping the lease: a renewal that came after the end would take it again.</summary>
     public ValueTask StopKeepingAsync() => Interlocked.Exchange(ref _lease, null) is { } lease ? lease.DisposeAsync() : default;

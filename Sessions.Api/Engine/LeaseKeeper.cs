@@ -40,7 +40,7 @@ internal sealed class LeaseKeeper : IAsyncDisposable
                         turn?.Cancel();
                         break;
                     case LeaseState.Lost:
-                        turn?.Lose();
+                        turn?.LoseLease();
                         return;
                 }
             }

@@ -227,11 +227,11 @@ internal sealed partial class SessionLog
             }, cancellationToken) is not null;
 
     /// <summary>The turn of a response that is being made here is to come to nothing, also where tools have run.</summary>
-    public void Lose(ResponseId response)
+    public void Drop(ResponseId response)
     {
         foreach (var turn in _running.Keys.Where(turn => turn.SessionKey == response.Key && turn.Nonce == response.Nonce))
         {
-            turn.Lose();
+            turn.Drop();
         }
     }
 

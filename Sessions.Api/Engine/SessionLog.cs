@@ -422,7 +422,7 @@ internal sealed partial class SessionLog
         {
             if (keys.Contains(turn.SessionKey) || keys.Contains(turn.SourceKey))
             {
-                turn.Lose();
+                turn.Drop();
             }
         }
 

@@ -394,7 +394,7 @@ internal sealed partial class TurnRunner(
         catch (OperationCanceledException) when (begun.Lost.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
             var session = begun.Session is null ? SessionRef.ById(begun.SessionId) : SessionRef.ByKey(begun.SourceKey);
-            return await log.GetAsync(session, begun.Request.Owner, cancellationToken) is not null ? null
+            return !begun.IsDropped && await log.GetAsync(session, begun.Request.Owner, cancellationToken) is not null ? null
                 : throw new DomainException(Error.SessionGone(begun.SessionId));
         }
     }

@@ -119,7 +119,7 @@ internal sealed partial class StreamedTurns(
         }
 
         turn.Lose();
-        log.Lose(response);
+        log.Drop(response);
         if (_running.TryGetValue(turn.Id, out var ended))
         {
             await ended.WaitAsync(cancellationToken);
