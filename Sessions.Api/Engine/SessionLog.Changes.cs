@@ -400,7 +400,7 @@ internal sealed partial class SessionLog
             foreach (var turn in _running.Keys.Where(turn => turn.Session is { UserId: null } && turn.Request.Owner.UserId == userId))
             {
                 // It would bind nobody's session to the user again.
-                turn.Lose();
+                turn.Drop();
             }
 
             return erasure;
