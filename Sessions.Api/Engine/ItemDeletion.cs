@@ -41,13 +41,15 @@ internal static class ItemDeletion
     public static bool IsMadeByModel(Turn turn, ItemSide side, int index)
     {
         var found = ItemsOf(turn).FirstOrDefault(one => (one.Side, one.Index) == (side, index));
-        return found.Item.ValueKind switch
-        {
-            JsonValueKind.Object =>
-                Has(found.Item, "type", "function_call") || Has(found.Item, "type", "mcp_call") || Has(found.Item, "role", "assistant"),
-            JsonValueKind.Undefined => side == ItemSide.Output,
-            _ => false,
-        };
+        return IsMadeByModel(found.Side, found.Item);
+    }
+
+    /// <summary>Whether the reasoning before a place led to what stands right behind it as well: to another one of several calls, say.</summary>
+    public static bool IsLedOn(Turn turn, ItemSide side, int index)
+    {
+        var next = ItemsOf(turn).SkipWhile(one => (one.Side, one.Index) != (side, index)).Skip(1)
+            .FirstOrDefault(one => one.Item.ValueKind != JsonValueKind.Null);
+        return IsMadeByModel(next.Side, next.Item);
     }
 
     /// <summary>The reasoning right before a place of a turn.</summary>
@@ -74,6 +76,13 @@ internal static class ItemDeletion
 
         return (places, true);
     }
+
+    private static bool IsMadeByModel(ItemSide side, JsonElement item) => item.ValueKind switch
+    {
+        JsonValueKind.Object => Has(item, "type", "function_call") || Has(item, "type", "mcp_call") || Has(item, "role", "assistant"),
+        JsonValueKind.Undefined => side == ItemSide.Output,
+        _ => false,
+    };
 
     // Texts are undefined, and what was deleted is null.
     private static IEnumerable<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(Turn turn) =>

@@ -92,7 +92,8 @@ internal sealed partial class SessionLog
         }
 
         Session? session = null;
-        foreach (var ofTurn in gone.GroupBy(place => place.Nonce))
+        // Its own last: while it is there, what did not go with it goes when it is asked for again.
+        foreach (var ofTurn in gone.GroupBy(place => place.Nonce).OrderBy(places => places.Key == item.Nonce))
         {
             var changed = await ReplaceTurnAsync(key, ofTurn.Key, owner, (_, turn) => Without(turn, ofTurn), cancellationToken);
             if (ofTurn.Key == item.Nonce && changed is null)
@@ -176,7 +177,8 @@ internal sealed partial class SessionLog
         Session session, Turn turn, ItemId item, Owner owner, CancellationToken cancellationToken)
     {
         List<(TurnNonce, ItemSide, int)> reasoning = [];
-        var isAll = ItemDeletion.IsMadeByModel(turn, item.Side, item.Index) && AddFrom(turn, (item.Side, item.Index));
+        var isAll = ItemDeletion.IsMadeByModel(turn, item.Side, item.Index) && !ItemDeletion.IsLedOn(turn, item.Side, item.Index)
+            && AddFrom(turn, (item.Side, item.Index));
 
         // In the last run each turn has one behind it. Elsewhere another branch may go on from the one before.
         var runStart = session.LastTurn?.RunStart ?? int.MaxValue;

@@ -144,7 +144,7 @@ internal sealed partial class SessionLog
     /// <param name="wait">How long to wait for another process that runs it.</param>
     /// <param name="minLifetime">How long the request may take at the most.</param>
     /// <param name="cancellationToken">Stops waiting.</param>
-    /// <returns>To be disposed of when the request has ended; <see langword="null"/> where no other process has this store.</returns>
+    /// <returns>To be disposed of when the request has ended; <see langword="null"/> where the store has no leases.</returns>
     /// <exception cref="DomainException"><c>idempotency_in_progress</c>: another process runs it.</exception>
     public async ValueTask<IAsyncDisposable?> HoldRequestAsync(
         string name, Owner owner, TimeSpan wait, TimeSpan minLifetime, CancellationToken cancellationToken)
@@ -168,7 +168,7 @@ internal sealed partial class SessionLog
             throw new DomainException(Error.IdempotencyInProgress(""));
         }
 
-        return new HeldRequest(_store, opened, new LeaseKeeper(_store, opened, _lease, turn: null));
+        return new RequestLease(_store, opened, new LeaseKeeper(_store, opened, _lease, turn: null));
     }
 
     /// <summary>Commits a turn on what it began with. Its number, run, parent and nonce are given by the log.</summary>
@@ -295,15 +295,6 @@ internal sealed partial class SessionLog
         var turn = new BegunTurn(this, request, opening with { Session = branch });
         Run(turn);
         return turn;
-    }
-
-    private sealed class HeldRequest(ISessionStore store, OpenedSession opened, LeaseKeeper keeper) : IAsyncDisposable
-    {
-        public async ValueTask DisposeAsync()
-        {
-            await keeper.DisposeAsync();
-            await store.ReleaseAsync(opened);
-        }
     }
 
     private LeaseRequest NewLease(TimeSpan minLifetime, bool waits, bool isExclusive) =>
@@ -435,5 +426,14 @@ internal sealed partial class SessionLog
         }
 
         return _tail?.RemoveAsync(keys) ?? default;
+    }
+
+    private sealed class RequestLease(ISessionStore store, OpenedSession opened, LeaseKeeper keeper) : IAsyncDisposable
+    {
+        public async ValueTask DisposeAsync()
+        {
+            await keeper.DisposeAsync();
+            await store.ReleaseAsync(opened);
+        }
     }
 }

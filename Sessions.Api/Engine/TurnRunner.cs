@@ -393,9 +393,10 @@ internal sealed partial class TurnRunner(
         }
         catch (OperationCanceledException) when (begun.Lost.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
         {
-            var session = begun.Session is null ? SessionRef.ById(begun.SessionId) : SessionRef.ByKey(begun.SourceKey);
-            return !begun.IsDropped && await log.GetAsync(session, begun.Request.Owner, cancellationToken) is not null ? null
-                : throw new DomainException(Error.SessionGone(begun.SessionId));
+            // Where there was no session, one that is there by now may have come after a deletion.
+            return begun is { IsDropped: false, Session: not null }
+                && await log.GetAsync(SessionRef.ByKey(begun.SourceKey), begun.Request.Owner, cancellationToken) is not null
+                    ? null : throw new DomainException(Error.SessionGone(begun.SessionId));
         }
     }
 

@@ -311,7 +311,7 @@ public sealed class SealingTests
         Assert.Equal($"summary {Canary}", (await log.GetAsync("f"))!.Summary!.Text.ToString());
         await log.Log.DeleteAsync(SessionRef.ById("a"), Owner.Anyone, Cancel);
         Assert.Equal(2, (await log.TurnAsync("f", "ada", "goes on")).Number);
-        Assert.Equal("invalid_request", (await Assert.ThrowsAsync<DomainException>(
+        Assert.Equal("no_such_turn", (await Assert.ThrowsAsync<DomainException>(
             async () => await log.Log.ForkAsync(SessionRef.ById("f"), Owner.Anyone, 7, TestLog.New("g"), Cancel))).Error.Code);
         Assert.Equal("session_not_found", (await Assert.ThrowsAsync<DomainException>(
             async () => await log.Log.ForkAsync(SessionRef.ById("f"), Owner.Of("bob"), 1, TestLog.New("g"), Cancel))).Error.Code);

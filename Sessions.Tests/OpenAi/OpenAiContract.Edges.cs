@@ -158,6 +158,27 @@ public abstract partial class OpenAiContract
     }
 
     [Fact]
+    public async Task Reasoning_that_led_to_several_calls_goes_with_the_last_of_them()
+    {
+        var server = await StartAsync();
+        var conversation = await server.IdOfAsync("/v1/conversations");
+        await server.MakeAsync($"/v1/conversations/{conversation}/items", new
+        {
+            items = JsonNode.Parse("""
+                [{"type":"reasoning","summary":[{"type":"summary_text","text":"r"}]},
+                 {"type":"function_call","call_id":"a","name":"add","arguments":"{}"},
+                 {"type":"function_call","call_id":"b","name":"add","arguments":"{}"}]
+                """),
+        });
+        foreach (var (call, left) in new[] { ("a", 2), ("b", 0) })
+        {
+            var id = (await server.ItemsAsync(conversation)).Single(item => (string?)item["call_id"] == call)["id"];
+            Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}/items/{id}")).Status);
+            Assert.Equal(left, (await server.ItemsAsync(conversation)).Count());
+        }
+    }
+
+    [Fact]
     public async Task What_was_made_after_a_deleted_response_can_be_continued_whatever_that_had_answered()
     {
         var server = await StartAsync();

@@ -26,8 +26,9 @@ internal static class DamagedSessions
     /// <param name="start">Starts a server with these settings more.</param>
     /// <param name="damage">Damages the session of that id.</param>
     /// <param name="isKnown">Whether the server has met the damage before it makes room.</param>
+    /// <param name="mayList">Whether lists go past that damage.</param>
     public static async Task MakesNoRoomAsync(
-        Func<(string Key, string Value), SessionsServer> start, Action<string> damage, bool isKnown)
+        Func<(string Key, string Value), SessionsServer> start, Action<string> damage, bool isKnown, bool mayList = true)
     {
         // Where the clock stands still, the least recently active one is that with the lowest id.
         var limit = ("sessions:max_sessions_per_user", "2");
@@ -52,10 +53,50 @@ internal static class DamagedSessions
 
             Assert.Equal(201, (await server.PostAsync("/sessions", new { session_id = "f", user_id = "bob" })).Status);
             (await server.GetAsync("/sessions/bad")).IsProblem(503, "storage_damaged");
-            var list = (await server.GetAsync("/users/bob/sessions")).Json["sessions"]!.AsArray();
-            Assert.Equal(["f", "e"], list.Select(session => (string)session!["session_id"]!));
+            if (mayList)
+            {
+                var list = (await server.GetAsync("/users/bob/sessions")).Json["sessions"]!.AsArray();
+                Assert.Equal(["f", "e"], list.Select(session => (string)session!["session_id"]!));
+            }
+
+            Assert.Equal(200, (await server.GetAsync("/sessions/e")).Status);
+            (await server.GetAsync("/sessions/d")).IsProblem(404, "session_not_found");
             Assert.Equal(200, (await server.DeleteAsync("/sessions/bad")).Status);
             (await server.GetAsync("/sessions/bad")).IsProblem(404, "session_not_found");
+        }
+    }
+
+    /// <summary>The same of responses, which make room by their bytes.</summary>
+    /// <param name="start">Starts a server with these settings more.</param>
+    /// <param name="damage">Damages the only session there is.</param>
+    public static async Task ChainMakesNoRoomAsync(Func<(string Key, string Value), SessionsServer> start, Func<Task> damage)
+    {
+        var limit = ("limits:responses_bytes_per_user", "10000");
+        string bad;
+        await using (var server = start(limit))
+        {
+            bad = await RespondAsync(server);
+        }
+
+        await damage();
+        await using (var server = start(limit))
+        {
+            List<string> others = [];
+            for (var i = 0; i < 8; i++)
+            {
+                others.Add(await RespondAsync(server));
+            }
+
+            Assert.Equal(503, (await server.GetAsync($"/v1/responses/{bad}?user_id=ada")).Status);
+            Assert.Equal(404, (await server.GetAsync($"/v1/responses/{others[0]}?user_id=ada")).Status);
+            Assert.Equal(200, (await server.GetAsync($"/v1/responses/{others[^1]}?user_id=ada")).Status);
+        }
+
+        static async Task<string> RespondAsync(SessionsServer server)
+        {
+            var answer = await server.PostAsync("/v1/responses?user_id=ada", new { model = "advanced", input = new string('x', 1500) });
+            Assert.True(answer.Status == 200, answer.Text);
+            return (string)answer.Json["id"]!;
         }
     }
 

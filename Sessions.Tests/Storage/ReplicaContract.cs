@@ -83,7 +83,7 @@ public abstract class ReplicaContract
             if (asked[^1] == "fast" && isStillRunning)
             {
                 overtakes.Release();
-                await stopped.Task;
+                await stopped.Task.WaitAsync(Cancel);
             }
 
             await ChatCompletionsServer.AnswerAsync(http, ChatCompletionsServer.Digest(asked));

@@ -10,7 +10,7 @@ internal static class GenerationParameters
 {
     private const int MaxOthers = 64;
 
-    private static readonly string[] Servers = ["model", "messages", "stream", "tools", "tool_choice", "n", "store", "service_tier"];
+    private static readonly string[] Reserved = ["model", "messages", "stream", "tools", "tool_choice", "n", "store", "service_tier"];
 
     /// <summary>Reads and checks the parameters of a query.</summary>
     /// <exception cref="DomainException">One of them is not allowed.</exception>
@@ -73,7 +73,7 @@ internal static class GenerationParameters
         }
 
         // Some providers read names in any case, or in the case of their own language.
-        if (Servers.Any(name => FieldNames.AreAlike(parameter.Name, name)))
+        if (Reserved.Any(name => FieldNames.AreAlike(parameter.Name, name)))
         {
             throw Invalid($"parameters.{parameter.Name}", "is the server's, and can't be set");
         }

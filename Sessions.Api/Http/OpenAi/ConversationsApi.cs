@@ -220,8 +220,8 @@ internal static class ConversationsApi
         }
 
         // Those that are there already are told with the others, and not added again.
-        var resolved = await stored.ResolveAsync(items, "items", session, session.LastTurn, actor, cancellationToken);
-        stored.CheckBytes(resolved.Sum(item => (long)(item.Known?.Raw.Length ?? 0)), "items");
+        var resolved = await stored.ResolveAsync(
+            items, "items", session, session.LastTurn, actor, tellsKnown: true, cancellationToken);
         var added = ResolvedItem.NewOnes(resolved);
         if (added.IsNone)
         {

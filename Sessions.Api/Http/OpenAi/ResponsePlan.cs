@@ -17,7 +17,8 @@ internal sealed class ResponsePlan(SessionLog log, StoredItems stored, LimitSett
     {
         var (session, tip) = await FindAsync(request, owner, cancellationToken);
         var input = request.Text is { } text ? Items.OfText(text)
-            : ResolvedItem.NewOnes(await stored.ResolveAsync(request.Items, "input", session, tip, owner, cancellationToken));
+            : ResolvedItem.NewOnes(
+                await stored.ResolveAsync(request.Items, "input", session, tip, owner, tellsKnown: false, cancellationToken));
         if (input.IsNone && session is null or { TurnCount: 0 })
         {
             throw new OpenAiException(

@@ -94,7 +94,7 @@ internal static class ResponsesApi
         if (stream is not null && wantsStream)
         {
             // What has not been told yet can't have been seen.
-            return startingAfter >= ResponseEvents.CountOf(stream)
+            return startingAfter is { } seen && seen >= ResponseEvents.CountOf(stream)
                 ? OpenAiError.Invalid("starting_after", "Invalid 'starting_after': no event of this stream has had that number yet.")
                 : new TurnEventStream(stream, 0, new ResponseEvents(stream, startingAfter ?? -1), streams);
         }

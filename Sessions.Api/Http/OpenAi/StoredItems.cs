@@ -31,13 +31,15 @@ internal sealed class StoredItems(SessionLog log, LimitSettings limits)
     /// <param name="session">The session whose history it comes to, if there is one.</param>
     /// <param name="tip">The turn behind which it comes.</param>
     /// <param name="owner">On whose behalf.</param>
+    /// <param name="tellsKnown">Whether those that are there already are to be told: then with what is stored of them.</param>
     /// <param name="cancellationToken">Gives up.</param>
     /// <exception cref="OpenAiException">Something that is referred to is not there, or not for this owner.</exception>
     public async ValueTask<List<ResolvedItem>> ResolveAsync(
-        IReadOnlyList<InputItem> items, string param, Session? session, Turn? tip, Owner owner, CancellationToken cancellationToken)
+        IReadOnlyList<InputItem> items, string param, Session? session, Turn? tip, Owner owner, bool tellsKnown,
+        CancellationToken cancellationToken)
     {
         List<ResolvedItem> resolved = new(items.Count);
-        var search = new Search(log, param, session, tip, owner);
+        var search = new Search(log, param, session, tip, owner, limits.ContentBytes);
         long bytes = 0;
         for (var i = 0; i < items.Count; i++)
         {
@@ -56,22 +58,25 @@ internal sealed class StoredItems(SessionLog log, LimitSettings limits)
                 throw new OpenAiException(OpenAiError.NotFound("Item", id!) with { Param = $"{param}[{i}].id" });
             }
 
-            if (isReference && !isKnown)
+            if (isKnown ? tellsKnown : isReference)
             {
+                // Without the turn that it stands in.
                 CheckBytes(bytes += stored!.Value.Raw.Length, param);
+                stored = stored.Value with { Raw = stored.Value.Raw.ToArray() };
+            }
+            else
+            {
+                stored = stored is null ? null : stored.Value with { Raw = default };
             }
 
-            resolved.Add(new ResolvedItem(isReference ? stored!.Value.Raw : raw, isKnown ? stored : null));
+            resolved.Add(new ResolvedItem(isReference && !isKnown ? stored!.Value.Raw : raw, isKnown ? stored : null));
         }
 
         return resolved;
     }
 
-    /// <summary>Refuses more than could have been sent: an id is short, and what it stands for may be large.</summary>
-    /// <param name="bytes">How many bytes the items have together that ids stand for.</param>
-    /// <param name="param">How errors name them.</param>
-    /// <exception cref="OpenAiException">They are too many.</exception>
-    public void CheckBytes(long bytes, string param)
+    // No more than could have been sent: an id is short, and what it stands for may be large.
+    private void CheckBytes(long bytes, string param)
     {
         if (bytes > limits.ContentBytes)
         {
@@ -87,17 +92,19 @@ internal sealed class StoredItems(SessionLog log, LimitSettings limits)
 
     private sealed record FoundTurn(Turn Turn, bool IsInHistory);
 
-    // Items of one turn mostly come together.
-    private sealed class Search(SessionLog log, string param, Session? session, Turn? tip, Owner owner)
+    // Items of one turn mostly come together: the last turns are kept, as far as they are not too large.
+    private sealed class Search(SessionLog log, string param, Session? session, Turn? tip, Owner owner, long maxBytes)
     {
         private readonly Dictionary<TurnId, FoundTurn?> _turns = [];
+        private long _bytes;
+        private int _count;
 
         public async ValueTask<FoundTurn?> FindAsync(ItemId id, CancellationToken cancellationToken)
         {
             var turnId = new TurnId(id.Key, id.Nonce);
             if (!_turns.TryGetValue(turnId, out var turn))
             {
-                if (_turns.Count == MaxReferences)
+                if (_count++ == MaxReferences)
                 {
                     throw new OpenAiException(
                         param, $"Invalid '{param}': items of at most {MaxReferences} turns can be referred to.", "array_above_max_length");
@@ -107,6 +114,12 @@ internal sealed class StoredItems(SessionLog log, LimitSettings limits)
                 {
                     var isInHistory = found.Session.Key == session?.Key && await IsOnPathAsync(found.Turn, session, cancellationToken);
                     turn = new FoundTurn(found.Turn, isInHistory);
+                    _bytes += found.Turn.Bytes;
+                    if (_bytes > maxBytes)
+                    {
+                        _turns.Clear();
+                        _bytes = found.Turn.Bytes;
+                    }
                 }
 
                 _turns.Add(turnId, turn);

@@ -99,25 +99,65 @@ internal sealed partial class PostgresSessionStore
         var now = Now;
         var live = others.Where(row => row.ExpiresAt > now && !policy.IsDamaged(row.Id)).ToList();
         var count = live.Count - policy.MaxPerUser(kind) + 1;
-        List<long> goes = [];
-        foreach (var row in live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count))
-        {
-            // One that is found to be damaged now does not count.
-            if (!await IsDamagedAsync(connection, row.Sid, row.Id, cancellationToken))
-            {
-                goes.Add(row.Sid);
-            }
-        }
+        List<(long Sid, string Id)> chosen = [.. live.OrderBy(row => row.IsRunning ? 1 : 0).Take(count).Select(row => (row.Sid, row.Id))];
 
+        // One that is found to be damaged now does not count.
+        var damaged = await FindDamagedAsync(connection, chosen, cancellationToken);
+        var goes = chosen.Select(row => row.Sid).Where(sid => !damaged.Contains(sid)).ToList();
         var gone = await RemoveAsync(connection, goes, null, told, cancellationToken);
         told.Evicted += gone.Count(row => !row.IsChain);
     }
 
-    private ValueTask<bool> IsDamagedAsync(NpgsqlConnection connection, long sid, string id, CancellationToken cancellationToken) =>
-        policy.IsDamagedAsync(id, async () => await PostgresDatabase.QueryAsync(
-            connection, [PostgresDatabase.Command(PostgresSql.ReadSessionOfRow, sid)],
-            async (reader, cancel) => await reader.ReadAsync(cancel) ? PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session
-                : null, cancellationToken));
+    // Which of them can't be read. Each by a statement of its own: then it is known where PostgreSQL itself can't read one.
+    private async Task<HashSet<long>> FindDamagedAsync(
+        NpgsqlConnection connection, IReadOnlyList<(long Sid, string Id)> rows, CancellationToken cancellationToken)
+    {
+        HashSet<long> damaged = [];
+        if (rows.Count == 0)
+        {
+            return damaged;
+        }
+
+        var at = 0;
+        try
+        {
+            return await PostgresDatabase.QueryAsync(
+                connection, rows.Select(row => PostgresDatabase.Command(PostgresSql.ReadSessionOfRow, row.Sid)), async (reader, cancel) =>
+                {
+                    do
+                    {
+                        if (await reader.ReadAsync(cancel) && !IsWhole(reader))
+                        {
+                            damaged.Add(rows[at].Sid);
+                        }
+
+                        at++;
+                    }
+                    while (await reader.NextResultAsync(cancel));
+                    return damaged;
+                }, cancellationToken);
+        }
+        catch (PostgresException e) when (PostgresFailure.Translate(e) is StoredDataException)
+        {
+            policy.Damage.Report(DamageReport.NameOf(rows[at].Id), e);
+            throw new BeginAgainException();
+        }
+
+        bool IsWhole(NpgsqlDataReader reader)
+        {
+            try
+            {
+                var session = PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session;
+                policy.Inspect(session is { TurnCount: > 0, LastTurn: null } ? throw PostgresRows.NoTurn(session) : session);
+                return true;
+            }
+            catch (StoredDataException e)
+            {
+                policy.Damage.Report(e.What, e);
+                return false;
+            }
+        }
+    }
 
     /// <summary>
     /// Makes room for a session that is going to be larger, or new, or another's; tells the limit that stands against it.
@@ -139,6 +179,7 @@ internal sealed partial class PostgresSessionStore
         }
 
         var ofSource = 0L;
+        HashSet<long> damaged = [];
         for (var hasSwept = false; ;)
         {
             var (bytes, chainBytes) = await PostgresDatabase.QueryAsync(
@@ -170,18 +211,14 @@ internal sealed partial class PostgresSessionStore
             }
 
             var chains = await ListChainsAsync(connection, sid, userId, cancellationToken);
-            List<long> goes = [];
+            List<(long Sid, string Id)> goes = [];
             var known = ofSource;
-            foreach (var chain in chains.Where(chain => chain.Sid != source || ofSource == 0).OrderBy(chain => chain.IsRunning ? 1 : 0))
+            foreach (var chain in chains.Where(chain => (chain.Sid != source || ofSource == 0) && !damaged.Contains(chain.Sid)
+                && !policy.IsDamaged(chain.Id)).OrderBy(chain => chain.IsRunning ? 1 : 0))
             {
                 if (missing <= 0)
                 {
                     break;
-                }
-
-                if (await IsDamagedAsync(connection, chain.Sid, chain.Id, cancellationToken))
-                {
-                    continue;
                 }
 
                 if (chain.Sid == source)
@@ -190,13 +227,17 @@ internal sealed partial class PostgresSessionStore
                 }
                 else
                 {
-                    goes.Add(chain.Sid);
+                    goes.Add((chain.Sid, chain.Id));
                 }
 
                 missing -= chain.Size;
             }
 
-            if ((await RemoveAsync(connection, goes, null, told, cancellationToken)).Count == 0 && ofSource == known)
+            var found = await FindDamagedAsync(connection, goes, cancellationToken);
+            damaged.UnionWith(found);
+            List<long> whole = [.. goes.Select(chain => chain.Sid).Where(chain => !found.Contains(chain))];
+            var gone = await RemoveAsync(connection, whole, null, told, cancellationToken);
+            if (gone.Count == 0 && found.Count == 0 && ofSource == known)
             {
                 return (limit, false);
             }
@@ -237,6 +278,9 @@ internal sealed partial class PostgresSessionStore
                 return rows;
             }, cancellationToken);
     }
+
+    // What stood in the way is known by now, and passed over; but the transaction is lost with its connection.
+    private sealed class BeginAgainException : Exception;
 
     private readonly record struct LimitRow(long Sid, string Id, long ExpiresAt, bool IsRunning);
 }

@@ -321,14 +321,26 @@ internal sealed partial class PostgresSessionStore
     }
 
     // What was told of a try that came to nothing is forgotten.
-    private ValueTask<T> InTransactionAsync<T>(Told told, Func<NpgsqlConnection, CancellationToken, Task<T>> operation,
-        CancellationToken cancellationToken) =>
-        database.InTransactionAsync(
-            (connection, cancel) =>
+    private async ValueTask<T> InTransactionAsync<T>(Told told, Func<NpgsqlConnection, CancellationToken, Task<T>> operation,
+        CancellationToken cancellationToken)
+    {
+        for (var tries = 1; ; tries++)
+        {
+            try
             {
-                told.Clear();
-                return operation(connection, cancel);
-            }, cancellationToken);
+                return await database.InTransactionAsync(
+                    (connection, cancel) =>
+                    {
+                        told.Clear();
+                        return operation(connection, cancel);
+                    }, cancellationToken);
+            }
+            catch (BeginAgainException)
+            {
+                ThrowIfEndless(tries);
+            }
+        }
+    }
 
     private static WriteResult Written(PostgresOpened opened, (PostgresSession Session, Turn? Turn) done)
     {

@@ -24,6 +24,8 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     // Beyond its lease: a turn that comes late still finds that it was not deleted.
     private static readonly long PlaceholderGrace = TimeSpan.FromMinutes(1).Ticks / TimeSpan.TicksPerMicrosecond;
 
+    private readonly SemaphoreSlim _lettingGo = new(4);
+
     /// <inheritdoc/>
     public StoreCapabilities Capabilities => new(IsDurable: true, HasLeases: true);
 
@@ -79,14 +81,24 @@ internal sealed partial class PostgresSessionStore(PostgresDatabase database, St
     }
 
     // Nobody waits for it: it is for those who come once the server is back. In real time, as it is that which the lease runs out by.
+    // Only a few of them ask at once: others need the connections as well.
     private void LetGoLater(SessionRef session, long? sid, LeaseRequest lease, bool withPlace) => _ = Task.Run(async () =>
     {
         var began = TimeProvider.System.GetTimestamp();
-        do
+        var isFree = false;
+        while (!isFree && TimeProvider.System.GetElapsedTime(began) < lease.Duration)
         {
             await Task.Delay(PauseToLetGo);
+            await _lettingGo.WaitAsync();
+            try
+            {
+                isFree = await TryLetGoAsync(session, sid, lease, withPlace);
+            }
+            finally
+            {
+                _lettingGo.Release();
+            }
         }
-        while (!await TryLetGoAsync(session, sid, lease, withPlace) && TimeProvider.System.GetElapsedTime(began) < lease.Duration);
     });
 
     private async Task<bool> TryLetGoAsync(SessionRef session, long? sid, LeaseRequest lease, bool withPlace)

@@ -74,8 +74,16 @@ internal sealed partial class RedisSessionStore
             var others = index.Lists[0];
             var looks = await Task.WhenAll(others.Select(LookPastDamageAsync));
             await DropAsync(userId, kind, [.. others.Where((_, i) => looks[i].IsGone).Select(other => other.Stored)]);
-            var instead = isHeld ? others.Where((other, i) => other.Raw != own && looks[i] is { Facts: not null, IsHeld: false }
-                && !policy.IsRunning(other.Id) && !policy.IsDamaged(other.Id)).FirstOrDefault() : default;
+            IndexEntry instead = default;
+            foreach (var other in others.Where((other, i) => isHeld && other.Raw != own
+                && looks[i] is { Facts: not null, IsHeld: false } && !policy.IsRunning(other.Id)))
+            {
+                if (!await IsDamagedAsync(other.Id))
+                {
+                    instead = other;
+                    break;
+                }
+            }
 
             // Where others come and go all the time, or there are very many, all that the index names are taken to live.
             var isKnown = others.Count < Chunk && tries < MaxLooks;
@@ -120,7 +128,10 @@ internal sealed partial class RedisSessionStore
             var doomed = ((string[])chosen!).ToHashSet(StringComparer.Ordinal);
             foreach (var entry in order.Where(entry => doomed.Contains(entry.Raw)))
             {
-                await EvictAsync(userId, SessionKind.Chain, entry);
+                if (!await IsDamagedAsync(entry.Id))
+                {
+                    await EvictAsync(userId, SessionKind.Chain, entry);
+                }
             }
         }
     }

@@ -82,6 +82,41 @@ public sealed class PostgresDamageTests(PostgresFixture postgres)
     }
 
     [Fact]
+    public async Task A_chain_that_can_not_be_read_makes_no_room()
+    {
+        var connection = await postgres.NewSchemaAsync();
+        await DamagedSessions.ChainMakesNoRoomAsync(
+            limit => Start(connection, limit), () => AskAsync(connection, "UPDATE sessions SET metadata = '{'::bytea"));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task What_the_server_itself_can_not_read_makes_no_room_and_stops_nothing(bool isKnown)
+    {
+        await using var server = await PostgresServer.StartAsync();
+        await DamagedSessions.MakesNoRoomAsync(
+            limit => Start(server.ConnectionString, limit), id => Damage(id).GetAwaiter().GetResult(), isKnown, mayList: false);
+
+        // Its text is too long for the row, and what it was put into is empty.
+        async Task Damage(string id)
+        {
+            await server.AskAsync($"""
+                UPDATE turns SET output = (SELECT string_agg(sha256(i::text::bytea), ''::bytea) FROM generate_series(1, 500) i)
+                WHERE session = (SELECT sid FROM sessions WHERE id = '{id}')
+                """);
+            var file = (string)(await server.AskAsync("""
+                SELECT current_setting('data_directory') || '/' || pg_relation_filepath(reltoastrelid)
+                FROM pg_class WHERE oid = 'turns'::regclass
+                """))!;
+            await server.AskAsync("CHECKPOINT");
+            await server.StopAsync();
+            await File.WriteAllBytesAsync(file, new byte[new FileInfo(file).Length], Cancel);
+            await server.RestartAsync();
+        }
+    }
+
+    [Fact]
     public async Task Whatever_a_session_is_said_to_take_it_can_be_deleted_erased_and_swept()
     {
         var connection = await postgres.NewSchemaAsync();

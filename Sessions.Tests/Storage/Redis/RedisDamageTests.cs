@@ -99,6 +99,22 @@ public sealed class RedisDamageTests(RedisFixture redis)
     }
 
     [Fact]
+    public async Task A_chain_that_can_not_be_read_makes_no_room()
+    {
+        var (address, database) = await NewAsync();
+        await DamagedSessions.ChainMakesNoRoomAsync(limit => Start(address, limit), async () =>
+        {
+            await foreach (var key in database.Multiplexer.GetServers()[0].KeysAsync(database.Database))
+            {
+                if (await database.KeyTypeAsync(key) == RedisType.Hash && await database.HashExistsAsync(key, "n"))
+                {
+                    await database.HashSetAsync(key, "m", "{");
+                }
+            }
+        });
+    }
+
+    [Fact]
     public async Task Leases_that_nobody_has_are_told_and_nobody_waits_for_them()
     {
         var (address, database) = await NewAsync();

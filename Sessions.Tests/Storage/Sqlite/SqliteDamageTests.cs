@@ -46,6 +46,11 @@ public sealed class SqliteDamageTests : IDisposable
         limit => SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db), limit]),
         id => SqliteTests.Execute(Db, $"UPDATE sessions SET {update} WHERE id = '{id}'"), isKnown);
 
+    [Fact]
+    public Task A_chain_that_can_not_be_read_makes_no_room() => DamagedSessions.ChainMakesNoRoomAsync(
+        limit => SessionsServer.Start([("sessions:storage_type", "sqlite"), ("sessions:db_path", Db), limit]),
+        () => Task.Run(() => SqliteTests.Execute(Db, "UPDATE sessions SET metadata = CAST('{' AS BLOB)"), Cancel));
+
     [Theory]
     [InlineData("{")]
     [InlineData("[]")]
