@@ -44,7 +44,8 @@ internal static class ItemDeletion
         return IsMadeByModel(found.Side, found.Item);
     }
 
-    /// <summary>Whether the reasoning before a place led to what stands right behind it as well: to another one of several calls, say.</summary>
+    /// <summary>Whether the reasoning before a place led to what stands right behind it as well: to another of several calls,
+    /// say.</summary>
     public static bool IsLedOn(Turn turn, ItemSide side, int index)
     {
         var next = ItemsOf(turn).SkipWhile(one => (one.Side, one.Index) != (side, index)).Skip(1)

@@ -110,7 +110,7 @@ internal sealed partial class PostgresSessionStore
 
     // Which of them can't be read. Each by a statement of its own: then it is known where PostgreSQL itself can't read one.
     private async Task<HashSet<long>> FindDamagedAsync(
-        NpgsqlConnection connection, IReadOnlyList<(long Sid, string Id)> rows, CancellationToken cancellationToken)
+        NpgsqlConnection connection, List<(long Sid, string Id)> rows, CancellationToken cancellationToken)
     {
         HashSet<long> damaged = [];
         if (rows.Count == 0)
