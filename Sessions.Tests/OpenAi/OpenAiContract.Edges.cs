@@ -174,7 +174,7 @@ public abstract partial class OpenAiContract
         {
             var id = (await server.ItemsAsync(conversation)).Single(item => (string?)item["call_id"] == call)["id"];
             Assert.Equal(200, (await server.DeleteAsync($"/v1/conversations/{conversation}/items/{id}")).Status);
-            Assert.Equal(left, (await server.ItemsAsync(conversation)).Count());
+            Assert.Equal(left, (await server.ItemsAsync(conversation)).Count);
         }
     }
 
