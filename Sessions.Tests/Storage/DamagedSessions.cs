@@ -81,6 +81,7 @@ internal static class DamagedSessions
         await damage();
         await using (var server = start(limit))
         {
+            server.Time.Advance(TimeSpan.FromSeconds(1));
             List<string> others = [];
             for (var i = 0; i < 8; i++)
             {
@@ -94,6 +95,8 @@ internal static class DamagedSessions
 
         static async Task<string> RespondAsync(SessionsServer server)
         {
+            // Each later than the one before: the oldest go.
+            server.Time.Advance(TimeSpan.FromSeconds(1));
             var answer = await server.PostAsync("/v1/responses?user_id=ada", new { model = "advanced", input = new string('x', 1500) });
             Assert.True(answer.Status == 200, answer.Text);
             return (string)answer.Json["id"]!;
