@@ -37,36 +37,31 @@ internal static class ItemDeletion
     public static bool IsEmptied(Items items) =>
         items.Form == ItemsForm.Json && items.Bytes.Span is [_, (byte)'n', ..] and var array && array.IndexOfAnyExcept(Nothing) < 0;
 
-    /// <summary>Whether the item at a place is what a model makes behind its reasoning: a message of the assistant's, or a call.</summary>
-    public static bool IsMadeByModel(Turn turn, ItemSide side, int index)
-    {
-        var found = ItemsOf(turn).FirstOrDefault(one => (one.Side, one.Index) == (side, index));
-        return IsMadeByModel(found.Side, found.Item);
-    }
-
-    /// <summary>Whether the reasoning before a place led to what stands right behind it as well: to another of several calls,
-    /// say.</summary>
-    public static bool IsLedOn(Turn turn, ItemSide side, int index)
-    {
-        var next = ItemsOf(turn).SkipWhile(one => (one.Side, one.Index) != (side, index)).Skip(1)
-            .FirstOrDefault(one => one.Item.ValueKind != JsonValueKind.Null);
-        return IsMadeByModel(next.Side, next.Item);
-    }
-
-    /// <summary>The reasoning right before a place of a turn.</summary>
-    /// <param name="turn">The turn.</param>
-    /// <param name="end">The place; <see langword="null"/>: behind the turn.</param>
+    /// <summary>
+    /// The reasoning right before an item that the model made (a message of the assistant's, or a call), where it led to nothing else
+    /// behind that: to another one of several calls, say.
+    /// </summary>
     /// <returns>Where it is, and whether nothing else stands before it in the turn.</returns>
-    public static (List<(ItemSide Side, int Index)> Places, bool IsAll) ReasoningBefore(Turn turn, (ItemSide Side, int Index)? end)
+    public static (List<(ItemSide Side, int Index)> Places, bool IsAll) ReasoningOf(Turn turn, ItemSide side, int index)
+    {
+        var items = ItemsOf(turn);
+        var at = items.FindIndex(one => (one.Side, one.Index) == (side, index));
+        var next = items.Skip(at + 1).FirstOrDefault(one => one.Item.ValueKind != JsonValueKind.Null);
+        return at >= 0 && IsMadeByModel(items[at].Side, items[at].Item) && !IsMadeByModel(next.Side, next.Item)
+            ? ReasoningBefore(items, at) : ([], false);
+    }
+
+    /// <summary>The reasoning at the end of a turn.</summary>
+    /// <inheritdoc cref="ReasoningOf"/>
+    public static (List<(ItemSide Side, int Index)> Places, bool IsAll) ReasoningAtEnd(Turn turn) =>
+        ReasoningBefore(ItemsOf(turn), int.MaxValue);
+
+    private static (List<(ItemSide Side, int Index)> Places, bool IsAll) ReasoningBefore(
+        List<(ItemSide Side, int Index, JsonElement Item)> items, int end)
     {
         List<(ItemSide, int)> places = [];
-        foreach (var (side, index, item) in ItemsOf(turn).TakeWhile(one => (one.Side, one.Index) != end).Reverse())
+        foreach (var (side, index, item) in items.Take(end).Reverse().Where(one => one.Item.ValueKind != JsonValueKind.Null))
         {
-            if (item.ValueKind == JsonValueKind.Null)
-            {
-                continue;
-            }
-
             if (!Has(item, "type", "reasoning"))
             {
                 return (places, false);
@@ -86,7 +81,7 @@ internal static class ItemDeletion
     };
 
     // Texts are undefined, and what was deleted is null.
-    private static IEnumerable<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(Turn turn) =>
+    private static List<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(Turn turn) =>
         [.. ItemsOf(ItemSide.Input, turn.Input), .. ItemsOf(ItemSide.Output, turn.Output)];
 
     private static IEnumerable<(ItemSide Side, int Index, JsonElement Item)> ItemsOf(ItemSide side, Items items) => items.Form switch

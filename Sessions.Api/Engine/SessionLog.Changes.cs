@@ -177,8 +177,7 @@ internal sealed partial class SessionLog
         Session session, Turn turn, ItemId item, Owner owner, CancellationToken cancellationToken)
     {
         List<(TurnNonce, ItemSide, int)> reasoning = [];
-        var isAll = ItemDeletion.IsMadeByModel(turn, item.Side, item.Index) && !ItemDeletion.IsLedOn(turn, item.Side, item.Index)
-            && AddFrom(turn, (item.Side, item.Index));
+        var isAll = Add(turn, ItemDeletion.ReasoningOf(turn, item.Side, item.Index));
 
         // In the last run each turn has one behind it. Elsewhere another branch may go on from the one before.
         var runStart = session.LastTurn?.RunStart ?? int.MaxValue;
@@ -195,7 +194,7 @@ internal sealed partial class SessionLog
                 foreach (var before in page.Turns.TakeWhile(before => isAll && before.Number >= runStart))
                 {
                     turn = before;
-                    isAll = AddFrom(turn, end: null);
+                    isAll = Add(turn, ItemDeletion.ReasoningAtEnd(turn));
                 }
             }
         }
@@ -206,11 +205,10 @@ internal sealed partial class SessionLog
 
         return reasoning;
 
-        bool AddFrom(Turn of, (ItemSide, int)? end)
+        bool Add(Turn of, (List<(ItemSide Side, int Index)> Places, bool IsAll) found)
         {
-            var (places, isAllBefore) = ItemDeletion.ReasoningBefore(of, end);
-            reasoning.AddRange(places.Select(place => (of.Nonce, place.Side, place.Index)));
-            return isAllBefore;
+            reasoning.AddRange(found.Places.Select(place => (of.Nonce, place.Side, place.Index)));
+            return found.IsAll;
         }
     }
 

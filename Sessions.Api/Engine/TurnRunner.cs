@@ -562,7 +562,7 @@ internal sealed partial class TurnRunner(
         string sessionId, SessionKind kind, Owner owner, Idempotency? idempotency, OnBusy? onBusy, CancellationToken cancellationToken)
     {
         var arrived = time.GetTimestamp();
-        var name = kind != SessionKind.Chain ? sessionId : idempotency is { } key ? $"{sessionId}/{key.Key:N}" : null;
+        var name = kind != SessionKind.Chain ? sessionId : idempotency is { } key ? NameOf(sessionId, key) : null;
         var ticket = name is null ? default
             : await gate.EnterAsync(name, owner, idempotency, onBusy ?? limits.OnBusy, cancellationToken);
         metrics.Waited(time.GetElapsedTime(arrived));
@@ -571,12 +571,16 @@ internal sealed partial class TurnRunner(
 
     // The same on other replicas, where the session's lease does not do it.
     private ValueTask<IAsyncDisposable?> HoldAsync(
-        string sessionId, TurnCommand command, TimeSpan lifetime, CancellationToken cancellationToken) =>
-        command.Idempotency is not { } key ? default
-        : !command.Store ? log.HoldRequestAsync(
-            $"/{key.Key:N}", command.Owner, WaitFor(command.OnBusy), lifetime, cancellationToken)
-        : command.Kind != SessionKind.Chain ? default
-        : log.HoldRequestAsync($"{sessionId}/{key.Key:N}", command.Owner, WaitFor(command.OnBusy), lifetime, cancellationToken);
+        string sessionId, TurnCommand command, TimeSpan lifetime, CancellationToken cancellationToken)
+    {
+        var name = command.Idempotency is not { } key ? null
+            : !command.Store ? NameOf("", key)
+            : command.Kind == SessionKind.Chain ? NameOf(sessionId, key) : null;
+        return name is null ? default : log.HoldRequestAsync(name, command.Owner, WaitFor(command.OnBusy), lifetime, cancellationToken);
+    }
+
+    // No id of a session has a slash.
+    private static string NameOf(string sessionId, Idempotency key) => $"{sessionId}/{key.Key:N}";
 
     // Another replica's clock may be ahead: no turn is older than its session.
     private static DateTimeOffset Later(DateTimeOffset now, DateTimeOffset? created) => created > now ? created.Value : now;

@@ -185,29 +185,24 @@ internal sealed class StorePolicy
     public Action<Session> Inspect { get; init; } = _ => { };
 
     /// <summary>
-    /// Whether something of a session is known not to be readable. Such a session does not make room for others, and does not count as one
-    /// of its user's either: only a deletion, an erasure or its expiry removes it.
+    /// Whether something of a session is known not to be readable. Such a session does not make room for others: only a deletion, an
+    /// erasure or its expiry removes it.
     /// </summary>
     public bool IsDamaged(string id) => Damage.Has(DamageReport.NameOf(id));
 
-    /// <summary>The same, of one that is to make room, and is read for that.</summary>
-    /// <param name="id">Its id.</param>
-    /// <param name="readAsync">Reads it; <see langword="null"/>: it is not there any more.</param>
-    public async ValueTask<bool> IsDamagedAsync(string id, Func<ValueTask<Session?>> readAsync)
+    /// <summary>Whether a session that is to make room can be read; where it can't, that is told.</summary>
+    /// <param name="read">Reads it.</param>
+    public bool IsReadable(Func<Session> read)
     {
         try
         {
-            if (!IsDamaged(id) && await readAsync() is { } session)
-            {
-                Inspect(session);
-            }
-
-            return IsDamaged(id);
+            Inspect(read());
+            return true;
         }
         catch (StoredDataException e)
         {
             Damage.Report(e.What, e);
-            return true;
+            return false;
         }
     }
 

@@ -126,7 +126,7 @@ internal sealed partial class PostgresSessionStore
                 {
                     do
                     {
-                        if (await reader.ReadAsync(cancel) && !IsWhole(reader))
+                        if (await reader.ReadAsync(cancel) && !IsReadable(reader))
                         {
                             damaged.Add(rows[at].Sid);
                         }
@@ -143,20 +143,11 @@ internal sealed partial class PostgresSessionStore
             throw new BeginAgainException();
         }
 
-        bool IsWhole(NpgsqlDataReader reader)
+        bool IsReadable(NpgsqlDataReader reader) => policy.IsReadable(() =>
         {
-            try
-            {
-                var session = PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session;
-                policy.Inspect(session is { TurnCount: > 0, LastTurn: null } ? throw PostgresRows.NoTurn(session) : session);
-                return true;
-            }
-            catch (StoredDataException e)
-            {
-                policy.Damage.Report(e.What, e);
-                return false;
-            }
-        }
+            var session = PostgresRows.ReadSession(reader, PostgresRows.SessionWidth).Session;
+            return session is { TurnCount: > 0, LastTurn: null } ? throw PostgresRows.NoTurn(session) : session;
+        });
     }
 
     /// <summary>

@@ -52,12 +52,16 @@ internal sealed partial class RedisSessionStore
         }
     }
 
-    private ValueTask<bool> IsDamagedAsync(string id) => policy.IsDamagedAsync(
-        id, async () =>
+    private async Task<bool> IsDamagedAsync(string id) => policy.IsDamaged(id) || !await PastDamageAsync(async () =>
+    {
+        var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
+        if ((await OpenAsync(request, CancellationToken.None)).Session is { } session)
         {
-            var request = new OpenRequest { Session = SessionRef.ById(id), Owner = Owner.Anyone };
-            return (await OpenAsync(request, CancellationToken.None)).Session;
-        });
+            policy.Inspect(session);
+        }
+
+        return true;
+    });
 
     private async Task<bool> StaysAsync(string? userId, SessionKind kind, string own, IndexEntry entry, Look look)
     {

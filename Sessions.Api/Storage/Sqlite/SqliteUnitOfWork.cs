@@ -559,24 +559,7 @@ internal sealed class SqliteUnitOfWork(SqliteDatabase db, StorePolicy policy, Ti
     public void Tie(Idempotency key, string sessionId, long until) =>
         db[SqliteSql.Reserve].Bind(key.Key).Bind(key.Body).Bind(sessionId).Bind(until).Run();
 
-    private bool IsDamaged(long row, string id)
-    {
-        if (policy.IsDamaged(id))
-        {
-            return true;
-        }
-
-        try
-        {
-            policy.Inspect(Get(row));
-            return false;
-        }
-        catch (StoredDataException e)
-        {
-            policy.Damage.Report(e.What, e);
-            return true;
-        }
-    }
+    private bool IsDamaged(long row, string id) => policy.IsDamaged(id) || !policy.IsReadable(() => Get(row));
 
     private void Evict(long row, ref SqliteEffects effects)
     {
